@@ -1,0 +1,1 @@
+"""The bridge between the port and ASGI applications, written once for every protocol."""

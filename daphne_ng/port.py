@@ -1,0 +1,94 @@
+"""The port: two small synchronous interfaces between any protocol and the application.
+
+The theory of it:
+
+* A protocol (HTTP/1.1, HTTP/2) knows bytes, framing and time. The bridge in ``asgi/`` knows
+  messages, tasks and the application. Neither knows the other; each sees one of these interfaces.
+* Every method returns at once. The only places that wait are ``receive()`` on an empty inbox and the
+  awaitable that `ResponsePort.writable` hands out, so one exchange can never block another.
+* Facts are past tense (`RequestSink.body_received`), commands imperative (`ResponsePort.start`).
+
+Call order, which ``tests/contract`` checks for every implementation::
+
+    start  body*  [trailers]        with end=True on the last of start/body, or trailers() instead
+    reset                           at any time before the end, instead of the rest
+    consumed, informational         before the end; informational only before start
+    abandon                         once, when no one will read the request body any more
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from daphne_ng._types import Headers
+
+__all__ = ["RequestSink", "ResponsePort"]
+
+
+class ResponsePort(Protocol):
+    """What an exchange may tell its protocol."""
+
+    body_bytes_sent: int
+    """Body bytes of this response put on the wire, without framing. For the access log."""
+
+    def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:
+        """Send the head together with the first part of the body.
+
+        Args:
+            status: 200 to 999.
+            headers: The application's, in order; framing and hop-by-hop fields are the protocol's.
+            body: May be empty.
+            end: The body, and with it the response, is complete.
+            trailers: `trailers` will end the response, not a body part.
+
+        Raises:
+            InvalidHeader: Nothing was written; another start is allowed.
+            BodyLengthMismatch: The body was cut at the Content-Length, and the response has ended.
+        """
+
+    def body(self, data: bytes, end: bool) -> None:
+        """Send a further part of the body.
+
+        Raises:
+            BodyLengthMismatch: The body was cut at the Content-Length, and the response has ended.
+        """
+
+    def trailers(self, headers: Headers) -> None:
+        """End the response with trailer fields (dropped where the client did not ask for any).
+
+        Raises:
+            InvalidHeader: Nothing was written; the response has not ended.
+        """
+
+    def informational(self, status: int, headers: Headers) -> None:
+        """Send an interim response: 100 Continue or 103 Early Hints."""
+
+    def reset(self, reason: str) -> None:
+        """End the exchange so that the client cannot take the response for a complete one."""
+
+    def consumed(self, count: int) -> None:
+        """Report that `count` body bytes left the inbox. Called only after a pause was asked for."""
+
+    def abandon(self) -> None:
+        """Report that no one will read the rest of the request body."""
+
+    def writable(self) -> Awaitable[object] | None:
+        """Return what to wait for before sending more, or `None` if there is room now."""
+
+
+class RequestSink(Protocol):
+    """What a protocol tells the exchange that serves a request."""
+
+    def body_received(self, data: bytes) -> bool:
+        """Take a part of the request body.
+
+        Returns:
+            True if reading should pause until `ResponsePort.consumed` says otherwise.
+        """
+
+    def body_ended(self, trailers: Headers) -> None:
+        """The request body is complete."""
+
+    def disconnected(self, reason: str) -> None:
+        """The exchange cannot be answered any more; called at most once."""
