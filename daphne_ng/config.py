@@ -10,6 +10,7 @@ A timeout or limit of ``0`` (or ``None`` where Daphne has it so) switches that l
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -228,10 +229,12 @@ class Config:
             label = _label(name, setting)
             if setting.choices and value not in setting.choices:
                 raise ConfigurationError(f"{label} must be one of {', '.join(setting.choices)}, not {value!r}")
-            if setting.minimum is not None and value is not None:
+            if name in _NUMBERS and value is not None:
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise ConfigurationError(f"{label} must be a number, not {value!r}")
-                if not value >= setting.minimum:
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ConfigurationError(f"{label} must be a finite number, not {value!r}")
+                if setting.minimum is not None and value < setting.minimum:
                     raise ConfigurationError(f"{label} must be at least {setting.minimum:g}, not {value:g}")
         if self.inbox_low_bytes > self.inbox_high_bytes:
             raise ConfigurationError("inbox_low_bytes must not exceed inbox_high_bytes")
@@ -265,4 +268,13 @@ def _label(name: str, setting: Setting) -> str:
 
 _SETTINGS: tuple[tuple[str, Setting], ...] = tuple(
     (entry.name, entry.metadata["setting"]) for entry in dataclasses.fields(Config)
+)
+
+# Those with a least value, or whose default or kind is one.
+_NUMBERS = frozenset(
+    entry.name
+    for entry in dataclasses.fields(Config)
+    if entry.metadata["setting"].minimum is not None
+    or entry.metadata["setting"].kind in ("int", "float")
+    or type(entry.default) in (int, float)
 )

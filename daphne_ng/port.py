@@ -13,7 +13,7 @@ Call order, which ``tests/contract`` checks for every implementation::
     start  body*  [trailers]        with end=True on the last of start/body, or trailers() instead
     reset                           at any time before the end, instead of the rest
     consumed, informational         before the end; informational only before start
-    abandon                         once, when no one will read the request body any more
+    abandon                         at most once, after the end, if the request body has not been read whole
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ResponsePort(Protocol):
         """Report that `count` body bytes left the inbox. Called only after a pause was asked for."""
 
     def abandon(self) -> None:
-        """Report that no one will read the rest of the request body."""
+        """Report, after the response has ended, that no one will read the rest of the request body."""
 
     def writable(self) -> Awaitable[object] | None:
         """Return what to wait for before sending more, or `None` if there is room now."""
@@ -92,3 +92,6 @@ class RequestSink(Protocol):
 
     def disconnected(self, reason: str) -> None:
         """The exchange cannot be answered any more; called at most once."""
+
+    def expired(self) -> None:
+        """The application's time (``--http-timeout``) is over: answer 503 or reset, and cancel it."""

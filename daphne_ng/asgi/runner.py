@@ -1,0 +1,92 @@
+"""Runs the application: one task per exchange, and the set of those that have not ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from daphne_ng._types import ASGIApplication
+from daphne_ng.asgi.http import HttpExchange
+from daphne_ng.config import Config
+
+__all__ = ["Runner"]
+
+
+class Runner:
+    """What every exchange of a server shares.
+
+    Args:
+        application: The ASGI 3 application.
+        config: The settings.
+        loop: The event loop that runs everything.
+        log: Where failures of the application are reported.
+    """
+
+    def __init__(
+        self, application: ASGIApplication, config: Config, loop: asyncio.AbstractEventLoop, log: logging.Logger
+    ) -> None:
+        self.application = application
+        self.config = config
+        self.loop = loop
+        self.log = log
+        self.state: dict[str, Any] | None = None
+        """The lifespan state, if the application has a lifespan."""
+        self.record: Callable[[HttpExchange], None] | None = None
+        """Called once per exchange, when its response is complete or it was given up."""
+        self.exchanges: set[HttpExchange] = set()
+        """Exchanges whose application has not ended."""
+        self._idle: asyncio.Event | None = None
+        self._time = loop.time
+
+    def start(self, exchange: HttpExchange) -> None:
+        """Start the application's task."""
+        exchange.began_at = self._time()
+        self.exchanges.add(exchange)
+        exchange.task = self.loop.create_task(exchange.run())
+
+    def ended(self, exchange: HttpExchange) -> None:
+        """Note that the application's task is about to end. Called by the exchange."""
+        self.exchanges.discard(exchange)
+        if self._idle is not None and not self.exchanges:
+            self._idle.set()
+
+    async def wait_idle(self, timeout: float | None) -> bool:
+        """Wait until no application runs.
+
+        Args:
+            timeout: Seconds, None for ever.
+
+        Returns:
+            Whether that came about within the timeout.
+        """
+        if not self.exchanges:
+            return True
+        self._idle = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._idle = None
+        return True
+
+    async def cancel_all(self, reason: str, timeout: float) -> int:
+        """Cancel every application that still runs, and wait for them to end.
+
+        Args:
+            reason: For the applications' disconnects.
+            timeout: Seconds to wait; one that will not end by then is named in the log and left behind.
+
+        Returns:
+            How many were cancelled.
+        """
+        victims = list(self.exchanges)
+        for exchange in victims:
+            exchange.cancel(reason)
+        if victims and not await self.wait_idle(timeout):
+            for exchange in self.exchanges:
+                self.log.error("Application instance for %s ignores its cancellation", exchange.describe())
+        return len(victims)

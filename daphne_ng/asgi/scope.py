@@ -1,0 +1,76 @@
+"""ASGI scopes for HTTP, from a request head and what is known of its connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daphne_ng.wire.head import RequestHead
+
+__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "http_scope"]
+
+ASGI_VERSION = "3.0"
+SPEC_VERSION = "2.5"
+"""HTTP and WebSocket message format that we implement, with ``send()`` raising after a disconnect."""
+
+
+class ConnectionInfo:
+    """What all requests of one connection share.
+
+    Attributes:
+        scheme: ``http`` or ``https``.
+        client: ``[host, port]``, or None where the peer has no address (UNIX sockets).
+        server: ``[host, port]``, ``[path, None]`` for a UNIX socket, or None.
+        client_text: ``host:port`` for the access log, or None.
+        trusted: Whether the peer may set ``Daphne-Root-Path``.
+        extensions: Names of the ASGI extensions that this connection supports.
+    """
+
+    __slots__ = ("client", "client_text", "extensions", "scheme", "server", "trusted")
+
+    def __init__(
+        self,
+        scheme: str,
+        client: list[Any] | None,
+        server: list[Any] | None,
+        trusted: bool,
+        extensions: dict[str, dict[str, Any]],
+    ) -> None:
+        self.scheme = scheme
+        self.client = client
+        self.server = server
+        self.client_text = f"{client[0]}:{client[1]}" if client is not None else None
+        self.trusted = trusted
+        self.extensions = extensions
+
+
+def http_scope(
+    head: RequestHead, info: ConnectionInfo, root_path: str, state: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Build the scope of one request (ASGI HTTP, "HTTP connection scope").
+
+    Args:
+        head: The request.
+        info: Its connection.
+        root_path: The configured root path.
+        state: The lifespan state, copied shallowly for each request; None if the application has no lifespan.
+    """
+    if head.root_path is not None and info.trusted:
+        root_path = head.root_path
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
+        "http_version": head.http_version,
+        "method": head.method,
+        "scheme": info.scheme,
+        "path": head.path,
+        "raw_path": head.raw_path,
+        "query_string": head.query_string,
+        "root_path": root_path,
+        "headers": head.headers,
+        "client": info.client,
+        "server": info.server,
+        "extensions": info.extensions.copy(),
+    }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope

@@ -1,0 +1,124 @@
+"""What all connections of a running server share, and the one place where an exchange is made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from daphne_ng.asgi.http import HttpExchange
+from daphne_ng.asgi.runner import Runner
+from daphne_ng.asgi.scope import ConnectionInfo, http_scope
+from daphne_ng.config import Config
+from daphne_ng.port import RequestSink, ResponsePort
+from daphne_ng.wire.h1_writer import ResponseDefaults
+from daphne_ng.wire.head import RequestHead
+
+if TYPE_CHECKING:
+    from daphne_ng.net.connection import ServerConnection
+
+__all__ = ["ServerContext"]
+
+_OVERLOADED = b"503 Service Unavailable\nThe server is at its limit of concurrent requests.\n"
+
+
+class ServerContext:
+    """Shared by every connection of one server.
+
+    Args:
+        config: The settings.
+        runner: Runs the application.
+        log: Logger for what concerns connections.
+        refused: Called as ``refused(info, status, detail)`` for each request answered without the application.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        runner: Runner,
+        log: logging.Logger,
+        refused: Callable[[ConnectionInfo, int, str], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.runner = runner
+        self.loop: asyncio.AbstractEventLoop = runner.loop
+        self.clock = self.loop.time
+        self.log = log
+        self.defaults = ResponseDefaults(config.server_name, config.headers, config.date_header)
+        self.connections: set[ServerConnection] = set()
+        self.lingering = 0
+        """Connections beyond the limit that are being told so."""
+        self.extensions_http1: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
+        if config.http1_early_hints:
+            self.extensions_http1["http.response.early_hint"] = {}
+        self.start_application: Callable[[HttpExchange], None] = runner.start
+        self._refused = refused
+        self._date_timer: asyncio.TimerHandle | None = None
+        self._all_closed: asyncio.Event | None = None
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def start_clock(self) -> None:
+        """Keep the Date header right, by one timer for the whole server."""
+        now = time.time()
+        self.defaults.set_date(formatdate(now, usegmt=True))
+        # A little past the turn of the second, so that the next reading is surely beyond it.
+        self._date_timer = self.loop.call_later(1.001 - now % 1.0, self.start_clock)
+
+    def stop_clock(self) -> None:
+        """Stop the timer."""
+        if self._date_timer is not None:
+            self._date_timer.cancel()
+            self._date_timer = None
+
+    # -- exchanges ---------------------------------------------------------------------------------------
+
+    def begin(self, head: RequestHead, info: ConnectionInfo, port: ResponsePort) -> RequestSink | None:
+        """Start an exchange, or answer 503 if too many run. None if the port has been used to answer."""
+        runner = self.runner
+        config = self.config
+        if config.limit_concurrency and len(runner.exchanges) >= config.limit_concurrency:
+            port.start(
+                503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], _OVERLOADED, True, False
+            )
+            self.refused(info, 503, "The server is at its limit of concurrent requests.")
+            return None
+        exchange = HttpExchange(runner, head, info, port, http_scope(head, info, config.root_path, runner.state))
+        self.start_application(exchange)
+        return exchange
+
+    def refused(self, info: ConnectionInfo, status: int, detail: str) -> None:
+        """Report a request that was answered without the application."""
+        self.log.info("Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
+        if self._refused is not None:
+            self._refused(info, status, detail)
+
+    # -- connections -------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether the connection limit is reached."""
+        return bool(self.config.limit_connections) and len(self.connections) >= self.config.limit_connections
+
+    def closed(self, connection: ServerConnection) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+        if self._all_closed is not None and not self.connections:
+            self._all_closed.set()
+
+    async def wait_closed(self, timeout: float) -> bool:
+        """Wait until no connection is open; tell whether that came about within `timeout` seconds."""
+        if not self.connections:
+            return True
+        self._all_closed = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._all_closed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._all_closed = None
+        return True

@@ -1,0 +1,407 @@
+"""The reactor: Twisted's asyncio reactor on uvloop, with our transports under every endpoint.
+
+`DaphneReactor` stays an ordinary Twisted reactor. It differs from ``AsyncioSelectorReactor`` in this:
+
+* its event loop is uvloop's where uvloop exists;
+* what it listens on or adopts is built from `daphne_ng.net.transports`;
+* `DaphneReactor.attach` makes it run inside an asyncio loop that is already running, and `DaphneReactor.detach`
+  ends that without stopping the loop;
+* it never imports the global reactor, so that several can live in one process, each in its thread.
+
+Importing this module installs nothing. `install` does, once, when called.
+
+Private names of Twisted that this module relies on: ``_asyncioEventloop``, ``_readers``, ``_writers``,
+``_continuousPolling`` (the asyncio reactor's tables), ``_disconnectSelectable``, ``_signals`` and
+``_signalsFactory`` (signal handling), ``_startedBefore`` and ``_registerAsIOThread`` (its life).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import platform
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.posixbase import PosixReactorBase
+
+from daphne_ng.errors import ReactorError
+from daphne_ng.net.transports import DirectDescriptor, TCPPort, TCPServer
+
+if sys.platform != "win32":
+    from twisted.internet import process
+
+    from daphne_ng.net.transports import UNIXPort, UNIXServer
+
+__all__ = ["DaphneReactor", "current", "event_loop_of", "install", "new_event_loop"]
+
+logger = logging.getLogger(__name__)
+
+# What Twisted's endpoints pass when the user gave no backlog.
+_TWISTED_DEFAULT_BACKLOG = 50
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make the event loop that serves fastest here: uvloop's on CPython outside Windows, else asyncio's."""
+    if sys.platform != "win32" and platform.python_implementation() == "CPython":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+class DaphneReactor(AsyncioSelectorReactor):
+    """Twisted's asyncio reactor with write-through transports.
+
+    Args:
+        eventloop: The loop to run on. Without one: the loop that is running in this thread, or else a
+            new one, which `close` then closes.
+    """
+
+    minimum_backlog = 2048
+    """Listen backlog where the caller gave none: endpoints parsed from strings pass Twisted's 50 then, so exactly
+    50 counts as none."""
+
+    dead_poll_sweep_seconds = 5.0
+    """How often descriptors that uvloop silently stopped watching are looked for; see `_sweep`."""
+
+    def __init__(self, eventloop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._owns_loop = False
+        if eventloop is None:
+            try:
+                eventloop = asyncio.get_running_loop()
+            except RuntimeError:
+                eventloop = new_event_loop()
+                self._owns_loop = True
+        self._attached = False
+        self._closed = False
+        self._detached: asyncio.Future[None] | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._needs_sweep = type(eventloop).__module__.partition(".")[0] == "uvloop"
+        super().__init__(eventloop)
+
+    # -- readers and writers
+
+    def addReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet``; our own descriptors are called by the loop without anything in between."""
+        if not isinstance(reader, DirectDescriptor):
+            super().addReader(reader)
+        elif reader not in self._readers:
+            fd = reader.fileno()  # type: ignore[attr-defined]
+            self._asyncioEventloop.add_reader(fd, reader.read_ready)
+            self._readers[reader] = fd  # type: ignore[index]
+        if self._needs_sweep and self._sweep_timer is None:
+            self._sweep_timer = self._asyncioEventloop.call_later(self.dead_poll_sweep_seconds, self._sweep)
+
+    def addWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet``."""
+        if not isinstance(writer, DirectDescriptor):
+            super().addWriter(writer)
+        elif writer not in self._writers:
+            fd = writer.fileno()  # type: ignore[attr-defined]
+            self._asyncioEventloop.add_writer(fd, writer.write_ready)
+            self._writers[writer] = fd  # type: ignore[index]
+
+    def removeReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet``."""
+        fd = self._readers.pop(reader, None)
+        if fd is None:
+            self._continuousPolling.removeReader(reader)
+        else:
+            self._asyncioEventloop.remove_reader(fd)
+
+    def removeWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet``."""
+        fd = self._writers.pop(writer, None)
+        if fd is None:
+            self._continuousPolling.removeWriter(writer)
+        else:
+            self._asyncioEventloop.remove_writer(fd)
+
+    # When a descriptor has an error pending (a reset), uvloop calls its reader once more and then stops watching it,
+    # without a word. If that one call found data, which the kernel hands out before the error, nobody
+    # would ever see the reset. So every few seconds one poll() over all readers looks for errors.
+    def _sweep(self) -> None:
+        self._sweep_timer = None
+        poll = select.poll()
+        by_fd = {}
+        for reader, fd in self._readers.items():
+            by_fd[fd] = reader
+            poll.register(fd, 0)  # errors are always reported
+        if not by_fd:
+            return
+        self._sweep_timer = self._asyncioEventloop.call_later(self.dead_poll_sweep_seconds, self._sweep)
+        for fd, events in poll.poll(0):
+            if events & select.POLLERR:
+                reader = by_fd[fd]
+                if reader in self._readers:
+                    # Add it again: its next call finds the rest of the data, and at last the error.
+                    self.removeReader(reader)
+                    self.addReader(reader)
+
+    # -- listening
+
+    def _backlog(self, backlog: int) -> int:
+        return self.minimum_backlog if backlog == _TWISTED_DEFAULT_BACKLOG else backlog
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorTCP``; a `backlog` of exactly 50 means `minimum_backlog`."""
+        listener = TCPPort(port, factory, self._backlog(backlog), interface, self)
+        listener.startListening()
+        return listener
+
+    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
+        """See ``IReactorUNIX``; a `backlog` of exactly 50 means `minimum_backlog`."""
+        listener = UNIXPort(address, factory, self._backlog(backlog), mode, self, wantPID)
+        listener.startListening()
+        return listener
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket``. The socket is duplicated; its backlog and its file stay as they are."""
+        self._check_family(addressFamily)
+        listener: Any
+        if sys.platform != "win32" and addressFamily == socket.AF_UNIX:
+            listener = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
+        else:
+            listener = TCPPort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        listener.startListening()
+        return listener
+
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket``."""
+        self._check_family(addressFamily)
+        if sys.platform != "win32" and addressFamily == socket.AF_UNIX:
+            return UNIXServer._fromConnectedSocket(fileDescriptor, factory, self)
+        return TCPServer._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
+
+    def _check_family(self, family: int) -> None:
+        if family not in self._supportedAddressFamilies:
+            raise error.UnsupportedAddressFamily(family)
+
+    def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorSSL``. Twisted's own imports, and so installs, the global reactor."""
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)
+        listener = self.listenTCP(port, tls_factory, backlog, interface)
+        listener._type = "TLS"
+        return listener
+
+    def connectSSL(
+        self, host: Any, port: Any, factory: Any, contextFactory: Any, timeout: Any = 30, bindAddress: Any = None
+    ) -> Any:
+        """See ``IReactorSSL``."""
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        tls_factory = TLSMemoryBIOFactory(contextFactory, True, factory, clock=self)
+        return self.connectTCP(host, port, tls_factory, timeout, bindAddress)
+
+    # -- running
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        """Run until `stop`. In any thread but the main one `installSignalHandlers` must be false."""
+        try:
+            super().run(installSignalHandlers=installSignalHandlers)
+        finally:
+            self._signals.uninstall()
+
+    def startRunning(self, installSignalHandlers: bool = True) -> None:
+        """See ``ReactorBase``; only the global reactor, or the only one, makes its thread the I/O thread."""
+        self._registerAsIOThread = _installed() in (None, self)
+        super().startRunning(installSignalHandlers=installSignalHandlers)
+
+    def iterate(self, timeout: float = 0) -> None:
+        """See ``IReactorCore``."""
+        super().iterate(timeout)
+
+    def stop(self) -> None:
+        """See ``IReactorCore``. The stock method leaves a delayed call behind when a delayed call calls it."""
+        PosixReactorBase.stop(self)
+        # Fires the shutdown triggers after what is due now.
+        self._asyncioEventloop.call_soon(self._onTimer)
+
+    def crash(self) -> None:
+        """Stop without firing shutdown triggers. While attached the asyncio loop goes on."""
+        if self._attached:
+            self._attached = False
+            PosixReactorBase.crash(self)
+        else:
+            super().crash()
+
+    def attach(self) -> None:
+        """Run inside the asyncio loop that is running in this thread.
+
+        Fires the startup triggers and returns; endpoints, ``callLater`` and ``callFromThread`` then work beside the
+        rest of the asyncio program. Installs no signal handlers. The caller calls `detach` when it is done.
+
+        Raises:
+            ReactorError: This reactor's loop is not the one running here, or the reactor runs already.
+        """
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is not self._asyncioEventloop:
+            raise ReactorError("a reactor can attach only to its own asyncio loop, while that is running")
+        if self._started:
+            raise ReactorError("the reactor is running already")
+        self._attached = True
+        self.startRunning(installSignalHandlers=False)
+
+    def detach(self) -> asyncio.Future[None]:
+        """Fire the shutdown triggers and stop, while the asyncio loop goes on.
+
+        As with ``stop()``, what still reads or writes through this reactor is disconnected. The reactor can
+        attach again afterwards.
+
+        Returns:
+            A future that is done when every shutdown trigger has run. It never fails and need not be awaited.
+        """
+        future = self._detached
+        if future is not None:
+            return future
+        future = self._asyncioEventloop.create_future()
+        if not self._started:
+            future.set_result(None)
+            return future
+        if not self._attached:
+            raise ReactorError("the reactor was not attached; stop it with stop()")
+        self._detached = future
+        self.addSystemEventTrigger("after", "shutdown", self._finish_detach)
+        if not self._stopped:
+            self.stop()
+        return future
+
+    def _finish_detach(self) -> None:
+        future, self._detached = self._detached, None
+        # Firing an event uses its triggers up. These two are the reactor's own, set once in its __init__.
+        self.addSystemEventTrigger("during", "shutdown", self.crash)
+        self.addSystemEventTrigger("during", "shutdown", self.disconnectAll)
+        self._startedBefore = False
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def close(self) -> None:
+        """Give back what the reactor holds: its waker, its timers, and its loop if the reactor made that.
+
+        To be called when the reactor has stopped. It cannot run again.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._needs_sweep = False
+        if self._timerHandle is not None:
+            self._timerHandle.cancel()  # type: ignore[unreachable]
+        self.disconnectAll()
+        for reader in list(self._internalReaders):
+            self._removeInternalReader(reader)
+            reader.connectionLost(None)
+        if self._owns_loop and not self._asyncioEventloop.is_closed():
+            self._asyncioEventloop.close()
+
+    # -- signals
+
+    # Twisted's SIGCHLD handling owns the wake-up descriptor of the process, which uvloop, and asyncio with
+    # a signal handler of its own, take over. A Python handler that wakes the loop works with every loop.
+    def _signalsFactory(self) -> Any:
+        if sys.platform == "win32":
+            return super()._signalsFactory()
+        return _Signals(ReactorBase._signalsFactory(self), self._child_exited)
+
+    def _child_exited(self) -> None:
+        self._asyncioEventloop.call_soon_threadsafe(process.reapAllProcesses)
+
+
+class _Signals:
+    """Twisted's SIGINT and SIGTERM handling, and SIGCHLD by a Python-level handler."""
+
+    def __init__(self, stopping: Any, child_exited: Callable[[], None]) -> None:
+        self._stopping = stopping
+        self._child_exited = child_exited
+        self._installed = False
+
+    def install(self) -> None:
+        self._stopping.install()
+        signal.signal(signal.SIGCHLD, self._handle)
+        signal.siginterrupt(signal.SIGCHLD, False)
+        self._installed = True
+        # One that exited before this was installed.
+        process.reapAllProcesses()
+
+    def uninstall(self) -> None:
+        if self._installed:
+            self._installed = False
+            self._stopping.uninstall()
+            if signal.getsignal(signal.SIGCHLD) == self._handle:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._child_exited()
+
+
+def _installed() -> Any:
+    return sys.modules.get("twisted.internet.reactor")
+
+
+def current() -> Any:
+    """Return the global reactor if one is installed, else None. Installs nothing."""
+    return _installed()
+
+
+def event_loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
+    """Return the asyncio loop that `reactor` runs on.
+
+    Raises:
+        ReactorError: It does not run on one.
+    """
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    if loop is None:
+        raise ReactorError(f"{type(reactor).__name__} does not run on an asyncio event loop")
+    assert isinstance(loop, asyncio.AbstractEventLoop)
+    return loop
+
+
+def install(eventloop: asyncio.AbstractEventLoop | None = None) -> Any:
+    """Make a `DaphneReactor` the global reactor and return it, or return the one that can serve in its place.
+
+    Args:
+        eventloop: The loop for a new reactor; see `DaphneReactor`.
+
+    Raises:
+        ReactorError: A reactor is installed that does not run on asyncio, or ours is on another loop than `eventloop`.
+    """
+    installed = _installed()
+    if installed is None:
+        from twisted.internet.main import installReactor
+
+        reactor = DaphneReactor(eventloop)
+        if not reactor._asyncioEventloop.is_running():
+            # So that what asks asyncio for "the" loop before the start gets this one, as with Twisted's install().
+            asyncio.set_event_loop(reactor._asyncioEventloop)
+        installReactor(reactor)
+        return reactor
+    if not isinstance(installed, AsyncioSelectorReactor):
+        raise ReactorError(
+            f"{type(installed).__name__} is installed already; ASGI needs a reactor on asyncio: "
+            "install daphne-ng's before anything imports twisted.internet.reactor"
+        )
+    if eventloop is not None and event_loop_of(installed) is not eventloop:
+        raise ReactorError("a reactor is installed already, on another event loop")
+    if not isinstance(installed, DaphneReactor):
+        logger.warning(
+            "%s is installed already and will serve, though slower than daphne-ng's own reactor",
+            type(installed).__name__,
+        )
+    return installed

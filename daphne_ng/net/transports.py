@@ -1,0 +1,599 @@
+"""Stream transports and ports that write through and are read without detours.
+
+Stock Twisted buffers every ``write()`` until the next reactor turn (two ``epoll_ctl`` and a turn later) and
+calls every reader through its logging context. The classes here keep Twisted's interfaces and its meaning, and
+change four things:
+
+1. ``write()`` with nothing buffered sends at once. What the kernel does not take is buffered and flushed from the
+   reactor, exactly as in stock Twisted.
+2. The reactor calls `DirectDescriptor.read_ready` and `~DirectDescriptor.write_ready` from the event loop, with
+   nothing in between. What the stock detour did for safety is done there: an exception is logged and loses the
+   connection, so that a level-triggered descriptor can never spin.
+3. A failed immediate send loses the connection on the next turn, never inside ``write()``.
+4. A port that was adopted never calls ``listen()``, ``chmod()``, ``shutdown()`` or ``unlink()``.
+
+The one flag that decides is ``_direct``: true while bytes may go straight to the kernel. Whoever makes one of the
+conditions in `_WriteThrough._may_send_directly` false sets the flag to false; only `_WriteThrough.doWrite` (drained)
+and `_WriteThrough.unregisterProducer` set it to true again, by asking that method. While the flag is false everything
+is buffered, so bytes can never overtake each other.
+
+Private names of Twisted that this module relies on, all of them attributes of the classes it extends:
+``_tempDataBuffer``, ``_tempDataLen`` (the write buffer), ``_writeDisconnecting``, ``_writeDisconnected`` (half-close),
+``_aborting``, ``_sendmsgQueue``, ``_fileDescriptorBufferSize``, ``_ancillaryLevelSOLSOCKETTypeSCMRIGHTS`` (passing
+descriptors), ``_postLoseConnection``, ``_closeWriteConnection``,
+``_preexistingSocket``, ``_shouldShutdown``, ``_bindPath``, ``_realPortNumber``, ``_reservedFD`` (ports). The tests
+run the suites that ship with Twisted against these classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import main, tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import Logger
+from twisted.python import log as twisted_log
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides
+
+if sys.platform != "win32":
+    from twisted.internet import unix
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IProducer
+
+__all__ = ["DirectDescriptor", "TCPPort", "TCPServer", "UNIXPort", "UNIXServer"]
+
+_log = Logger()
+
+# What stock Twisted reads at once (FileDescriptor.bufferSize).
+_READ_BYTES = 64 * 1024
+
+# Room for descriptors beside one read, as much as stock Twisted gives.
+_ANCILLARY_BYTES = 4096
+
+# A gathered write up to this size is joined and sent with one plain send(): copying 16 KiB costs less than the
+# extra work of sendmsg() on several buffers.
+_JOIN_LIMIT_BYTES = 16 * 1024
+
+# POSIX promises 16; Linux and macOS both give 1024. More buffers than that fail with EMSGSIZE.
+_IOV_MAX = os.sysconf("SC_IOV_MAX") if hasattr(os, "sysconf") and "SC_IOV_MAX" in os.sysconf_names else 16
+if _IOV_MAX <= 0:  # "no limit that I could name"
+    _IOV_MAX = 1024
+
+# Linux copies TCP_NODELAY and SO_KEEPALIVE from the listening socket to the accepted one, so that setting them
+# once is enough. Other systems do so too, as far as known, but do not document it.
+_OPTIONS_ARE_INHERITED = sys.platform == "linux"
+
+
+class DirectDescriptor:
+    """A descriptor whose callbacks the reactor registers with the event loop as they are.
+
+    The two methods never raise an `Exception`: nothing stands between them and the loop.
+    """
+
+    def read_ready(self) -> None:
+        """Read once, deliver, and lose the connection where that is due."""
+        raise NotImplementedError
+
+    def write_ready(self) -> None:
+        """Write what is buffered, as far as the kernel takes it."""
+        raise NotImplementedError
+
+
+class _WriteThrough(DirectDescriptor, tcp.Connection):
+    """The raw (never TLS) half of a connection: immediate sends, direct callbacks.
+
+    Once `TCPServer.startTLS` was called, the methods here are what TLS itself writes through; the instance
+    then carries Twisted's TLS-aware ones in front of them.
+    """
+
+    _direct = False
+    # The kernel refused a send; the connection goes on the next turn.
+    _send_failed = False
+    # Only UNIX transports have a queue of descriptors to pass.
+    _sendmsgQueue: Any = ()
+
+    reactor: Any
+    protocol: Any
+    _send: Any = None
+    _recv: Any = None
+
+    def _open_directly(self) -> None:
+        # Called at the end of __init__: bound methods, because each saves two look-ups per read and per write.
+        self._send = self.socket.send
+        self._recv = self.socket.recv
+        self._direct = True
+
+    def _may_send_directly(self) -> bool:
+        # A pull producer is resumed from doWrite only, so that with one registered every write must pass through it.
+        return bool(
+            self.connected
+            and not self.disconnecting
+            and not self._writeDisconnecting
+            and not self._writeDisconnected
+            and not self._aborting
+            and not self._send_failed
+            and not self.dataBuffer
+            and not self._tempDataBuffer
+            and not self._sendmsgQueue
+            and (self.producer is None or self.streamingProducer)
+        )
+
+    # -- reading
+
+    def read_ready(self) -> None:
+        """Read up to ``bufferSize`` bytes and deliver them; see `DirectDescriptor`."""
+        try:
+            data = self._recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._disconnect(main.CONNECTION_LOST, True)
+            return
+        if not data:
+            self._disconnect(main.CONNECTION_DONE, True)
+            return
+        try:
+            self.protocol.dataReceived(data)
+        except Exception as exception:
+            self._protocol_failed(exception, True)
+
+    def _protocol_failed(self, exception: Exception, is_read: bool) -> None:
+        _log.failure("Unhandled error in {protocol!r}", protocol=type(getattr(self, "protocol", None)).__qualname__)
+        self._disconnect(exception, is_read)
+
+    def _disconnect(self, why: Any, is_read: bool) -> None:
+        # What the reactor does with the result of doRead and doWrite: it removes reader and writer, and turns a clean
+        # end of a read into a half-close notification. connectionLost of an application may raise.
+        try:
+            self.reactor._disconnectSelectable(self, why, is_read)
+        except Exception:
+            _log.failure("Unhandled error while a connection was lost")
+
+    def resumeProducing(self) -> None:
+        """Start reading again, unless the connection is being closed or aborted."""
+        if self.connected and not self.disconnecting and not self._aborting:
+            self.reactor.addReader(self)
+
+    # -- writing
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that ``write()`` accepted and the kernel has not taken yet."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, at once as far as the kernel takes it and the rest when it can.
+
+        Never calls ``connectionLost``. May call ``pauseProducing`` of a registered streaming producer.
+
+        Raises:
+            TypeError: `data` is not ``bytes``.
+        """
+        if self._direct and data.__class__ is bytes and data:
+            try:
+                sent = self._send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as refusal:
+                self._send_refused(refusal, (data,))
+                return
+            if sent != len(data):
+                self._keep((data,), sent)
+        else:
+            self._write_buffered(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Send several pieces in their order, without joining large ones.
+
+        Raises:
+            TypeError: A piece is not ``bytes``.
+        """
+        chunks = [chunk for chunk in iovec if chunk or not isinstance(chunk, bytes)]
+        total = 0
+        for chunk in chunks:
+            if not isinstance(chunk, bytes):
+                raise TypeError("Data must be bytes")
+            total += len(chunk)
+        if not self._direct or total <= _JOIN_LIMIT_BYTES:
+            # The class is named because a subclass or startTLS may have put another write() in front.
+            _WriteThrough.write(self, b"".join(chunks)) if self._direct else self._buffer(chunks, total)
+            return
+        while chunks:
+            batch = chunks[:_IOV_MAX]
+            try:
+                sent = self.socket.sendmsg(batch)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as refusal:
+                self._send_refused(refusal, chunks)
+                return
+            whole = 0
+            for chunk in batch:
+                if sent < len(chunk):
+                    self._keep(chunks[whole:], sent)
+                    return
+                sent -= len(chunk)
+                whole += 1
+            del chunks[:whole]
+
+    def _write_buffered(self, data: bytes) -> None:
+        if not isinstance(data, bytes):
+            raise TypeError("Data must be bytes")
+        if data:
+            self._buffer([data], len(data))
+
+    # Append behind what is buffered already, as the stock write() does.
+    def _buffer(self, chunks: list[bytes], total: int) -> None:
+        if not total or not self.connected or self._writeDisconnected or self._aborting or self._send_failed:
+            return
+        self._tempDataBuffer.extend(chunks)
+        self._tempDataLen += total
+        self._direct = False
+        self._maybePauseProducer()
+        self.startWriting()
+
+    # Nothing was buffered, and the kernel took `sent` bytes of the first chunk. The chunk is kept whole, with an
+    # offset, because a copy of what is left of 100 MB would cost more than the few bytes it frees.
+    def _keep(self, chunks: tuple[bytes, ...] | list[bytes], sent: int) -> None:
+        self._direct = False
+        self.dataBuffer = chunks[0]
+        self.offset = sent
+        if len(chunks) > 1:
+            self._tempDataBuffer.extend(chunks[1:])
+            self._tempDataLen += sum(map(len, self._tempDataBuffer))
+        self._maybePauseProducer()
+        self.startWriting()
+
+    def _send_refused(self, refusal: OSError, chunks: tuple[bytes, ...] | list[bytes]) -> None:
+        if refusal.errno == tcp.ENOBUFS:
+            # macOS and the BSDs: no memory for it right now; stock waits too.
+            self._keep(chunks, 0)
+            return
+        self._direct = False
+        self._send_failed = True
+        # The send took the error off the socket, so that a read would now see a clean end.
+        self.stopReading()
+        self.reactor.callLater(0, self._lose_after_refused_send)
+
+    def _lose_after_refused_send(self) -> None:
+        if self.connected:
+            self._disconnect(main.CONNECTION_LOST, False)
+
+    def write_ready(self) -> None:
+        """Flush; see `DirectDescriptor`."""
+        try:
+            why = self.doWrite()
+        except Exception as exception:
+            self._protocol_failed(exception, False)
+            return
+        if why:
+            self._disconnect(why, False)
+
+    def doWrite(self) -> Any:
+        """Write what is buffered; once it is drained, resume the producer or close. As stock, and `_direct` besides."""
+        if self._send_failed:
+            return main.CONNECTION_LOST
+        left = len(self.dataBuffer) - self.offset
+        if left < self.SEND_LIMIT and self._tempDataBuffer:
+            if left:
+                self._tempDataBuffer.insert(0, memoryview(self.dataBuffer)[self.offset :])  # type: ignore[arg-type]
+            self.dataBuffer = b"".join(self._tempDataBuffer)
+            self.offset = 0
+            self._tempDataBuffer = []
+            self._tempDataLen = 0
+        if self.dataBuffer or self._sendmsgQueue:
+            data = memoryview(self.dataBuffer)[self.offset :] if self.offset else self.dataBuffer
+            sent = self.writeSomeData(data)  # type: ignore[arg-type]
+            if not isinstance(sent, int):
+                return sent
+            self.offset += sent
+            if self.offset != len(self.dataBuffer) or self._tempDataBuffer:
+                return None
+            self.dataBuffer = b""
+            self.offset = 0
+        self.stopWriting()
+        self._direct = self._may_send_directly()
+        if self.producer is not None and (not self.streamingProducer or self.producerPaused):
+            self.producerPaused = False
+            self.producer.resumeProducing()  # type: ignore[attr-defined]
+        elif self.disconnecting:
+            return self._postLoseConnection()
+        elif self._writeDisconnecting:
+            # Set before the protocol hears of it, which may call loseConnection().
+            self._writeDisconnected = True
+            return self._closeWriteConnection()  # type: ignore[func-returns-value]
+        return None
+
+    def _isSendBufferFull(self) -> bool:
+        # Stock counts the part of dataBuffer that was sent, too.
+        return self.unsent_bytes > self.bufferSize
+
+    # -- producers and closing: the stock methods, keeping `_direct` true to what they change
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """See ``IConsumer``. A pull producer switches immediate sends off while it is registered."""
+        if not streaming:
+            self._direct = False
+        FileDescriptor.registerProducer(self, producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """See ``IConsumer``."""
+        FileDescriptor.unregisterProducer(self)
+        self._direct = self._may_send_directly()
+
+    def loseConnection(self) -> None:
+        """Close when everything is flushed; ``connectionLost`` comes on a later turn."""
+        self._direct = False
+        FileDescriptor.loseConnection(self)
+
+    def loseWriteConnection(self) -> None:
+        """Close the write side when everything is flushed."""
+        self._direct = False
+        super().loseWriteConnection()
+
+    def abortConnection(self) -> None:
+        """Drop what is buffered and reset the connection; ``connectionLost`` comes on the next turn."""
+        self._direct = False
+        super().abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the socket and tell the protocol, once."""
+        self._direct = False
+        self._send = self._recv = None
+        super().connectionLost(reason)
+        self.dataBuffer = b""
+        self.offset = 0
+        self._tempDataBuffer = []
+        self._tempDataLen = 0
+
+    # -- TLS on a live connection
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """Put TLS between this transport and its protocol, as ``ITLSTransport`` has it.
+
+        Twisted's own makes a ``TLSMemoryBIOFactory`` without a clock, which imports, and so installs, the global
+        reactor; and its inner layer would not write through.
+        """
+        # Imported late: without pyOpenSSL there is no TLS, and all else works.
+        from twisted.internet._newtls import _BypassTLS
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        is_client = bool(self._tlsClientDefault) == bool(normal)  # type: ignore[attr-defined]
+        producer, streaming = self.producer, self.streamingProducer
+        if producer is not None:
+            self.unregisterProducer()
+        factory = TLSMemoryBIOFactory(ctx, is_client, None, clock=self.reactor)  # type: ignore[arg-type]
+        tls = factory.protocol(factory, self.protocol, False)
+        self.protocol = tls
+        self.getHandle = tls.getHandle  # type: ignore[method-assign]
+        self.getPeerCertificate = tls.getPeerCertificate
+        directlyProvides(self, ISSLTransport)
+        self.TLS = True
+        for name in ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer"):
+            # The stock methods hand over to `self.protocol`, which is TLS now.
+            setattr(self, name, MethodType(getattr(tcp.Connection, name), self))
+        tls.makeConnection(_BypassTLS(_WriteThrough, self))
+        if producer is not None:
+            self.registerProducer(producer, streaming)
+
+
+class TCPServer(_WriteThrough, tcp.Server):
+    """One accepted TCP connection."""
+
+    # The peer as the port built it, then as getPeer() did.
+    _peer: IAddress | None = None
+    _host: IAddress | None = None
+
+    def __init__(self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any):
+        tcp.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
+        self._open_directly()
+        if not _OPTIONS_ARE_INHERITED:
+            _set_stream_options(sock)
+
+    def getPeer(self) -> Any:
+        """The client's address; the same object every time."""
+        if self._peer is None:
+            self._peer = tcp.Server.getPeer(self)
+        return self._peer
+
+    def getHost(self) -> Any:
+        """The server's address; the same object every time, also after the connection was lost."""
+        if self._host is None:
+            self._host = tcp.Server.getHost(self)
+        return self._host
+
+
+class _DirectPort(DirectDescriptor, tcp.Port):
+    """What TCP and UNIX ports share: accepting."""
+
+    transport: Any
+    reactor: Any
+
+    accepts_per_turn = 100
+    """Connections accepted before the loop gets its turn back. 1 spreads connections best over processes that
+    share a listener."""
+
+    # Closing the last descriptor ends a listener. shutdown() ends it for every process that shares it.
+    _shouldShutdown = False
+
+    def read_ready(self) -> None:
+        """Accept; see `DirectDescriptor`."""
+        self.doRead()
+
+    def doRead(self) -> None:
+        """Accept what is waiting, up to `accepts_per_turn` connections. Never raises."""
+        accept = self.socket.accept
+        for _ in range(self.accepts_per_turn):
+            try:
+                connection, peer = accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                # Out of descriptors, or a client that is gone again: the stock loop meets the same error and
+                # knows what to do, down to the descriptor it keeps in reserve.
+                self.numberAccepts = self.accepts_per_turn
+                tcp.Port.doRead(self)
+                return
+            try:
+                self._serve(connection, peer)
+            except Exception:
+                _log.failure("Unhandled error while a connection was accepted")
+                connection.close()
+            if self.disconnecting or not self.connected:
+                return
+
+    def _serve(self, connection: socket.socket, peer: Any) -> None:
+        raise NotImplementedError
+
+
+class TCPPort(_DirectPort):
+    """A listening TCP socket, IPv4 or IPv6."""
+
+    transport = TCPServer
+
+    def startListening(self) -> None:
+        """Bind and listen, or take over the adopted socket as it is."""
+        adopted = self._preexistingSocket
+        if adopted is not None:
+            _set_stream_options(adopted)
+        super().startListening()
+
+    def createInternetSocket(self) -> socket.socket:
+        """Make the socket to listen on, with the options that accepted ones inherit."""
+        listener: socket.socket = super().createInternetSocket()
+        _set_stream_options(listener)
+        return listener
+
+    def _serve(self, connection: socket.socket, peer: Any) -> None:
+        if len(peer) == 4 and peer[3]:
+            # A link-local address is nothing without its scope, which accept() gives as a number only.
+            peer = (socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *peer[1:])
+        peer_address = self._buildAddr(peer)
+        protocol = self.factory.buildProtocol(peer_address)  # type: ignore[union-attr]
+        if protocol is None:
+            connection.close()
+            return
+        session = self.sessionno
+        self.sessionno = session + 1
+        transport = self.transport(connection, protocol, peer, self, session, self.reactor)
+        transport._peer = peer_address
+        protocol.makeConnection(transport)
+
+
+def _set_stream_options(sock: socket.socket) -> None:
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    # macOS refuses options on a connection that the peer has closed already.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+if sys.platform != "win32":
+
+    class UNIXServer(_WriteThrough, unix.Server):
+        """One accepted UNIX stream connection; passes descriptors as the stock transport does."""
+
+        _host: IAddress | None = None
+
+        def __init__(self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any):
+            unix.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
+            self._open_directly()
+            self._recv = sock.recvmsg
+
+        def read_ready(self) -> None:
+            """Read once, descriptors included, and deliver; see `DirectDescriptor`."""
+            try:
+                data, ancillary, _, _ = self._recv(_READ_BYTES, _ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self._disconnect(main.CONNECTION_LOST, True)
+                return
+            try:
+                for level, kind, content in ancillary:
+                    if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                        # Hands them to the protocol, or closes them and says so in the log.
+                        self._ancillaryLevelSOLSOCKETTypeSCMRIGHTS(content)
+                if data:
+                    self.protocol.dataReceived(data)
+                    return
+            except Exception as exception:
+                self._protocol_failed(exception, True)
+                return
+            self._disconnect(main.CONNECTION_DONE, True)
+
+        def sendFileDescriptor(self, fileno: int) -> None:
+            """Queue a descriptor; it goes with the first byte that is written after this call.
+
+            Stock Twisted also lets it go with bytes written before, in the same turn: here those are gone already.
+            """
+            self._direct = False
+            super().sendFileDescriptor(fileno)
+
+        def _isSendBufferFull(self) -> bool:
+            return len(self._sendmsgQueue) > self._fileDescriptorBufferSize or super()._isSendBufferFull()
+
+        def getHost(self) -> Any:
+            """The server's address; the same object every time."""
+            if self._host is None:
+                self._host = super().getHost()
+            return self._host
+
+    class UNIXPort(_DirectPort, unix.Port):
+        """A listening UNIX stream socket, in the file system or abstract."""
+
+        transport = UNIXServer
+
+        # (device, inode, process) of the socket file, while it is ours to remove.
+        _created: tuple[int, int, int] | None = None
+
+        def startListening(self) -> None:
+            """Bind and listen; an adopted socket is taken over as it is: no ``chmod``, no ``listen``."""
+            adopted = self._preexistingSocket
+            if adopted is None:
+                unix.Port.startListening(self)
+                if unix._inFilesystemNamespace(self._bindPath):
+                    status = os.stat(self._bindPath)
+                    self._created = (status.st_dev, status.st_ino, os.getpid())
+                return
+            tcp._reservedFD.reserve()
+            name = os.fsdecode(self._bindPath or b"")
+            twisted_log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
+            self._preexistingSocket = None
+            adopted.setblocking(False)
+            self.factory.doStart()  # type: ignore[union-attr]
+            self.connected = True
+            self.socket = adopted
+            self.fileno = adopted.fileno  # type: ignore[method-assign]
+            self.startReading()
+
+        def connectionLost(self, reason: Failure) -> None:
+            """Close the socket. Its file goes only if this process made it and nobody replaced it since."""
+            created, self._created = self._created, None
+            if created is not None:
+                with contextlib.suppress(OSError):
+                    status = os.stat(self._bindPath)
+                    if created == (status.st_dev, status.st_ino, os.getpid()):
+                        os.unlink(self._bindPath)
+            if self.lockFile is not None:
+                self.lockFile.unlock()
+            tcp.Port.connectionLost(self, reason)
+
+        def _serve(self, connection: socket.socket, peer: Any) -> None:
+            protocol = self.factory.buildProtocol(self._buildAddr(peer))  # type: ignore[union-attr]
+            if protocol is None:
+                connection.close()
+                return
+            session = self.sessionno
+            self.sessionno = session + 1
+            protocol.makeConnection(self.transport(connection, protocol, peer, self, session, self.reactor))

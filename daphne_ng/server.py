@@ -1,0 +1,562 @@
+"""The server: endpoints, lifespan and connections put together, and the ways to run it.
+
+* ``Server(...).run()`` blocks and owns the process, as Daphne's does; ``stop()`` ends it from inside.
+* ``await server.serve()``, or ``async with server:``, inside an asyncio program.
+* ``server.start_on(reactor)`` and ``server.finish()`` on a Twisted reactor that runs already.
+* ``with server.run_in_thread():`` beside other code, for the tests of other projects.
+
+All of them are `_start` and `_finish` on some reactor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from daphne_ng._types import ASGIApplication
+from daphne_ng.asgi.http import HttpExchange
+from daphne_ng.asgi.lifespan import Lifespan
+from daphne_ng.asgi.runner import Runner
+from daphne_ng.asgi.scope import ConnectionInfo
+from daphne_ng.config import Config
+from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
+from daphne_ng.errors import ConfigurationError, LifespanError
+from daphne_ng.logconfig import asyncio_debug, configure_twisted_log
+from daphne_ng.net import reactor as reactors
+from daphne_ng.net.context import ServerContext
+from daphne_ng.net.factory import ServerFactory
+
+__all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_LISTEN = 1
+"""Exit code when an endpoint cannot be listened on."""
+EXIT_LIFESPAN = 3
+"""Exit code when the application's startup failed."""
+
+# Server's keyword -> Config's field, where Daphne's constructor has them.
+_KEYWORDS = {
+    "http_timeout": "http_timeout",
+    "websocket_timeout": "websocket_timeout",
+    "websocket_connect_timeout": "websocket_connect_timeout",
+    "ping_interval": "ping_interval",
+    "ping_timeout": "ping_timeout",
+    "root_path": "root_path",
+    "proxy_forwarded_address_header": "proxy_address_header",
+    "proxy_forwarded_port_header": "proxy_port_header",
+    "proxy_forwarded_proto_header": "proxy_proto_header",
+    "websocket_handshake_timeout": "websocket_handshake_timeout",
+    "websocket_max_message_size": "websocket_max_message_size",
+    "websocket_max_frame_size": "websocket_max_frame_size",
+    "application_close_timeout": "application_close_timeout",
+    "server_name": "server_name",
+}
+
+
+class Server:
+    """An ASGI server on Twisted endpoints.
+
+    The positional and keyword names are Daphne's, with its defaults. `config` carries every other setting; where
+    both say something, a keyword that differs from its default wins.
+
+    Args:
+        application: The ASGI 3 application.
+        endpoints: Twisted endpoint strings to listen on.
+        signal_handlers: Whether `run` handles SIGINT and SIGTERM.
+        action_logger: Called as ``action_logger(protocol, action, details)`` for each request.
+        request_buffer_size: Accepted for Daphne's callers; the body is streamed in the parts in which it arrives.
+        ready_callable: Called without arguments once every endpoint listens.
+        config: The settings.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        application: ASGIApplication,
+        endpoints: list[str] | None = None,
+        signal_handlers: bool = True,
+        action_logger: Callable[[str, str, dict[str, Any]], None] | None = None,
+        http_timeout: float | None = None,
+        request_buffer_size: int = 8192,
+        websocket_timeout: float = 86400,
+        websocket_connect_timeout: float = 20,
+        ping_interval: float = 20,
+        ping_timeout: float = 30,
+        root_path: str = "",
+        proxy_forwarded_address_header: str | None = None,
+        proxy_forwarded_port_header: str | None = None,
+        proxy_forwarded_proto_header: str | None = None,
+        verbosity: int = 1,
+        websocket_handshake_timeout: float = 5,
+        websocket_max_message_size: int = 1024 * 1024,
+        websocket_max_frame_size: int = 1024 * 1024,
+        application_close_timeout: float = 10,
+        ready_callable: Callable[[], object] | None = None,
+        server_name: str = "daphne",
+        *,
+        config: Config | None = None,
+    ) -> None:
+        given = locals()
+        changes = {
+            field: given[keyword]
+            for keyword, field in _KEYWORDS.items()
+            if config is None or given[keyword] != _DEFAULTS[keyword]
+        }
+        self.config = (config or Config()).replace(**changes)
+        for keyword, field in _KEYWORDS.items():
+            setattr(self, keyword, getattr(self.config, field))
+        self.application = application
+        self.endpoints = endpoints or []
+        self.signal_handlers = signal_handlers
+        self.action_logger = action_logger
+        self.request_buffer_size = request_buffer_size
+        self.verbosity = verbosity
+        self.ready_callable = ready_callable
+        self.abort_start = False
+        """Whether the server stopped before it served."""
+        self.exit_code = 0
+        """What the process should exit with after `run`."""
+        self.listeners: list[Any] = []
+        """The listening ports."""
+        self.listening_addresses: list[tuple[str, int]] = []
+        """``(host, port)`` of every TCP endpoint."""
+        self._reactor: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context: ServerContext | None = None
+        self._runner: Runner | None = None
+        self._lifespan: Lifespan | None = None
+        self._stop_requested: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
+        self._finished: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._listen_failure = ""
+        self._embedding: tuple[Any, bool, bool] = (None, False, False)
+        self._thread_error: BaseException | None = None
+        if not self.endpoints:
+            logger.error("No endpoints. This server will not listen on anything.")
+            sys.exit(1)
+
+    # -- Daphne's interface ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until stopped. Blocks; `exit_code` and `abort_start` tell how it went.
+
+        Raises:
+            ReactorError: A reactor is installed that cannot serve.
+        """
+        reactor = reactors.install()
+        loop = reactors.event_loop_of(reactor)
+        configure_twisted_log(self.verbosity)
+        asyncio.set_event_loop(loop)
+        if asyncio_debug(self.verbosity):
+            loop.set_debug(True)
+        _size_executor(loop)
+        if self.abort_start:
+            return
+        main = loop.create_task(self._run_main(reactor), name="server")
+        reactor.run(installSignalHandlers=self.signal_handlers)
+        _end_tasks(loop, main)
+
+    def stop(self) -> None:
+        """Stop the server: at once before it runs, gracefully afterwards. May be called from any thread."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self.abort_start = True
+            return
+        with contextlib.suppress(RuntimeError):  # closed in the meantime
+            loop.call_soon_threadsafe(self._request_stop)
+
+    @property
+    def connections(self) -> set[Any]:
+        """The open connections."""
+        return set(self._context.connections) if self._context is not None else set()
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        """Start the application for one request. Called only where a subclass overrides it.
+
+        Args:
+            protocol: The exchange that is to be served.
+            scope: Its scope, which an override may change or replace.
+        """
+        assert self._runner is not None  # there is no request before the start
+        protocol.scope = scope
+        self._runner.start(protocol)
+        return protocol
+
+    def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None:
+        """Hand one action to the action logger."""
+        if self.action_logger is not None:
+            self.action_logger(protocol, action, details)
+
+    def listen_success(self, port: Any) -> None:
+        """Note a port that listens."""
+        host = port.getHost() if hasattr(port, "getHost") else None
+        if hasattr(host, "host") and hasattr(host, "port"):
+            self.listening_addresses.append((host.host, host.port))
+            logger.info("Listening on TCP address %s:%s", host.host, host.port)
+        elif getattr(host, "name", None):
+            logger.info("Listening on UNIX socket %s", os.fsdecode(host.name))
+
+    def listen_error(self, failure: Any) -> None:
+        """Report a port that cannot listen, and give up."""
+        text = failure if isinstance(failure, str) else failure.getErrorMessage()
+        logger.critical("Listen failure: %s", text)
+        self.exit_code = EXIT_LISTEN
+        self.abort_start = True
+
+    # -- inside an asyncio program -----------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Serve on the running loop until `stop` or `shutdown`, or until cancelled.
+
+        Raises:
+            LifespanError: The application's startup failed.
+            ConfigurationError: An endpoint cannot be listened on.
+        """
+        async with self:
+            assert self._stop_requested is not None  # made by the start
+            await self._stop_requested.wait()
+
+    async def shutdown(self) -> None:
+        """Stop gracefully and return when everything has ended."""
+        self._request_stop()
+        await self._finish()
+
+    async def __aenter__(self) -> Server:
+        reactor, private = _reactor_for(asyncio.get_running_loop())
+        attached = not reactor.running
+        if attached:
+            reactor.attach()
+        self._embedding = (reactor, attached, private)
+        try:
+            await self._start(reactor)
+            if self.abort_start:
+                raise ConfigurationError(self._listen_failure)
+        except BaseException:
+            await self._finish()
+            await self._leave_reactor()
+            raise
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        try:
+            await self._finish()
+        finally:
+            await self._leave_reactor()
+
+    async def _leave_reactor(self) -> None:
+        reactor, attached, private = self._embedding
+        if attached:
+            await reactor.detach()
+            if private:
+                reactor.close()
+
+    # -- on a reactor that runs already ------------------------------------------------------------------
+
+    def start_on(self, reactor: Any) -> Deferred[None]:
+        """Start on a running reactor. The server finishes by itself before that reactor stops.
+
+        Returns:
+            Fires when every endpoint listens; fails with `LifespanError` or `ConfigurationError`.
+        """
+        loop = reactors.event_loop_of(reactor)
+
+        async def start() -> None:
+            await self._start(reactor)
+            if self.abort_start:
+                await self._finish()
+                raise ConfigurationError(self._listen_failure)
+            reactor.addSystemEventTrigger("before", "shutdown", self.finish)
+
+        return Deferred.fromFuture(loop.create_task(start()))
+
+    def finish(self) -> Deferred[None]:
+        """Stop gracefully. Fires when everything has ended."""
+        if self._loop is None:
+            return maybeDeferred(lambda: None)
+        return Deferred.fromFuture(self._loop.create_task(self._finish()))
+
+    # -- in a thread -------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def run_in_thread(self, timeout: float = 30.0) -> Iterator[Server]:
+        """Serve from a thread with a loop of its own while the ``with`` block runs.
+
+        Args:
+            timeout: Seconds for the start and for the end.
+
+        Raises:
+            LifespanError, ConfigurationError: The server did not start.
+            TimeoutError: It did not start or end in time.
+        """
+        ready = threading.Event()
+
+        async def main() -> None:
+            async with self:
+                ready.set()
+                assert self._stop_requested is not None  # made by the start
+                await self._stop_requested.wait()
+
+        def target() -> None:
+            loop = reactors.new_event_loop()
+            try:
+                loop.run_until_complete(main())
+            except BaseException as error:
+                self._thread_error = error
+            finally:
+                loop.close()
+                ready.set()
+
+        thread = threading.Thread(target=target, name="daphne-ng", daemon=True)
+        thread.start()
+        if not ready.wait(timeout):
+            self.stop()
+            raise TimeoutError("the server did not start in time")
+        if self._thread_error is not None:
+            raise self._thread_error
+        try:
+            yield self
+        finally:
+            self.stop()
+            thread.join(timeout)
+        if thread.is_alive():
+            raise TimeoutError("the server did not end in time")
+        if self._thread_error is not None:
+            raise self._thread_error
+
+    # -- start -------------------------------------------------------------------------------------------
+
+    async def _start(self, reactor: Any) -> None:
+        loop = asyncio.get_running_loop()
+        config = self.config
+        self._reactor = reactor
+        self._loop = loop
+        self._stop_requested = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._finished = None
+        self._stopping = False
+        self._listen_failure = ""
+        self.listeners.clear()
+        self.listening_addresses.clear()
+        self._runner = runner = Runner(self.application, config, loop, logger)
+        logs = self.action_logger is not None or type(self).log_action is not Server.log_action
+        self._context = context = ServerContext(config, runner, logger, self._record_refused if logs else None)
+        if logs:
+            runner.record = self._record
+        attach = getattr(self.action_logger, "attach", None)
+        if attach is not None:
+            attach(loop.call_later)
+        if type(self).create_application is not Server.create_application:
+            context.start_application = self._create_application
+        self._lifespan = Lifespan(self.application, config.lifespan, logger)
+        await self._lifespan.startup(config.lifespan_startup_timeout)
+        runner.state = self._lifespan.state
+        context.start_clock()
+        factory = ServerFactory(context)
+        for description in self.endpoints:
+            logger.info("Configuring endpoint %s", description)
+            try:
+                endpoint = endpoint_from_string(reactor, str(description))
+                port = await endpoint.listen(factory).asFuture(loop)
+            except Exception as error:
+                self._listen_failure = describe_listen_error(error, str(description))
+                logger.debug("What the endpoint raised:", exc_info=error)
+                self.listen_error(self._listen_failure)
+                return
+            self.listeners.append(port)
+            self.listen_success(port)
+        if self.ready_callable is not None:
+            self.ready_callable()
+
+    async def _run_main(self, reactor: Any) -> None:
+        # After the first signal Twisted waits for this; a second one hurries.
+        reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
+        try:
+            await self._start(reactor)
+        except LifespanError as error:
+            logger.error("%s", error)
+            self.exit_code = EXIT_LIFESPAN
+            self.abort_start = True
+        except Exception:
+            logger.exception("The server could not start")
+            self.exit_code = 1
+            self.abort_start = True
+        if self.abort_start:
+            self._stop_reactor()
+            return
+        assert self._stop_requested is not None  # made by the start
+        await self._stop_requested.wait()
+        self._stop_reactor()
+
+    def _stop_reactor(self) -> None:
+        if self._reactor is not None and self._reactor.running and not self._stopping:
+            self._stopping = True
+            self._reactor.stop()
+
+    def _request_stop(self) -> None:
+        if self._stop_requested is not None:
+            self._stop_requested.set()
+
+    def _create_application(self, exchange: HttpExchange) -> None:
+        self.create_application(exchange, exchange.scope)
+        if exchange.task is None and self._loop is not None:
+            # The override declined; the client gets an answer all the same.
+            self._loop.call_soon(exchange.cancel, "the server declined the request")
+
+    # -- end ---------------------------------------------------------------------------------------------
+
+    def _before_shutdown(self) -> Deferred[None]:
+        assert self._loop is not None  # the reactor runs on it
+        self._stopping = True
+        if self.signal_handlers and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._second_signal)
+        return Deferred.fromFuture(self._loop.create_task(self._finish()))
+
+    def _second_signal(self, number: int, frame: Any) -> None:
+        if self._loop is not None and self._hurry is not None:
+            self._loop.call_soon_threadsafe(self._hurry.set)
+
+    async def _finish(self) -> None:
+        if self._loop is None:
+            return
+        if self._finished is None:
+            self._request_stop()
+            self._finished = self._loop.create_task(self._drain(), name="drain")
+        await asyncio.shield(self._finished)
+
+    async def _drain(self) -> None:
+        context, runner, lifespan, hurry = self._context, self._runner, self._lifespan, self._hurry
+        assert context is not None and runner is not None and lifespan is not None and hurry is not None
+        assert self._loop is not None
+        config = self.config
+        for port in self.listeners:
+            with contextlib.suppress(asyncio.CancelledError):
+                try:
+                    await maybeDeferred(port.stopListening).asFuture(self._loop)
+                except Exception:
+                    logger.exception("A port could not be closed")
+        self.listeners.clear()
+        for connection in list(context.connections):
+            connection.shut_down()
+        if runner.exchanges and config.graceful_timeout:
+            logger.info("Waiting for %d running requests to end", len(runner.exchanges))
+        await _first(runner.wait_idle(config.graceful_timeout), hurry.wait())
+        killed = await runner.cancel_all(
+            "the server is shutting down", 0.5 if hurry.is_set() else config.application_close_timeout
+        )
+        logger.info("Killed %i pending application instances", killed)
+        await _first(context.wait_closed(config.close_timeout), hurry.wait())
+        for connection in list(context.connections):
+            connection.abort()
+        await context.wait_closed(1.0)
+        await lifespan.shutdown(1.0 if hurry.is_set() else config.lifespan_shutdown_timeout)
+        context.stop_clock()
+        detach = getattr(self.action_logger, "detach", None)
+        if detach is not None:
+            detach()
+
+    # -- logs --------------------------------------------------------------------------------------------
+
+    def _record(self, exchange: HttpExchange) -> None:
+        head = exchange.head
+        assert self._loop is not None  # requests run on it
+        try:
+            self.log_action(
+                "http",
+                "complete",
+                {
+                    "path": head.target.decode("latin-1"),
+                    "status": exchange.status,
+                    "method": head.method,
+                    "client": exchange.info.client_text,
+                    "time_taken": self._loop.time() - exchange.began_at,
+                    "size": exchange.body_bytes_sent,
+                    "http_version": head.http_version,
+                },
+            )
+        except Exception:
+            logger.exception("The access log failed")
+
+    def _record_refused(self, info: ConnectionInfo, status: int, detail: str) -> None:
+        try:
+            self.log_action(
+                "http",
+                "complete",
+                {
+                    "path": "-",
+                    "status": status,
+                    "method": "-",
+                    "client": info.client_text,
+                    "time_taken": 0.0,
+                    "size": 0,
+                    "http_version": "",
+                },
+            )
+        except Exception:
+            logger.exception("The access log failed")
+
+
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(Server.__init__).parameters.items()
+    if parameter.default is not inspect.Parameter.empty
+}
+
+
+# The reactor that serves on this running loop, and whether it is ours to close.
+def _reactor_for(loop: asyncio.AbstractEventLoop) -> tuple[Any, bool]:
+    installed = reactors.current()
+    if installed is not None and getattr(installed, "_asyncioEventloop", None) is loop:
+        return installed, False
+    return reactors.DaphneReactor(loop), True
+
+
+def _size_executor(loop: asyncio.AbstractEventLoop) -> None:
+    threads = os.environ.get("ASGI_THREADS")
+    if not threads:
+        return
+    if not threads.isdigit() or int(threads) < 1:
+        raise ConfigurationError(f"ASGI_THREADS must be a number of threads, not {threads!r}")
+    loop.set_default_executor(ThreadPoolExecutor(max_workers=int(threads)))
+
+
+# Wait for the first of two coroutines, and end the other.
+async def _first(one: Any, other: Any) -> None:
+    tasks = {asyncio.ensure_future(one), asyncio.ensure_future(other)}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# What applications left running would be destroyed while pending: cancel it, as asyncio.run() does.
+def _end_tasks(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
+    if loop.is_closed() or loop.is_running():
+        return
+    left = [task for task in asyncio.all_tasks(loop) if not task.done()]
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    if main.done() and not main.cancelled():
+        error = main.exception()
+        if error is not None:
+            raise error

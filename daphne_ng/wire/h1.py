@@ -1,0 +1,659 @@
+"""One HTTP/1.1 connection, server side, without I/O (RFC 9112).
+
+Theory of operation
+-------------------
+
+Bytes go in through `Http1Connection.receive_data`; the parser turns them into messages. One message at a time is
+*active*: it has an exchange (a `RequestSink`), and the exchange answers through the methods of `ResponsePort`,
+which the connection itself implements. Messages behind it wait in the queue, in order, so responses cannot
+overtake each other.
+
+1. An exchange begins after the parser has returned, never inside a callback or inside ``send()``. The next one
+   begins on a later turn of the loop.
+2. An exchange ends for the wire when its response has ended *and* its request has been read or given up.
+   What the application does afterwards is its own affair.
+3. A request that breaks the protocol is never seen by the application. Its error is answered after the
+   responses to the good requests before it, and the connection closes.
+4. The connection closes in two stages: our half first, while what the client still sends is read and thrown
+   away for a moment (a reset would destroy the answer in flight); then the whole.
+5. `deadline` is the one point in time at which something must happen unless something else happens first. The
+   driver keeps a timer no later than that and calls `deadline_passed`.
+
+Everything that decides about keeping or closing the connection lives here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from typing import Protocol
+
+from daphne_ng._types import Headers
+from daphne_ng.config import Config
+from daphne_ng.errors import BodyLengthMismatch, WireError
+from daphne_ng.port import RequestSink
+from daphne_ng.wire.h1_parser import Http1Message, Http1Parser
+from daphne_ng.wire.h1_writer import (
+    CLOSES,
+    DROP_LENGTH,
+    HAS_DATE,
+    HAS_SERVER,
+    ResponseDefaults,
+    encode_fields,
+    encode_trailers,
+)
+from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.status import bodiless_status, reason_phrase, status_line
+
+__all__ = ["Http1Connection", "Http1Driver"]
+
+_NEVER = float("inf")
+# Parts at least this large are written beside their framing instead of being copied into it.
+_COPY_MAX_BYTES = 16384
+
+
+class Http1Driver(Protocol):
+    """What the connection needs from the I/O around it."""
+
+    write: Callable[[bytes], None]
+    write_sequence: Callable[[list[bytes]], None]
+    writable: Callable[[], Awaitable[object] | None]
+    clock: Callable[[], float]
+
+    def begin(self, head: RequestHead) -> RequestSink | None:
+        """Start an exchange. None if the driver has answered through the port already."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def begin_soon(self) -> None:
+        """Call `Http1Connection.begin_next` on a later turn of the loop."""
+
+    def rearm(self, deadline: float) -> None:
+        """The deadline is now earlier than the timer: move the timer."""
+
+    def close(self) -> None:
+        """Flush, then close both directions; abort if that takes too long."""
+
+    def close_writing(self) -> None:
+        """Flush, then close our direction."""
+
+    def abort(self) -> None:
+        """Drop the connection at once, so that a truncated response shows as one."""
+
+    def refused(self, status: int, detail: str) -> None:
+        """A request was answered without the application: for the logs."""
+
+    def shortened(self, missing: int) -> None:
+        """The application's body ended before its Content-Length: for the logs."""
+
+
+class _Body(Enum):
+    """How the end of the response body shows."""
+
+    NONE = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()
+
+
+class Http1Connection:
+    """Protocol state of one connection; implements `ResponsePort` for the active exchange.
+
+    Args:
+        config: Limits and timeouts.
+        defaults: Fields added to every response; shared by all connections.
+        driver: The I/O around it.
+    """
+
+    __slots__ = (
+        "_active",
+        "_begin_scheduled",
+        "_body",
+        "_body_deadline",
+        "_closing",
+        "_config",
+        "_continue_sent",
+        "_defaults",
+        "_drained_from",
+        "_driver",
+        "_error",
+        "_exchange_deadline",
+        "_keep_alive",
+        "_lingering",
+        "_messages",
+        "_parser",
+        "_paused",
+        "_queue",
+        "_remaining",
+        "_served",
+        "_sink",
+        "_sink_full",
+        "_started",
+        "_write",
+        "armed_for",
+        "body_bytes_sent",
+        "deadline",
+        "writable",
+    )
+
+    def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http1Driver) -> None:
+        self._config = config
+        self._defaults = defaults
+        self._driver = driver
+        self._write = driver.write
+        self.writable = driver.writable
+        self._messages: list[Http1Message] = []
+        self._parser = Http1Parser(config, self._messages)
+        self._queue: deque[Http1Message] = deque()
+        self._active: Http1Message | None = None
+        self._sink: RequestSink | None = None
+        self._error: WireError | None = None
+        self._begin_scheduled = False
+        self._closing = False  # no further request will be served
+        self._lingering = False  # our half is closed, or all of it: input is thrown away
+        self._paused = False
+        self._sink_full = False
+        self._served = False
+        # of the response to the active message
+        self._started = False
+        self._keep_alive = True
+        self._continue_sent = False
+        self._body = _Body.NONE
+        self._remaining = 0
+        self._drained_from = 0
+        self.body_bytes_sent = 0
+        # of time
+        self._body_deadline = _NEVER
+        self._exchange_deadline = _NEVER
+        self.deadline = _NEVER
+        self.armed_for = _NEVER
+        """When the driver's timer will fire; the driver keeps it up to date."""
+
+    def opened(self) -> None:
+        """Note that the connection is open: the first head is due."""
+        self._set_idle_deadline()
+
+    # -- what the driver reports -------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what one read delivered. The driver calls it for every read, in order."""
+        if self._lingering or self._error is not None:
+            return
+        parser = self._parser
+        had_head = parser.head_pending
+        try:
+            parser.feed(data)
+        except WireError as error:
+            self._error = error
+        messages = self._messages
+        active = self._active
+        if active is None:
+            if messages:
+                if len(messages) > 1:
+                    self._queue.extend(messages[1:])
+                message = messages[0]
+                messages.clear()
+                self._begin(message)
+            elif self._error is not None:
+                self._answer_error(self._error)
+                return
+            elif not had_head and parser.head_pending:
+                self._set_deadline(self._driver.clock() + self._config.head_timeout if self._config.head_timeout else _NEVER)
+        else:
+            if messages:
+                self._queue.extend(messages)
+                messages.clear()
+            if not active.ended:
+                if self._error is not None:
+                    self._fail_active(self._error)
+                    return
+                if self._sink is None:
+                    self._continue_drain(active)
+                elif self._body_deadline != _NEVER:
+                    self._body_deadline = self._driver.clock() + self._config.body_timeout
+                    self._update_deadline()
+            elif self._sink is None:
+                self._advance()  # the body that was being drained has ended
+            elif self._body_deadline != _NEVER:
+                self._body_deadline = _NEVER
+                self._update_deadline()
+        if parser.wants_pause:
+            parser.wants_pause = False
+            self._sink_full = True
+        if self._sink_full or len(self._queue) >= self._config.pipelined_max:
+            self._pause()
+
+    def eof_received(self) -> None:
+        """The client closed its half. In mid-request that is a disconnect, as in Daphne."""
+        self._disconnect("the client closed its half of the connection")
+        self._close()
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport is gone."""
+        self._closing = self._lingering = True
+        self._queue.clear()
+        self._disconnect(reason)
+        self.deadline = _NEVER
+
+    def deadline_passed(self, now: float) -> None:
+        """Act on the deadline, if it has really passed."""
+        if now < self.deadline:
+            return
+        self.deadline = _NEVER
+        if self._lingering:
+            self._driver.abort()
+        elif self._active is None:
+            if self._queue:
+                return  # the next exchange is about to begin
+            if self._parser.head_pending:
+                self._answer_error(WireError(408, "The request head took too long."))
+            else:
+                # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
+                self._close()
+        elif now >= self._exchange_deadline and self._sink is not None:
+            self._exchange_deadline = _NEVER
+            self._update_deadline()
+            self._sink.expired()
+        elif now >= self._body_deadline:
+            self._body_deadline = _NEVER
+            if self._sink is None:
+                self._linger()  # draining took too long
+            elif self._paused:
+                self._fail_active(WireError(408, "The application left the request body unread."))
+            else:
+                self._fail_active(WireError(408, "The request body took too long."))
+
+    def shut_down(self) -> None:
+        """Serve what has begun, then close. Idle connections close now."""
+        self._closing = True
+        if self._active is None and not self._queue and not self._lingering:
+            self._close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being served."""
+        return self._active is None
+
+    # -- ResponsePort ------------------------------------------------------------------------------------
+
+    def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:
+        """See `ResponsePort.start`."""
+        active = self._active
+        assert active is not None  # an exchange calls its port between begin and end only
+        head = active.head
+        fields, length, flags = encode_fields(headers)
+        remaining = length
+        framing = b""
+        method = head.method
+        if method == "HEAD" or bodiless_status(status):
+            kind = _Body.NONE
+            if status == 204 and length >= 0:
+                # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
+                # with a status code of 1xx (Informational) or 204 (No Content)."
+                fields, length, flags = encode_fields(headers, DROP_LENGTH)
+            elif method == "HEAD" and length < 0 and end and body:
+                framing = b"\r\ncontent-length: %d" % len(body)
+        elif length >= 0:
+            kind = _Body.LENGTH
+        elif end:
+            kind = _Body.LENGTH
+            remaining = len(body)
+            framing = b"\r\ncontent-length: %d" % remaining
+        elif head.http_version == "1.1":
+            kind = _Body.CHUNKED
+            framing = b"\r\ntransfer-encoding: chunked"
+        else:
+            kind = _Body.UNTIL_CLOSE
+            self._keep_alive = False
+
+        if flags & CLOSES or (head.expects_continue and not self._continue_sent and not active.ended):
+            # The client that was never told to continue may or may not send its body: nobody could tell the
+            # body from the next request.
+            self._keep_alive = False
+        if self._closing and not self._queue:
+            self._keep_alive = False
+        if not self._keep_alive:
+            framing += b"\r\nconnection: close\r\n\r\n"
+        elif head.http_version == "1.0":
+            framing += b"\r\nconnection: keep-alive\r\n\r\n"
+        else:
+            framing += b"\r\n\r\n"
+
+        defaults = self._defaults
+        if flags & (HAS_DATE | HAS_SERVER) or not defaults.plain:
+            block = defaults.block_for(flags, headers)
+        else:
+            block = defaults.block
+
+        self._started = True
+        self._body = kind
+        self._remaining = remaining
+        if kind is _Body.LENGTH:
+            size = len(body)
+            excess = size - remaining
+            if excess > 0:
+                body = body[:remaining]
+                size = remaining
+            self._remaining = remaining - size
+            self.body_bytes_sent = size
+            if size < _COPY_MAX_BYTES:
+                self._write(b"".join((status_line(status), fields, block, framing, body)))
+            else:
+                self._driver.write_sequence([status_line(status) + fields + block + framing, body])
+            if excess > 0:
+                self._overlong(excess)
+            if end:
+                self._response_ended()
+            return
+        preamble = b"".join((status_line(status), fields, block, framing))
+        if kind is _Body.NONE:
+            self._write(preamble)
+        elif kind is _Body.CHUNKED:
+            self.body_bytes_sent = len(body)
+            if body:
+                self._write_chunk(preamble, body)
+            else:
+                self._write(preamble)
+            return
+        else:
+            self.body_bytes_sent = len(body)
+            self._driver.write_sequence([preamble, body] if body else [preamble])
+        if end:
+            self._response_ended()
+
+    def body(self, data: bytes, end: bool) -> None:
+        """See `ResponsePort.body`."""
+        kind = self._body
+        if kind is _Body.CHUNKED:
+            self.body_bytes_sent += len(data)
+            if end:
+                if len(data) < _COPY_MAX_BYTES:
+                    self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+                else:
+                    self._driver.write_sequence([b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n"])
+            elif data:
+                self._write_chunk(b"", data)
+        elif kind is _Body.LENGTH:
+            size = len(data)
+            excess = size - self._remaining
+            if excess > 0:
+                data = data[: self._remaining]
+                size = self._remaining
+            self._remaining -= size
+            self.body_bytes_sent += size
+            if size:
+                self._write(data)
+            if excess > 0:
+                self._overlong(excess)
+        elif kind is _Body.UNTIL_CLOSE:
+            self.body_bytes_sent += len(data)
+            if data:
+                self._write(data)
+        if end:
+            self._response_ended()
+
+    def trailers(self, headers: Headers) -> None:
+        """See `ResponsePort.trailers`."""
+        block = encode_trailers(headers)
+        if self._body is _Body.CHUNKED:
+            active = self._active
+            assert active is not None  # as in start
+            self._write(b"0\r\n" + (block if active.head.accepts_trailers else b"") + b"\r\n")
+        self._response_ended()
+
+    def informational(self, status: int, headers: Headers) -> None:
+        """See `ResponsePort.informational`. HTTP/1.0 knows none (RFC 9110 section 15.2)."""
+        active = self._active
+        if active is None or self._started or active.head.http_version == "1.0":
+            return
+        if status == 100:
+            if not active.head.expects_continue or self._continue_sent:
+                return
+            self._continue_sent = True
+            if active.body_bytes or active.ended:
+                return  # the client did not wait
+        elif not self._config.http1_early_hints:
+            return
+        fields, _length, _flags = encode_fields(headers, DROP_LENGTH)
+        self._write(status_line(status) + fields + b"\r\n\r\n")
+
+    def reset(self, reason: str) -> None:
+        """See `ResponsePort.reset`."""
+        self._sink = None
+        self._closing = self._lingering = True
+        self._queue.clear()
+        self._driver.abort()
+
+    def consumed(self, count: int) -> None:
+        """See `ResponsePort.consumed`."""
+        if self._sink_full:
+            self._sink_full = False
+            self._maybe_resume()
+
+    def abandon(self) -> None:
+        """See `ResponsePort.abandon`."""
+        active = self._active
+        if active is None:
+            return
+        self._sink = None
+        self._sink_full = False
+        active.sink = None
+        active.parts.clear()
+        self._drained_from = active.body_bytes
+        self._parser.discarding = True
+        if not self._keep_alive or not self._drainable(active):
+            self._linger()
+            return
+        self._body_deadline = self._driver.clock() + self._config.drain_timeout
+        self._exchange_deadline = _NEVER
+        self._update_deadline()
+        self._maybe_resume()
+
+    # -- exchanges ---------------------------------------------------------------------------------------
+
+    def begin_next(self) -> None:
+        """Begin the exchange of the first waiting message. The driver calls it after `Http1Driver.begin_soon`."""
+        self._begin_scheduled = False
+        if self._lingering or self._active is not None:
+            return
+        if self._queue:
+            self._begin(self._queue.popleft())
+            self._maybe_resume()
+        elif self._error is not None:
+            self._answer_error(self._error)
+
+    def _begin(self, message: Http1Message) -> None:
+        self._active = message
+        self._started = False
+        self._continue_sent = False
+        self._keep_alive = message.head.keep_alive
+        self.body_bytes_sent = 0
+        config = self._config
+        if message.ended and not config.http_timeout:
+            self._body_deadline = self._exchange_deadline = self.deadline = _NEVER
+        else:
+            now = self._driver.clock()
+            self._exchange_deadline = now + config.http_timeout if config.http_timeout else _NEVER
+            self._body_deadline = now + config.body_timeout if not message.ended and config.body_timeout else _NEVER
+            self._update_deadline()
+        if not message.ended and self._error is not None:
+            # The body broke in the very read that brought its head.
+            self._fail_active(self._error)
+            return
+        sink = self._driver.begin(message.head)
+        if sink is None or self._active is not message:
+            return
+        self._sink = sink
+        if message.ended:
+            if message.parts:
+                for part in message.parts:
+                    sink.body_received(part)
+                message.parts.clear()
+            sink.body_ended(message.trailers)
+            return
+        message.sink = sink
+        for part in message.parts:
+            if sink.body_received(part):
+                self._sink_full = True
+        message.parts.clear()
+
+    # The response has ended; its exchange makes no further call, but for abandon().
+    def _response_ended(self) -> None:
+        active = self._active
+        assert active is not None  # it had a response
+        if self._body is _Body.LENGTH and self._remaining:
+            self._driver.shortened(self._remaining)
+            self.reset("the body was shorter than its Content-Length")
+            return
+        if active.ended:
+            self._sink = None
+            self._advance()
+
+    # The active message is over in both directions: go on to the next, or close.
+    def _advance(self) -> None:
+        self._active = None
+        self._sink = None
+        self._sink_full = False
+        self._served = True
+        if not self._keep_alive or (self._closing and not self._queue):
+            if self._queue or self._error is not None or self._parser.head_pending:
+                self._linger()
+            else:
+                self._close()
+        elif self._queue or self._error is not None:
+            self.deadline = self._body_deadline = _NEVER
+            if not self._begin_scheduled:
+                self._begin_scheduled = True
+                self._driver.begin_soon()
+        else:
+            self._body_deadline = _NEVER
+            self._set_idle_deadline()
+            if self._paused:
+                self._maybe_resume()
+
+    def _disconnect(self, reason: str) -> None:
+        sink = self._sink
+        active = self._active
+        self._active = None
+        self._sink = None
+        if active is not None:
+            active.sink = None
+            active.parts.clear()
+        if sink is not None:
+            sink.disconnected(reason)
+
+    # -- errors and closing ------------------------------------------------------------------------------
+
+    # A message that the application has begun to read turned out to be broken, late or too large.
+    def _fail_active(self, error: WireError) -> None:
+        self._parser.discarding = True
+        started = self._started
+        self._disconnect(error.detail)
+        if started:
+            self._closing = self._lingering = True
+            self._queue.clear()
+            self._driver.refused(error.status, error.detail)
+            self._driver.abort()
+        else:
+            self._answer_error(error)
+
+    # Answer without the application, and close.
+    def _answer_error(self, error: WireError) -> None:
+        self._error = error
+        text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
+        fields, _length, _flags = encode_fields(
+            [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+        )
+        self._write(
+            status_line(error.status)
+            + fields
+            + self._defaults.block_for(0, ())
+            + b"\r\nconnection: close\r\n\r\n"
+            + text
+        )
+        self._driver.refused(error.status, error.detail)
+        self._linger()
+
+    # Close our half, and give the client a moment to read the answer before the rest of its bytes meet a reset.
+    def _linger(self) -> None:
+        self._active = None
+        self._sink = None
+        self._closing = True
+        self._queue.clear()
+        if self._lingering:
+            return
+        self._lingering = True
+        self._paused = False
+        self._driver.close_writing()
+        self._driver.resume_reading()
+        self._set_deadline(self._driver.clock() + self._config.drain_timeout)
+
+    # Close both directions, what has been written still going out.
+    def _close(self) -> None:
+        self._closing = self._lingering = True
+        self._queue.clear()
+        self._driver.close()
+        self._set_deadline(self._driver.clock() + self._config.close_timeout)
+
+    # Whether the unread rest of the body is worth reading to keep the connection.
+    def _drainable(self, active: Http1Message) -> bool:
+        if active.head.expects_continue and not self._continue_sent:
+            return False
+        if active.head.chunked:
+            return True
+        return active.head.content_length - active.body_bytes <= self._config.drain_max_bytes
+
+    # The unread rest keeps coming; its end brings `_advance`, too much of it ends the connection.
+    def _continue_drain(self, active: Http1Message) -> None:
+        if active.body_bytes - self._drained_from > self._config.drain_max_bytes:
+            self._linger()
+
+    def _overlong(self, excess: int) -> None:
+        self._keep_alive = False
+        self._response_ended()
+        raise BodyLengthMismatch(f"the body is {excess} bytes longer than its Content-Length; the excess was cut")
+
+    def _write_chunk(self, preamble: bytes, data: bytes) -> None:
+        if len(data) < _COPY_MAX_BYTES:
+            self._write(b"%b%x\r\n%b\r\n" % (preamble, len(data), data))
+        else:
+            self._driver.write_sequence([b"%b%x\r\n" % (preamble, len(data)), data, b"\r\n"])
+
+    # -- reading and time --------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        if self._paused or self._lingering:
+            return
+        self._paused = True
+        self._driver.pause_reading()
+        if self._body_deadline != _NEVER:
+            timeout = self._config.paused_read_timeout
+            self._body_deadline = self._driver.clock() + timeout if timeout else _NEVER
+            self._update_deadline()
+
+    def _maybe_resume(self) -> None:
+        if not self._paused or self._sink_full or len(self._queue) >= self._config.pipelined_max:
+            return
+        self._paused = False
+        self._driver.resume_reading()
+        active = self._active
+        if active is not None and not active.ended and self._sink is not None:
+            timeout = self._config.body_timeout
+            self._body_deadline = self._driver.clock() + timeout if timeout else _NEVER
+            self._update_deadline()
+
+    def _set_idle_deadline(self) -> None:
+        config = self._config
+        timeout = config.keep_alive_timeout if self._served and not self._parser.head_pending else config.head_timeout
+        self._set_deadline(self._driver.clock() + timeout if timeout else _NEVER)
+
+    def _update_deadline(self) -> None:
+        self._set_deadline(min(self._body_deadline, self._exchange_deadline))
+
+    def _set_deadline(self, deadline: float) -> None:
+        self.deadline = deadline
+        if deadline < self.armed_for:
+            self._driver.rearm(deadline)

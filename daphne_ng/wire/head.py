@@ -1,0 +1,58 @@
+"""A request head, as every protocol hands it to the bridge."""
+
+from __future__ import annotations
+
+__all__ = ["RequestHead"]
+
+
+class RequestHead:
+    """What a request says before its body.
+
+    Plain attributes, filled by the parser of the protocol; nothing here changes once the request has begun.
+    """
+
+    __slots__ = (
+        "accepts_trailers",
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "headers",
+        "http_version",
+        "keep_alive",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+        "root_path",
+        "target",
+        "upgrade",
+    )
+
+    method: str
+    """Upper-case method."""
+    target: bytes
+    """The request target as received, for the access log."""
+    path: str
+    """Percent-decoded path; invalid UTF-8 becomes U+FFFD."""
+    raw_path: bytes
+    """The path as received, without the query."""
+    query_string: bytes
+    """What follows the first ``?``, still encoded."""
+    headers: list[tuple[bytes, bytes]]
+    """Field lines in order, names lower-cased, names with ``_`` dropped."""
+    http_version: str
+    """``1.0``, ``1.1`` or ``2``."""
+    keep_alive: bool
+    """Whether the client allows another request on this connection."""
+    content_length: int
+    """Announced length of the body in bytes; 0 without a body, -1 if only its end will tell."""
+    chunked: bool
+    """Whether the body is framed by the chunked coding."""
+    expects_continue: bool
+    """Whether the client waits for 100 Continue before it sends the body."""
+    accepts_trailers: bool
+    """Whether the client sent ``TE: trailers``."""
+    root_path: str | None
+    """Value of ``Daphne-Root-Path``, to be believed only from a trusted peer."""
+    upgrade: bytes | None
+    """Value of the Upgrade field, if the Connection field lists it."""

@@ -1,0 +1,120 @@
+"""The one ASGI application that every server is measured with: no framework, no imports beyond typing.
+
+The harness copies this file alone into an empty directory and starts each server there, so that nothing else of
+the checkout is importable by accident.
+
+==========  ============================================================================================
+path        behaviour
+==========  ============================================================================================
+``/``       plaintext ``Hello, World!``
+``/echo``   reads the whole body, answers the same bytes with six response headers
+``/stream`` `STREAM_BYTES` in pieces of `PIECE_BYTES`, always the same ``bytes`` object
+``/fresh``  the same response, but every piece is a new object: a server that queues what its client does not
+            read then pays with memory of its own, instead of with references to one constant
+``/upload`` reads and counts the body, answers the count in decimal
+==========  ============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+HELLO = b"Hello, World!"
+PIECE_BYTES = 64 * 1024
+PIECES = 1024
+STREAM_BYTES = PIECE_BYTES * PIECES
+PIECE = bytes(range(256)) * (PIECE_BYTES // 256)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Handler = Callable[[Receive, Send], Awaitable[None]]
+
+_HELLO_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(HELLO))]
+_STREAM_HEADERS = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % STREAM_BYTES)]
+
+
+async def hello(_receive: Receive, send: Send) -> None:
+    """Answer the constant text."""
+    await send({"type": "http.response.start", "status": 200, "headers": _HELLO_HEADERS})
+    await send({"type": "http.response.body", "body": HELLO})
+
+
+async def echo(receive: Receive, send: Send) -> None:
+    """Answer the request's body."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store, max-age=0"),
+        (b"vary", b"Accept-Encoding, Cookie"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-request-id", b"5f0c4b0e6f3a4f7c9c6f0f5a1d2b3c4d"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def stream(_receive: Receive, send: Send) -> None:
+    """Send one constant object again and again: what is measured is the server, not the allocator."""
+    await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+    for _ in range(PIECES):
+        await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def fresh(_receive: Receive, send: Send) -> None:
+    """Send a new object each time."""
+    source = bytearray(PIECE)
+    await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+    for _ in range(PIECES):
+        await send({"type": "http.response.body", "body": bytes(source), "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def upload(receive: Receive, send: Send) -> None:
+    """Count the body."""
+    count = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        count += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    body = b"%d" % count
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def not_found(_receive: Receive, send: Send) -> None:
+    """Answer 404."""
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
+_HANDLERS: dict[str, Handler] = {"/": hello, "/echo": echo, "/stream": stream, "/fresh": fresh, "/upload": upload}
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Serve one ASGI connection.
+
+    Raises:
+        NotImplementedError: For scopes other than ``http`` and ``lifespan``.
+    """
+    if scope["type"] == "http":
+        await _HANDLERS.get(scope["path"], not_found)(receive, send)
+    elif scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        raise NotImplementedError(scope["type"])

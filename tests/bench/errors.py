@@ -1,0 +1,7 @@
+"""The one error of the harness."""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """A server could not be measured. The text is the reason that the report shows beside ``n/a``."""

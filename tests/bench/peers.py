@@ -1,0 +1,286 @@
+"""The servers: how each is started, and one running instance of one.
+
+All of them run one worker on one loop thread, with the fastest loop and parser that their own documentation
+offers, and otherwise with their defaults. Only bounds that would end a measurement (keep-alive time, requests per
+connection, connections at once) are widened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import app, procfs
+from .client import HOST, Client
+from .errors import BenchError
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
+_TARGET = "app:application"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a command line is made from."""
+
+    port: int
+    directory: Path
+    """Empty but for ``app.py``; the server's working directory."""
+    access_log: bool
+
+    @property
+    def output(self) -> Path:
+        """Where the server's stdout and stderr go."""
+        return self.directory / "output.txt"
+
+    @property
+    def log(self) -> Path:
+        """Where the access log goes, for servers that take a file name."""
+        return self.directory / "access.log"
+
+    def write(self, name: str, text: str) -> str:
+        """Write a configuration file and return its path."""
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One kind of server."""
+
+    name: str
+    """Also the name of its distribution."""
+    arguments: Callable[[Launch], list[str]]
+    """Arguments of the interpreter."""
+    logs_to_output: bool = False
+    """Its access log can only go to stdout or stderr, which the harness sends to a file."""
+
+
+def _uvicorn(launch: Launch) -> list[str]:
+    arguments = ["-m", "uvicorn", "--host", HOST, "--port", str(launch.port), "--http", "httptools", "--loop", "uvloop"]
+    arguments += ["--timeout-keep-alive", "120"]
+    if launch.access_log:
+        # Its default configuration with the access handler's stream replaced by a file.
+        formatter = {
+            "()": "uvicorn.logging.AccessFormatter",
+            "fmt": '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s',
+            "use_colors": False,
+        }
+        handler = {"class": "logging.FileHandler", "formatter": "access", "filename": str(launch.log)}
+        config = {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"access": formatter},
+            "handlers": {"access": handler},
+            "loggers": {"uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False}},
+        }
+        arguments += ["--log-config", launch.write("logging.json", json.dumps(config))]
+    else:
+        arguments += ["--no-access-log", "--log-level", "warning"]
+    return [*arguments, _TARGET]
+
+
+def _hypercorn(launch: Launch) -> list[str]:
+    # By default it closes a connection after 1 000 requests, which would measure reconnecting.
+    config = launch.write("hypercorn.toml", "keep_alive_max_requests = 1000000000\n")
+    arguments = ["-m", "hypercorn", "-c", config, "--bind", f"{HOST}:{launch.port}", "--worker-class", "uvloop"]
+    arguments += ["--keep-alive", "120"]
+    arguments += ["--access-logfile", str(launch.log)] if launch.access_log else ["--log-level", "warning"]
+    return [*arguments, _TARGET]
+
+
+def _granian(launch: Launch) -> list[str]:
+    arguments = ["-m", "granian", "--interface", "asgi", "--host", HOST, "--port", str(launch.port), "--workers", "1"]
+    # The header timeout also ends idle keep-alive connections; 60 s is the most that it allows. The back-pressure
+    # bound counts connections.
+    arguments += ["--loop", "uvloop", "--http1-header-read-timeout", "60000", "--backpressure", "16384"]
+    arguments += ["--access-log"] if launch.access_log else ["--no-access-log", "--log-level", "warning"]
+    return [*arguments, _TARGET]
+
+
+def _daphne(launch: Launch) -> list[str]:
+    return ["-m", "daphne", *_daphne_flags(launch)]
+
+
+def _h2corn(launch: Launch) -> list[str]:
+    arguments = ["-m", "h2corn", "--bind", f"{HOST}:{launch.port}", "--workers", "1", "--loop", "uvloop"]
+    return [*arguments, "--access-log" if launch.access_log else "--no-access-log", _TARGET]
+
+
+def _daphne_ng(launch: Launch) -> list[str]:
+    return ["-m", "daphne_ng", *_daphne_flags(launch)]
+
+
+def _daphne_flags(launch: Launch) -> list[str]:
+    flags = ["-b", HOST, "-p", str(launch.port), "-v", "0"]
+    flags += ["--access-log", str(launch.log)] if launch.access_log else []
+    return [*flags, _TARGET]
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer("uvicorn", _uvicorn),
+        Peer("hypercorn", _hypercorn),
+        Peer("granian", _granian, logs_to_output=True),
+        Peer("daphne", _daphne),
+        Peer("h2corn", _h2corn, logs_to_output=True),
+        Peer("daphne-ng", _daphne_ng),
+    )
+}
+BASELINE = "uvicorn"
+
+
+def version(peer: Peer, python: str) -> str | None:
+    """Return the installed version for that interpreter, or ``None`` if it is not installed."""
+    code = f"import importlib.metadata as m; print(m.version({peer.name!r}))"
+    try:
+        # -P: the working directory may hold egg-info of another build.
+        command = [python, "-P", "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Run the block, and every process started in it, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Server:
+    """One running server. A context manager: the process and all its children are gone after the block."""
+
+    def __init__(
+        self, peer: Peer, *, python: str = sys.executable, core: int, directory: Path, access_log: bool
+    ) -> None:
+        """Prepare; entering the context starts the process.
+
+        Args:
+            peer: What to start.
+            python: Interpreter that has it installed.
+            core: CPU to pin it to.
+            directory: Existing, empty, used by nobody else.
+            access_log: Whether to log each request to a file.
+        """
+        self.peer = peer
+        self.core = core
+        self.launch = Launch(port=_free_port(), directory=directory, access_log=access_log)
+        self.command = [python, *peer.arguments(self.launch)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port on the loopback address."""
+        return self.launch.port
+
+    @property
+    def pid(self) -> int:
+        """The root process's id, while the server runs."""
+        assert self._process is not None, "entered the context"
+        return self._process.pid
+
+    def __enter__(self) -> Server:
+        """Start the server and wait until it answers.
+
+        Raises:
+            BenchError: It ended, or answers nothing within 20 seconds.
+        """
+        shutil.copy(app.__file__, self.launch.directory / "app.py")
+        with self.launch.output.open("wb") as output, pinned(self.core):
+            # Its own session: Ctrl-C reaches only the harness, which then stops the server in order.
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.launch.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the process and its children, by SIGTERM and after five seconds by SIGKILL. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # All of its session, so that workers are found even if their supervisor crashed. Named by pid and start time,
+        # so that a pid reused meanwhile is never killed.
+        family = [stat for stat in procfs.processes() if stat.session == process.pid]
+        try:
+            process.terminate()
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            for known in family:
+                if procfs.is_alive(known):
+                    with suppress(ProcessLookupError):
+                        os.kill(known.pid, signal.SIGKILL)
+            process.wait(_STOP_SECONDS)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while any(map(procfs.is_alive, family)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    def log_lines(self, path: str) -> int:
+        """Return how many lines of the access log name `path`. Exact only after `stop`: servers may buffer."""
+        log = self.launch.output if self.peer.logs_to_output else self.launch.log
+        try:
+            with log.open("rb") as lines:
+                return sum(path.encode() in line for line in lines)
+        except FileNotFoundError:
+            return 0
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None, "called from __enter__"
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            if self._process.poll() is not None:
+                raise BenchError(f"exited with {self._process.returncode} at start: {self._last_output()}")
+            try:
+                with Client(self.port, timeout=5.0) as client:
+                    client.send("GET", "/")
+                    client.read_body(client.read_head())
+                    return
+            except BenchError as error:
+                if time.monotonic() > deadline:
+                    raise BenchError(
+                        f"not ready after {_START_SECONDS:.0f} s ({error}): {self._last_output()}"
+                    ) from None
+            time.sleep(0.05)
+
+    def _last_output(self) -> str:
+        lines = self.launch.output.read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip()[:200] if lines else "no output"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

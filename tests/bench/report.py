@@ -1,0 +1,117 @@
+"""Medians, ratios, and the two forms of the report: Markdown tables and JSON."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .workloads import Metric, Sample, Workload
+
+# Above this share of the server's core the rates say little; CPU time per request stays usable.
+_FOREIGN_LIMIT = 0.10
+
+
+@dataclass(slots=True)
+class Result:
+    """What one server gave in one workload, over all rounds."""
+
+    samples: list[Sample] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def median(self, key: str) -> float | None:
+        """Return the median over the good rounds, or ``None`` if there is none."""
+        values = [sample[key] for sample in self.samples if key in sample and not math.isnan(sample[key])]
+        return statistics.median(values) if values else None
+
+
+Results = Mapping[str, Result]
+
+
+def ratio(results: Results, peer: str, key: str, baseline: str) -> float | None:
+    """Return a server's median divided by the baseline's, or ``None`` if either is missing or zero."""
+    value = results[peer].median(key)
+    base = results[baseline].median(key) if baseline in results else None
+    return value / base if value is not None and base else None
+
+
+def table(workload: Workload, results: Results, versions: Mapping[str, str | None], baseline: str) -> str:
+    """Render one workload: title, Markdown table, and notes on what failed or disturbed it.
+
+    The first metric is shown with its range over the rounds. A server without a good round shows ``n/a``.
+    """
+    header = ["server", "version"]
+    for index, metric in enumerate(workload.metrics):
+        header.append(metric.title)
+        header += ["min–max"] if index == 0 else []
+        header += [f"× {baseline}"] if metric.ratio else []
+    rows = [_row(workload.metrics, results, peer, versions.get(peer), baseline) for peer in results]
+    notes = []
+    for peer, result in results.items():
+        notes += [f"- {peer}: {reason}" for reason in dict.fromkeys(result.failures)]
+        errors = sum(sample.get("socket_errors", 0) for sample in result.samples)
+        notes += [f"- {peer}: {errors:.0f} socket errors seen by wrk"] if errors else []
+        foreign = max((sample.get("foreign", 0.0) for sample in result.samples), default=0.0)
+        if foreign > _FOREIGN_LIMIT:
+            notes.append(f"- {peer}: other processes took up to {foreign:.0%} of the server's core")
+    text = f"### {workload.name}: {workload.summary}\n\n{markdown(header, rows)}\n"
+    return text + ("\n" + "\n".join(notes) + "\n" if notes else "")
+
+
+def _row(metrics: Sequence[Metric], results: Results, peer: str, version: str | None, baseline: str) -> list[str]:
+    result = results[peer]
+    row = [peer, version or "–"]
+    for index, metric in enumerate(metrics):
+        value = result.median(metric.key)
+        row.append("n/a" if value is None else f"{value:.{metric.digits}f}")
+        if index == 0:
+            values = [sample[metric.key] for sample in result.samples]
+            row.append(f"{min(values):.{metric.digits}f}–{max(values):.{metric.digits}f}" if values else "")
+        if metric.ratio:
+            share = ratio(results, peer, metric.key, baseline)
+            row.append("" if share is None else f"{share:.2f}")
+    return row
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Render a Markdown table, columns padded so that it also reads well as plain text."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def as_json(
+    workloads: Mapping[str, Workload], results: Mapping[str, Results], baseline: str, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the whole run as plain data: `about`, and by workload and server the samples, medians and ratios."""
+    rendered: dict[str, Any] = {}
+    for name, by_peer in results.items():
+        keys = [metric.key for metric in workloads[name].metrics]
+        rendered[name] = {
+            "summary": workloads[name].summary,
+            "servers": {
+                peer: {
+                    "median": {key: result.median(key) for key in keys},
+                    "ratio": {key: ratio(by_peer, peer, key, baseline) for key in keys},
+                    "samples": [_finite(sample) for sample in result.samples],
+                    "failures": result.failures,
+                }
+                for peer, result in by_peer.items()
+            },
+        }
+    return {**about, "baseline": baseline, "workloads": rendered}
+
+
+def _finite(sample: Sample) -> dict[str, float | None]:
+    # JSON has no NaN.
+    return {key: None if math.isnan(value) else value for key, value in sample.items()}

@@ -1,0 +1,305 @@
+"""The workloads: what is asked of a server, how its answer is checked, and what is measured.
+
+Each measurement gets a server that was started for it alone. `check` runs first and raises for a wrong answer, so a
+number in the report always belongs to a server that does the work.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from . import app, procfs, wrk
+from .client import Client, crc_of
+from .errors import BenchError
+from .peers import Server
+
+MIB = 1024 * 1024
+
+WARMUP_SECONDS = 1.0
+UPLOAD_BYTES = 256 * MIB
+IDLE_CONNECTIONS = 5_000
+SLOW_READ_SECONDS = 3.0
+
+# A bulk transfer is repeated for --seconds but is never begun after this long, whatever --seconds says.
+_BULK_MAX_SECONDS = 60.0
+_SETTLE_SECONDS = 1.0
+
+ECHO_BODY = (b'{"id":12345,"name":"benchmark","text":"' + b"lorem ipsum dolor " * 60)[:1022] + b'"}'
+ECHO_HEADERS = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept": "application/json, text/plain, */*",
+    "Accept-Language": "en-GB,en;q=0.8,de;q=0.5",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Content-Type": "application/json",
+    "Origin": "https://www.example.com",
+    "Referer": "https://www.example.com/account/orders?page=2",
+    "Cookie": "sessionid=6f1c9d3b7a254e0f8b21; csrftoken=Zk3vQ8s1pT0yLw7uXn5a; theme=dark",
+    "Sec-Fetch-Mode": "cors",
+    "Sec-Fetch-Site": "same-origin",
+}
+_ECHO_RESPONSE_HEADERS = frozenset(
+    {"content-type", "content-length", "cache-control", "vary", "x-content-type-options", "x-request-id"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of a workload."""
+
+    key: str
+    title: str
+    digits: int
+    ratio: bool = True
+    """Whether the report shows its ratio to the baseline: not for what is near zero in a good server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line decides for one measurement."""
+
+    seconds: float
+    connections: int
+
+
+Sample = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of measurement."""
+
+    name: str
+    summary: str
+    metrics: tuple[Metric, ...]
+    check: Callable[[Server], None]
+    """Raises `BenchError` if the server's answer is wrong."""
+    measure: Callable[[Server, Settings], Sample]
+    """Returns a number for each metric, and ``foreign`` (see `procfs.Window`) where rates are measured."""
+    access_log: bool = False
+    afterwards: Callable[[Server, Sample], None] | None = None
+    """A check that is possible only when the server has stopped."""
+
+
+def _expect(what: str, got: object, wanted: object) -> None:
+    if got != wanted:
+        raise BenchError(f"wrong {what}: {str(got)[:80]!r} instead of {str(wanted)[:80]!r}")
+
+
+# -- requests, loaded by wrk ------------------------------------------------------------------------------------
+
+_REQUEST_METRICS = (
+    Metric("cpu_us", "CPU µs/request", 1),
+    Metric("rate", "requests/s", 0),
+    Metric("p99_ms", "p99 ms", 2, ratio=False),
+)
+
+
+def _check_hello(server: Server) -> None:
+    with Client(server.port) as client:
+        for _ in range(2):  # the second one shows that the connection is kept
+            client.send("GET", "/")
+            head = client.read_head()
+            _expect("status", head.status, 200)
+            _expect("body", client.read_body(head), app.HELLO)
+
+
+def _check_echo(server: Server) -> None:
+    with Client(server.port) as client:
+        for _ in range(2):
+            client.send("POST", "/echo", ECHO_HEADERS, ECHO_BODY)
+            head = client.read_head()
+            _expect("status", head.status, 200)
+            _expect("body", client.read_body(head), ECHO_BODY)
+            _expect("response headers", sorted(_ECHO_RESPONSE_HEADERS - head.headers.keys()), [])
+
+
+def _hello(server: Server, settings: Settings) -> Sample:
+    return _load(server, settings, "/")
+
+
+def _echo(server: Server, settings: Settings) -> Sample:
+    return _load(server, settings, "/echo", wrk.script("POST", ECHO_HEADERS, ECHO_BODY))
+
+
+def _load(server: Server, settings: Settings, path: str, script: str | None = None) -> Sample:
+    url = f"http://127.0.0.1:{server.port}{path}"
+    lua = None
+    if script is not None:
+        lua = server.launch.directory / "request.lua"
+        lua.write_text(script)
+    warm = wrk.run(url, seconds=WARMUP_SECONDS, connections=settings.connections, lua=lua)
+    meter = procfs.Meter(server.pid, server.core)
+    report = wrk.run(url, seconds=settings.seconds, connections=settings.connections, lua=lua)
+    window = meter.stop()
+    return {
+        "cpu_us": window.cpu / report.requests * 1e6,
+        "rate": report.rate,
+        "p99_ms": report.latency.get(99, float("nan")) * 1e3,
+        "socket_errors": report.socket_errors,
+        "foreign": window.foreign,
+        "requests": report.requests,
+        "requests_with_warmup": report.requests + warm.requests,
+    }
+
+
+def _check_log(server: Server, sample: Sample) -> None:
+    lines, requests = server.log_lines("/echo"), int(sample["requests_with_warmup"])
+    if lines < requests:
+        raise BenchError(f"{lines} lines in the access log for {requests} requests")
+
+
+# -- bulk transfers ---------------------------------------------------------------------------------------------
+
+_STREAM_CRC = 0
+for _ in range(app.PIECES):
+    _STREAM_CRC = zlib.crc32(app.PIECE, _STREAM_CRC)
+
+
+def _check_stream(server: Server) -> None:
+    with Client(server.port) as client:
+        for path in ("/stream", "/fresh"):
+            client.send("GET", path)
+            head = client.read_head()
+            _expect("status", head.status, 200)
+            _expect("length", head.length, app.STREAM_BYTES)
+            _expect("body (CRC-32)", crc_of(client, head), _STREAM_CRC)
+
+
+def _stream(server: Server, settings: Settings) -> Sample:
+    with Client(server.port) as client:
+
+        def once() -> int:
+            client.send("GET", "/stream")
+            return client.drain(client.read_head())
+
+        return _bulk(server, settings, once)
+
+
+def _check_upload(server: Server) -> None:
+    with Client(server.port) as client:
+        for size in (MIB, 0):
+            client.send_upload("/upload", size)
+            head = client.read_head()
+            _expect("status", head.status, 200)
+            _expect("count", client.read_body(head), b"%d" % size)
+
+
+def _upload(server: Server, settings: Settings) -> Sample:
+    before = _baseline(server)
+    with Client(server.port) as client:
+
+        def once() -> int:
+            client.send_upload("/upload", UPLOAD_BYTES)
+            _expect("count", client.read_body(client.read_head()), b"%d" % UPLOAD_BYTES)
+            return UPLOAD_BYTES
+
+        sample = _bulk(server, settings, once)
+    return sample | {"growth_mib": _growth(server, before) / MIB}
+
+
+def _bulk(server: Server, settings: Settings, once: Callable[[], int]) -> Sample:
+    # A tick of /proc is 10 ms, and a fast server moves 64 MiB in two or three: hence the repetition.
+    size = 0
+    end = time.monotonic() + min(settings.seconds, _BULK_MAX_SECONDS)
+    meter = procfs.Meter(server.pid, server.core)
+    while not size or time.monotonic() < end:
+        size += once()
+    window = meter.stop()
+    mib = size / MIB
+    return {"cpu_ms_mib": window.cpu / mib * 1e3, "rate_mib": mib / window.wall, "foreign": window.foreign}
+
+
+# -- memory -----------------------------------------------------------------------------------------------------
+
+
+def _baseline(server: Server) -> int:
+    procfs.reset_peak(server.pid)
+    return procfs.memory(server.pid).resident
+
+
+def _growth(server: Server, before: int) -> int:
+    return max(0, procfs.memory(server.pid).peak - before)
+
+
+def _slow_read(server: Server, _settings: Settings) -> Sample:
+    before = _baseline(server)
+    # The kernel's receive buffer is bounded, so that it takes the same from every server. `check` was a small request,
+    # so the baseline holds no heap left by an earlier 64 MiB.
+    with Client(server.port, receive_buffer=128 * 1024) as client:
+        client.send("GET", "/fresh")
+        time.sleep(SLOW_READ_SECONDS)
+        growth = _growth(server, before)
+        # The client does read in the end, and gets all of it: waiting must not have cost it the response.
+        _expect("body (CRC-32)", crc_of(client, client.read_head()), _STREAM_CRC)
+    return {"growth_mib": growth / MIB}
+
+
+def _idle(server: Server, _settings: Settings) -> Sample:
+    def ask(client: Client) -> None:
+        client.send("GET", "/")
+        head = client.read_head()
+        _expect("body", client.read_body(head), app.HELLO)
+
+    # What is imported or allocated once is not the connections' cost. Few, because what these leave to the garbage
+    # collector would be taken off it.
+    for _ in range(20):
+        with Client(server.port) as client:
+            ask(client)
+    time.sleep(_SETTLE_SECONDS)
+    before = procfs.memory(server.pid).resident
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(IDLE_CONNECTIONS):
+            clients.append(stack.enter_context(Client(server.port)))
+            ask(clients[-1])
+        time.sleep(_SETTLE_SECONDS)
+        after = procfs.memory(server.pid).resident
+        closed = sum(not client.is_open() for client in clients)
+    if closed:
+        raise BenchError(f"{closed} of {IDLE_CONNECTIONS} idle connections were closed")
+    return {"kib_each": (after - before) / IDLE_CONNECTIONS / 1024}
+
+
+_BULK_METRICS = (Metric("cpu_ms_mib", "CPU ms/MiB", 3), Metric("rate_mib", "MiB/s", 0))
+_GROWTH = Metric("growth_mib", "memory growth MiB", 1, ratio=False)
+
+_ALL: Iterable[Workload] = (
+    Workload("hello", "GET, 13 bytes of plaintext, keep-alive", _REQUEST_METRICS, _check_hello, _hello),
+    Workload(
+        "echo",
+        "POST of 1 KB with ten browser-like headers, echoed with six response headers",
+        _REQUEST_METRICS,
+        _check_echo,
+        _echo,
+    ),
+    Workload(
+        "log",
+        "as echo, with an access log line per request to a file",
+        _REQUEST_METRICS,
+        _check_echo,
+        _echo,
+        access_log=True,
+        afterwards=_check_log,
+    ),
+    Workload("stream", "response of 64 MiB in pieces of 64 KiB, one connection", _BULK_METRICS, _check_stream, _stream),
+    Workload("upload", "request body of 256 MiB, one connection", (*_BULK_METRICS, _GROWTH), _check_upload, _upload),
+    Workload(
+        "slowread",
+        f"response of 64 MiB to a client that does not read for {SLOW_READ_SECONDS:.0f} s",
+        (_GROWTH,),
+        _check_hello,
+        _slow_read,
+    ),
+    Workload(
+        "idle",
+        f"{IDLE_CONNECTIONS} idle keep-alive connections",
+        (Metric("kib_each", "KiB/connection", 2),),
+        _check_hello,
+        _idle,
+    ),
+)
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}

@@ -1,0 +1,248 @@
+"""`daphne_ng.endpoints`: the strings, the endpoints they make, and the sockets behind inherited descriptors."""
+
+import errno
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.error import CannotListenError
+
+from daphne_ng.endpoints import build_endpoint_description_strings as build
+from daphne_ng.endpoints import describe_listen_error, endpoint_from_string, family_of_listener
+from daphne_ng.errors import EndpointError
+
+REACTOR: Any = object()
+cannot_listen: Any = CannotListenError
+
+
+# -- making strings ----------------------------------------------------------------------------------------------
+
+
+def test_nothing_asked_for_is_no_endpoint() -> None:
+    assert build() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "string"),
+    [
+        ("example.com", "tcp:port=1234:interface=example.com"),
+        ("127.0.0.1", "tcp:port=1234:interface=127.0.0.1"),
+        ("200a::1", r"tcp:port=1234:interface=200a\:\:1"),
+        ("[200a::1]", r"tcp:port=1234:interface=200a\:\:1"),
+    ],
+)
+def test_host_and_port_make_a_tcp_endpoint(host: str, string: str) -> None:
+    assert build(host=host, port=1234) == [string]
+
+
+def test_port_zero_is_a_port() -> None:
+    assert build(host="h", port=0) == ["tcp:port=0:interface=h"]
+
+
+@pytest.mark.parametrize("half", [{"port": 123}, {"port": 0}, {"host": "example.com"}])
+def test_host_and_port_go_together(half: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="both host and port"):
+        build(**half)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_out_of_range_is_refused(port: int) -> None:
+    with pytest.raises(EndpointError, match=f"between 0 and 65535, not {port}"):
+        build(host="h", port=port)
+
+
+def test_a_path_makes_a_unix_endpoint() -> None:
+    assert build(unix_socket="/tmp/daphne.sock") == ["unix:/tmp/daphne.sock"]
+
+
+def test_a_path_with_special_characters_reaches_twisted_whole() -> None:
+    (string,) = build(unix_socket=r"/tmp/a:b=c\d")
+    endpoint: Any = endpoint_from_string(REACTOR, string)
+
+    assert isinstance(endpoint, UNIXServerEndpoint)
+    assert endpoint._address == r"/tmp/a:b=c\d"
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_a_descriptor_makes_an_fd_endpoint(number: int) -> None:
+    assert build(file_descriptor=number) == [f"fd:fileno={number}"]
+
+
+def test_a_negative_descriptor_is_refused() -> None:
+    with pytest.raises(EndpointError, match="negative"):
+        build(file_descriptor=-1)
+
+
+def test_options_add_up() -> None:
+    assert sorted(build(file_descriptor=123, unix_socket="/tmp/daphne.sock", port=8080, host="10.0.0.1")) == [
+        "fd:fileno=123",
+        "tcp:port=8080:interface=10.0.0.1",
+        "unix:/tmp/daphne.sock",
+    ]
+
+
+# -- endpoints from strings ----------------------------------------------------------------------------------------
+
+
+def test_a_tcp_string_makes_a_tcp_endpoint_on_the_given_reactor() -> None:
+    endpoint: Any = endpoint_from_string(REACTOR, "tcp:port=8000:interface=127.0.0.1")
+
+    assert isinstance(endpoint, TCP4ServerEndpoint)
+    assert endpoint._reactor is REACTOR
+
+
+@pytest.mark.parametrize(
+    ("string", "reason"),
+    [
+        ("imap:", "unknown endpoint type: 'imap'"),
+        ("", "unknown endpoint type: ''"),
+        ("tcp:abc", "'abc' is not a number"),
+        ("tcp:80:volume=11", "wrong arguments: got an unexpected keyword argument 'volume'"),
+        ("unix", "wrong arguments: missing 1 required positional argument: 'address'"),
+        ("ssl:443:certKey=/no/such.pem:privateKey=/no/such.pem", "No such file or directory: '/no/such.pem'"),
+        ("systemd:domain=INET:index=9", "names something that does not exist (IndexError: list index out of range)"),
+        ("tcp:80\\", "ends in a backslash, which quotes the next character"),
+    ],
+)
+def test_a_wrong_string_is_one_line_that_names_it(string: str, reason: str) -> None:
+    with pytest.raises(EndpointError) as caught:
+        endpoint_from_string(REACTOR, string)
+
+    assert str(caught.value) == f"endpoint {string!r}: {reason}"
+
+
+def test_parsing_strings_imports_no_reactor() -> None:
+    script = (
+        "import sys\n"
+        "from daphne_ng.endpoints import endpoint_from_string\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] == 'twisted']\n"
+        "endpoint_from_string(object(), 'tcp:8000')\n"
+        "assert 'twisted.internet.reactor' not in sys.modules\n"
+    )
+
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# -- inherited descriptors -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        yield listening
+
+
+def fd_refusal(fileno: int) -> str:
+    with pytest.raises(EndpointError) as caught:
+        endpoint_from_string(REACTOR, f"fd:fileno={fileno}")
+    return str(caught.value).removeprefix(f"endpoint 'fd:fileno={fileno}': ")
+
+
+@pytest.mark.parametrize("form", ["fd:fileno={}", "fd:{}"])
+def test_an_inherited_socket_is_found_by_number(listener: socket.socket, form: str) -> None:
+    endpoint: Any = endpoint_from_string(REACTOR, form.format(listener.fileno()))
+
+    assert (endpoint.fileno, endpoint.addressFamily) == (listener.fileno(), socket.AF_INET)
+
+
+def test_looking_at_a_socket_leaves_it_open(listener: socket.socket) -> None:
+    family_of_listener(listener.fileno())
+
+    assert listener.getsockname()[1]
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_the_family_of_an_ipv6_socket_is_found() -> None:
+    with socket.socket(socket.AF_INET6) as listening:
+        try:
+            listening.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 address")
+        listening.listen(1)
+
+        assert family_of_listener(listening.fileno()) == socket.AF_INET6
+
+
+def test_the_family_of_a_unix_socket_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a whole path may be too long for a socket
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        listening.listen(1)
+
+        assert family_of_listener(listening.fileno()) == socket.AF_UNIX
+
+
+def test_a_descriptor_that_is_not_open_is_refused(listener: socket.socket) -> None:
+    number = os.dup(listener.fileno())
+    os.close(number)
+
+    assert fd_refusal(number) == f"descriptor {number} is not open"
+
+
+def test_a_descriptor_beyond_any_number_is_refused() -> None:
+    assert fd_refusal(10**30) == f"descriptor {10**30} is not open"
+
+
+def test_a_descriptor_that_is_no_socket_is_refused() -> None:
+    read, write = os.pipe()
+    try:
+        assert fd_refusal(read) == f"descriptor {read} is not a socket"
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_a_datagram_socket_is_refused() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as datagram:
+        assert fd_refusal(datagram.fileno()) == f"descriptor {datagram.fileno()} is not a stream socket"
+
+
+def test_a_socket_that_does_not_listen_is_refused() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert fd_refusal(one.fileno()) == f"descriptor {one.fileno()} is not listening"
+        assert one.fileno() >= 0
+
+
+@pytest.mark.parametrize("string", ["fd:", "fd", "fd:x", "fd:-1", "fd:fileno=", "fd:fileno=3:domain=INET", "fd:³"])
+def test_an_fd_string_that_is_none_is_refused(string: str) -> None:
+    with pytest.raises(EndpointError) as caught:
+        endpoint_from_string(REACTOR, string)
+
+    assert str(caught.value) == f"endpoint {string!r}: should read fd:fileno=N, with N the number of a descriptor"
+
+
+# -- why nothing listens -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (cannot_listen("", 8000, OSError(errno.EADDRINUSE, "x")), "the address is already in use"),
+        (cannot_listen("", 8000, OSError(errno.EACCES, "x")), "permission denied"),
+        (
+            cannot_listen("", 80, OSError(errno.EACCES, "x")),
+            "permission denied (ports below 1024 need a privilege)",
+        ),
+        (cannot_listen(None, "/s", OSError(errno.ENOENT, "x")), "no such directory"),
+        (cannot_listen("h", 80, OSError(errno.EADDRNOTAVAIL, "x")), "this machine has no such address"),
+        (
+            cannot_listen("h", 80, socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+            "the host name cannot be resolved (Name or service not known)",
+        ),
+        (cannot_listen(None, "/s", "Cannot acquire lock"), "Cannot acquire lock"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OverflowError("bind(): port must be 0-65535.\n"), "bind(): port must be 0-65535."),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_a_listen_error_is_one_line(error: Exception, reason: str) -> None:
+    assert describe_listen_error(error, "tcp:80") == f"cannot listen on tcp:80: {reason}"

@@ -1,0 +1,164 @@
+"""`daphne_ng.logconfig`: levels, formats, and what is left of Twisted's log."""
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import LogBeginner, Logger, LogPublisher
+
+from daphne_ng.errors import ConfigurationError
+from daphne_ng.logconfig import asyncio_debug, configure, configure_twisted_log
+
+
+@contextlib.contextmanager
+def fresh_root() -> Iterator[logging.Logger]:
+    """The root logger as a new process has it. No fixture: pytest adds its handlers after those."""
+    logger = logging.getLogger()
+    level, handlers = logger.level, logger.handlers[:]
+    logger.handlers.clear()
+    logger.setLevel(logging.WARNING)
+    try:
+        yield logger
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "level"),
+    [(-1, "WARNING"), (0, "WARNING"), (1, "INFO"), (2, "DEBUG"), (3, "DEBUG"), (9, "DEBUG")],
+)
+def test_the_verbosity_sets_the_level(verbosity: int, level: str) -> None:
+    with fresh_root() as root:
+        configure(verbosity)
+
+        assert logging.getLevelName(root.level) == level
+
+
+def test_a_level_takes_the_place_of_the_verbositys() -> None:
+    with fresh_root() as root:
+        configure(3, log_level="error")
+
+        assert root.level == logging.ERROR
+
+
+def test_the_default_format_is_daphnes() -> None:
+    with fresh_root() as root:
+        configure()
+
+        record = logging.LogRecord("x", logging.INFO, "", 0, "text", None, None)
+        formatted = root.handlers[0].format(record)
+        assert formatted.endswith(" INFO     text")
+
+
+def test_a_format_can_be_given() -> None:
+    with fresh_root() as root:
+        configure(log_fmt="<%(message)s>")
+
+        assert root.handlers[0].format(logging.LogRecord("x", logging.INFO, "", 0, "text", None, None)) == "<text>"
+
+
+def test_logging_that_is_set_up_already_stays_except_for_an_explicit_level() -> None:
+    with fresh_root() as root:
+        handler = logging.NullHandler()
+        root.addHandler(handler)
+        configure(2)
+        assert root.handlers == [handler]
+        assert root.level == logging.WARNING
+        configure(2, log_level="CRITICAL")
+        assert root.level == logging.CRITICAL
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("log_fmt", "%(message)"), ("log_level", "loud")])
+def test_nonsense_is_a_configuration_error(keyword: str, value: str) -> None:
+    nonsense: dict[str, Any] = {keyword: value}
+    with fresh_root(), pytest.raises(ConfigurationError, match=f"^--{keyword.replace('_', '-')}"):
+        configure(**nonsense)
+
+
+def test_asyncio_debugs_at_verbosity_three() -> None:
+    assert [asyncio_debug(verbosity) for verbosity in (0, 1, 2, 3, 4)] == [False, False, False, True, True]
+
+
+class Twisted:
+    """Twisted's logging, without the process's own."""
+
+    def __init__(self) -> None:
+        # Any, because zope's interfaces mean nothing to a type checker.
+        publisher: Any = LogPublisher()
+        self.begun = LogBeginner(publisher, io.StringIO(), sys, warnings)
+        self.logger = Logger(namespace="somewhere", observer=publisher)
+
+
+def twisted_records(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records if record.name.startswith("twisted")]
+
+
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_twisted_is_silent_at_low_verbosity_except_for_errors(caplog: pytest.LogCaptureFixture, verbosity: int) -> None:
+    caplog.set_level(logging.DEBUG)
+    twisted = Twisted()
+    twisted.logger.info("starting")
+    configure_twisted_log(verbosity, twisted.begun)
+    twisted.logger.warn("odd")
+    twisted.logger.error("wrong")
+
+    assert twisted_records(caplog) == [("ERROR", "wrong")]
+
+
+def test_twisted_talks_to_logging_at_high_verbosity(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    twisted = Twisted()
+    twisted.logger.info("early")
+    configure_twisted_log(2, twisted.begun)
+    twisted.logger.debug("late")
+
+    assert twisted_records(caplog) == [("INFO", "early"), ("DEBUG", "late")]
+
+
+def test_a_failure_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    twisted = Twisted()
+    configure_twisted_log(1, twisted.begun)
+    try:
+        raise LookupError("lost")
+    except LookupError:
+        twisted.logger.failure("went wrong")
+
+    assert "LookupError: lost" in caplog.text
+
+
+def test_beginning_twice_is_harmless(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    twisted = Twisted()
+    configure_twisted_log(2, twisted.begun)
+    configure_twisted_log(2, twisted.begun)
+    twisted.logger.info("once")
+
+    assert twisted_records(caplog) == [("INFO", "once")]
+
+
+def test_a_log_that_the_program_has_begun_is_left_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    twisted = Twisted()
+    events: list[Any] = []
+    observer: Any = events.append
+    shown = warnings.showwarning
+    twisted.begun.beginLoggingTo([observer], redirectStandardIO=False)
+    warnings.showwarning = shown
+    configure_twisted_log(2, twisted.begun)
+    twisted.logger.info("theirs")
+
+    assert len(events) == 1
+    assert twisted_records(caplog) == []
+
+
+def test_standard_streams_and_warnings_are_not_taken_over() -> None:
+    before = (sys.stdout, sys.stderr, warnings.showwarning)
+    configure_twisted_log(2, Twisted().begun)
+
+    assert (sys.stdout, sys.stderr, warnings.showwarning) == before
