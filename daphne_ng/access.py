@@ -1,4 +1,4 @@
-"""The access log: one line per HTTP request and per WebSocket event.
+r"""The access log: one line per HTTP request and per WebSocket event.
 
 An *action logger* is any callable ``(protocol, action, details)``; the server calls it once per request,
 so what stands here is on the hot path. Three parts:
@@ -8,12 +8,12 @@ so what stands here is on the hot path. Three parts:
 * `LoggingAccessLog` sends the same lines through the `logging` module instead.
 
 Whatever a client controls (the target, the method, a forwarded address) is escaped byte by byte as
-``\\xNN`` unless it is printable ASCII, so no request can forge a line or send a terminal sequence.
+``\xNN`` unless it is printable ASCII, so no request can forge a line or send a terminal sequence.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import logging
 import re
 import sys
@@ -53,7 +53,7 @@ class _Writes(Protocol):
 
 
 def escape(text: str) -> str:
-    """Return ``text`` with every byte that is not plain printable ASCII, ``"`` and ``\\`` as ``\\xNN``.
+    r"""Return ``text`` with every byte that is not plain printable ASCII, ``"`` and ``\`` as ``\xNN``.
 
     Other characters count as their UTF-8 bytes; bytes that were decoded with ``surrogateescape`` as themselves.
     """
@@ -76,15 +76,15 @@ class _Lines:
     """Formats entries; what the loggers share. Class attributes, so that a subclass need not call ``__init__``."""
 
     _second = -1
-    _now: datetime.datetime | None = None
+    _now: dt.datetime | None = None
     _now_text = ""
 
     # The local time. The same object for a whole second, by which _line() knows that its text is at hand.
-    def _date(self) -> datetime.datetime:
+    def _date(self) -> dt.datetime:
         second = int(time())
         if second != self._second or self._now is None:
             self._second = second
-            self._now = datetime.datetime.fromtimestamp(second)
+            self._now = dt.datetime.fromtimestamp(second)
             self._now_text = self._now.strftime(_DATE)
         return self._now
 
@@ -137,7 +137,7 @@ class AccessLogGenerator(_Lines):
     def write_entry(
         self,
         host: str | None,
-        date: datetime.datetime,
+        date: dt.datetime,
         request: str,
         status: int | None = None,
         length: int | None = None,

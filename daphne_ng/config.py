@@ -145,7 +145,7 @@ class Config:
     trailer_max_bytes: int = _setting(8192, "Limits", "largest trailer section of a request body", unit="bytes", minimum=0)
     trailer_max_fields: int = _setting(32, "Limits", "most trailer fields of a request body", minimum=0)
     chunk_overhead_max_bytes: int = _setting(
-        65536, "Limits", "most framing (chunk sizes and extensions) beyond an eighth of a chunked body", unit="bytes", minimum=1024,
+        65536, "Limits", "most framing (chunk sizes and extensions) beyond five bytes per byte of a chunked body", unit="bytes", minimum=1024,
         why="Chunk extensions carry nothing that anyone reads; without a bound they are a free bandwidth sink.",
     )
     drain_max_bytes: int = _setting(

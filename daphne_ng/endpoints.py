@@ -135,6 +135,8 @@ def describe_listen_error(error: BaseException, description: str) -> str:
         error: What ``listen()`` failed with: Twisted's `CannotListenError`, an `OSError`, or anything else.
         description: The endpoint string.
     """
+    if isinstance(error, EndpointError):
+        return str(error)  # names its string already
     cause = getattr(error, "socketError", error)
     number = getattr(cause, "errno", None)
     if isinstance(cause, socket.gaierror):

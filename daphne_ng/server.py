@@ -168,16 +168,25 @@ class Server:
         if self.abort_start:
             return
         main = loop.create_task(self._run_main(reactor), name="server")
-        reactor.run(installSignalHandlers=self.signal_handlers)
-        _end_tasks(loop, main)
+        handlers = _signal_handlers() if self.signal_handlers else {}
+        try:
+            reactor.run(installSignalHandlers=self.signal_handlers)
+        finally:
+            # Twisted leaves its own in place. What may keep the process now, such as a thread of the application that
+            # never ends, must give way to the next signal.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        _end_tasks(loop)
+        if main.done() and not main.cancelled():
+            main.result()
 
     def stop(self) -> None:
         """Stop the server: at once before it runs, gracefully afterwards. May be called from any thread."""
         loop = self._loop
-        if loop is None or loop.is_closed():
+        if loop is None:
             self.abort_start = True
             return
-        with contextlib.suppress(RuntimeError):  # closed in the meantime
+        with contextlib.suppress(RuntimeError):  # closed: it has ended
             loop.call_soon_threadsafe(self._request_stop)
 
     @property
@@ -204,7 +213,7 @@ class Server:
 
     def listen_success(self, port: Any) -> None:
         """Note a port that listens."""
-        host = port.getHost() if hasattr(port, "getHost") else None
+        host: Any = port.getHost() if hasattr(port, "getHost") else None
         if hasattr(host, "host") and hasattr(host, "port"):
             self.listening_addresses.append((host.host, host.port))
             logger.info("Listening on TCP address %s:%s", host.host, host.port)
@@ -227,6 +236,8 @@ class Server:
             LifespanError: The application's startup failed.
             ConfigurationError: An endpoint cannot be listened on.
         """
+        if self.abort_start:
+            return
         async with self:
             assert self._stop_requested is not None  # made by the start
             await self._stop_requested.wait()
@@ -237,6 +248,8 @@ class Server:
         await self._finish()
 
     async def __aenter__(self) -> Server:
+        if self.abort_start:
+            raise ConfigurationError("the server was stopped before it started")
         reactor, private = _reactor_for(asyncio.get_running_loop())
         attached = not reactor.running
         if attached:
@@ -245,7 +258,7 @@ class Server:
         try:
             await self._start(reactor)
             if self.abort_start:
-                raise ConfigurationError(self._listen_failure)
+                raise ConfigurationError(self._listen_failure or "the server was stopped before it started")
         except BaseException:
             await self._finish()
             await self._leave_reactor()
@@ -276,10 +289,13 @@ class Server:
         loop = reactors.event_loop_of(reactor)
 
         async def start() -> None:
-            await self._start(reactor)
-            if self.abort_start:
+            try:
+                await self._start(reactor)
+                if self.abort_start:
+                    raise ConfigurationError(self._listen_failure or "the server was stopped before it started")
+            except BaseException:
                 await self._finish()
-                raise ConfigurationError(self._listen_failure)
+                raise
             reactor.addSystemEventTrigger("before", "shutdown", self.finish)
 
         return Deferred.fromFuture(loop.create_task(start()))
@@ -304,6 +320,7 @@ class Server:
             TimeoutError: It did not start or end in time.
         """
         ready = threading.Event()
+        self._thread_error = None
 
         async def main() -> None:
             async with self:
@@ -318,6 +335,7 @@ class Server:
             except BaseException as error:
                 self._thread_error = error
             finally:
+                _end_tasks(loop)
                 loop.close()
                 ready.set()
 
@@ -368,9 +386,12 @@ class Server:
         context.start_clock()
         factory = ServerFactory(context)
         for description in self.endpoints:
+            if self._draining:
+                self.abort_start = True  # told to stop meanwhile
+                return
             logger.info("Configuring endpoint %s", description)
             try:
-                endpoint = endpoint_from_string(reactor, str(description))
+                endpoint: Any = endpoint_from_string(reactor, str(description))
                 port = await endpoint.listen(factory).asFuture(loop)
             except Exception as error:
                 self._listen_failure = describe_listen_error(error, str(description))
@@ -412,8 +433,13 @@ class Server:
             self._stop_requested.set()
 
     def _create_application(self, exchange: HttpExchange) -> None:
-        self.create_application(exchange, exchange.scope)
-        if exchange.task is None and self._loop is not None:
+        assert self._loop is not None  # requests run on it
+        exchange.began_at = self._loop.time()
+        try:
+            self.create_application(exchange, exchange.scope)
+        except Exception:
+            logger.exception("create_application failed for %s", exchange.describe())
+        if exchange.task is None:
             # The override declined; the client gets an answer all the same.
             self._loop.call_soon(exchange.cancel, "the server declined the request")
 
@@ -430,6 +456,10 @@ class Server:
     def _second_signal(self, number: int, frame: Any) -> None:
         if self._loop is not None and self._hurry is not None:
             self._loop.call_soon_threadsafe(self._hurry.set)
+
+    @property
+    def _draining(self) -> bool:
+        return self._finished is not None
 
     async def _finish(self) -> None:
         if self._loop is None:
@@ -547,7 +577,7 @@ async def _first(one: Any, other: Any) -> None:
 
 
 # What applications left running would be destroyed while pending: cancel it, as asyncio.run() does.
-def _end_tasks(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
     if loop.is_closed() or loop.is_running():
         return
     left = [task for task in asyncio.all_tasks(loop) if not task.done()]
@@ -556,7 +586,10 @@ def _end_tasks(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> Non
     if left:
         loop.run_until_complete(asyncio.wait(left, timeout=1.0))
     loop.run_until_complete(loop.shutdown_asyncgens())
-    if main.done() and not main.cancelled():
-        error = main.exception()
-        if error is not None:
-            raise error
+
+
+def _signal_handlers() -> dict[int, Any]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {number: handler for number, handler in found.items() if handler is not None}

@@ -12,6 +12,7 @@ cancelled - there is one disconnect to receive, one record for the access log, a
 from __future__ import annotations
 
 import asyncio
+import inspect
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +121,7 @@ class HttpExchange:
             self._runner.log.warning("Application timed out while sending response to %s", self.describe())
             self._port.reset("the application took too long")
         self._leave("the application took too long")
-        if self.task is not None:
-            self.task.cancel()
+        self._cancel_task()
 
     # -- the application's side --------------------------------------------------------------------------
 
@@ -136,21 +136,19 @@ class HttpExchange:
         except asyncio.CancelledError as error:
             if self._gone is None:
                 self._failed(error)
-        except Exception as error:
-            self._failed(error)
-        except BaseException:
+        except (KeyboardInterrupt, GeneratorExit):
             self._fail(500, b"")
             raise
+        except BaseException as error:
+            # SystemExit too: one request must not take everybody else's down with it.
+            if self._gone is None or not self._is_disconnect(error):
+                self._failed(error)
         else:
             if self._state != _DONE and self._gone is None:
                 runner.log.error("Application returned without completing its response to %s", self.describe())
                 self._fail(500, b"")
         finally:
-            self.task = None
-            if self._overdue_timer is not None:
-                self._overdue_timer.cancel()
-                self._overdue_timer = None
-            runner.ended(self)
+            self._ended()
 
     async def receive(self) -> Message:
         """The ``receive`` callable of the application."""
@@ -173,8 +171,8 @@ class HttpExchange:
             if inbox.closed:
                 return {"type": "http.disconnect"}
             await inbox.wait()
-            if self._delivered:
-                return await self.receive()
+            if self._delivered:  # another reader took the end, or the response is complete
+                return await self.receive()  # type: ignore[unreachable]
         data, resume = inbox.take()
         if resume and self._gone is None and self._state != _DONE:
             self._port.consumed(len(data))
@@ -215,6 +213,8 @@ class HttpExchange:
                 state = self._state
                 if state > _BODY:
                     return
+                if state == _START:
+                    raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
                 waiter = self._port.writable()
             last = not message.get("more_body", False)
             end = last and not self._trailers
@@ -268,14 +268,18 @@ class HttpExchange:
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
         if kind == "http.response.trailers" and state == _TRAILERS:
-            self._trailer_fields.extend(message.get("headers", ()))
-            if not message.get("more_trailers", False):
-                self._port.trailers(self._trailer_fields)
+            fields = self._trailer_fields + _listed(message, "headers")
+            if message.get("more_trailers", False):
+                self._trailer_fields = fields
+            else:
+                self._port.trailers(fields)
                 self._state = _DONE
                 self._completed()
         elif kind == "http.response.early_hint" and state in (_HELD, _BODY):
-            links = message.get("links", ())
-            self._port.informational(103, [(b"link", link) for link in links])
+            links = _listed(message, "links")
+            if state == _HELD:
+                self._port.informational(103, [(b"link", link) for link in links])
+            # Afterwards it is too late for the wire; ASGI allows it until the last body message.
         elif not isinstance(kind, str):
             raise UnexpectedMessage(f"'type' of a message must be str, not {type(kind).__name__}")
         else:
@@ -285,6 +289,8 @@ class HttpExchange:
 
     # The response went out whole.
     def _completed(self) -> None:
+        # ASGI: a disconnect is what receive() gives "after a response has been sent", whatever of the body is unread.
+        self._delivered = True
         inbox = self._inbox
         if inbox is not None:
             if not inbox.ended:
@@ -321,6 +327,40 @@ class HttpExchange:
         self._runner.log.error("Exception inside application: %s", error, exc_info=error)
         self._fail(500, b"")
 
+    # Whether an exception that escaped after the end of the exchange tells of nothing but that end.
+    def _is_disconnect(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._is_disconnect(one) for one in error.exceptions)
+        if isinstance(error, ClientDisconnected | asyncio.CancelledError):
+            return True
+        cause: BaseException | None = error
+        while not isinstance(cause, ClientDisconnected):
+            if cause is None:
+                return False
+            cause = cause.__cause__ or cause.__context__
+        # Frameworks raise exceptions of their own for it; but a defect in the clean-up would look the same.
+        log = self._runner.log
+        log.info("Application ended with %s after the end of %s", _one_line(error), self.describe())
+        log.debug("What it raised after the disconnect:", exc_info=error)
+        return True
+
+    # The application's task has ended, or never will begin.
+    def _ended(self) -> None:
+        self.task = None
+        if self._overdue_timer is not None:
+            self._overdue_timer.cancel()
+            self._overdue_timer = None
+        self._runner.ended(self)
+
+    def _cancel_task(self) -> None:
+        task = self.task
+        if task is None:
+            return
+        task.cancel()
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            # Cancelled before its first step a task runs nothing, not even a ``finally``.
+            self._ended()
+
     def _overdue(self) -> None:
         self._overdue_timer = None
         task = self.task
@@ -332,16 +372,19 @@ class HttpExchange:
         task.cancel()
 
     def cancel(self, reason: str) -> None:
-        """Give the exchange up: the server is about to stop."""
+        """Give the exchange up.
+
+        Args:
+            reason: A clause in ASCII, such as "the server is shutting down"; the client may read it.
+        """
         if self._state == _DONE or self._gone is not None:
             pass
         elif self._state < _BODY:
-            self._fail(503, b"The server is shutting down.\n")
+            self._fail(503, b"%b.\n" % (reason[:1].upper() + reason[1:]).encode("ascii"))
         else:
             self._port.reset(reason)
         self._leave(reason)
-        if self.task is not None:
-            self.task.cancel()
+        self._cancel_task()
 
     # -- for the logs ------------------------------------------------------------------------------------
 
@@ -386,6 +429,21 @@ _WHERE = {
     _TRAILERS: "after the last http.response.body; http.response.trailers is due",
     _DONE: "after the response",
 }
+
+
+def _listed(message: Message, key: str) -> list[Any]:
+    value = message.get(key, ())
+    try:
+        return list(value)
+    except TypeError:
+        raise UnexpectedMessage(
+            f"{key!r} of {message['type']} must be an iterable, not {type(value).__name__}"
+        ) from None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def where(task: asyncio.Task[Any]) -> str:

@@ -20,7 +20,7 @@ class Inbox:
         low: Bytes at which it resumes.
     """
 
-    __slots__ = ("_high", "_low", "_paused", "_parts", "_waiters", "buffered", "closed", "ended")
+    __slots__ = ("_high", "_low", "_parts", "_paused", "_waiters", "buffered", "closed", "ended")
 
     def __init__(self, high: int, low: int) -> None:
         self._high = high

@@ -60,6 +60,8 @@ class Lifespan:
         self._reply = reply = loop.create_future()
         self._task = task = loop.create_task(self._run(), name="lifespan")
         await asyncio.wait({task, reply}, timeout=timeout or None, return_when=asyncio.FIRST_COMPLETED)
+        if self._phase is _Phase.OVER:
+            return  # shutdown() came first
         if reply.done():
             failure = reply.result()
             if failure is None:
@@ -75,7 +77,7 @@ class Lifespan:
             raise LifespanError(f"The application's startup took longer than {timeout:g} s (--lifespan-startup-timeout)")
         error = None if task.cancelled() else task.exception()
         if self._mode == "on":
-            reason = f"{type(error).__name__}: {error}" if error is not None else "it ended without an answer"
+            reason = _one_line(error) if error is not None else "it ended without an answer"
             raise LifespanError(f"The application has no lifespan, which --lifespan on requires: {reason}") from error
         # Django and Channels raise for a scope type that they do not know; that is how ASGI wants it.
         if error is not None:
@@ -91,6 +93,9 @@ class Lifespan:
             timeout: Seconds; 0 for any length.
         """
         task = self._task
+        if self._phase is _Phase.STARTING:
+            self._phase = _Phase.OVER
+            await self._end(0.0)  # the startup was cancelled, or is given up
         if self._phase is not _Phase.RUNNING or task is None:
             return
         if task.done():
@@ -134,7 +139,10 @@ class Lifespan:
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
-        kind = message.get("type")
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise UnexpectedMessage("a message must be a dict with a 'type'") from None
         due = {_Phase.STARTING: "startup", _Phase.STOPPING: "shutdown"}.get(self._phase)
         reply = self._reply
         if due is None or kind not in (f"lifespan.{due}.complete", f"lifespan.{due}.failed"):
@@ -145,12 +153,12 @@ class Lifespan:
         reply.set_result(None if kind.endswith("complete") else str(message.get("message", "")))
 
     # Give the application's task a moment to return, then cancel it.
-    async def _end(self) -> None:
+    async def _end(self, patience: float = 1.0) -> None:
         task = self._task
         if task is None:
             return
-        if not task.done():
-            await asyncio.wait({task}, timeout=1.0)
+        if not task.done() and patience:
+            await asyncio.wait({task}, timeout=patience)
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)

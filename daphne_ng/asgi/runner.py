@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -39,12 +40,15 @@ class Runner:
         """Exchanges whose application has not ended."""
         self._idle: asyncio.Event | None = None
         self._time = loop.time
+        # Tasks start in this one, not in the current one: an exchange may begin within a call of another application,
+        # and what that has set is not for the next request on the connection to see.
+        self._context = contextvars.copy_context()
 
     def start(self, exchange: HttpExchange) -> None:
         """Start the application's task."""
         exchange.began_at = self._time()
         self.exchanges.add(exchange)
-        exchange.task = self.loop.create_task(exchange.run())
+        exchange.task = self.loop.create_task(exchange.run(), context=self._context.copy())
 
     def ended(self, exchange: HttpExchange) -> None:
         """Note that the application's task is about to end. Called by the exchange."""

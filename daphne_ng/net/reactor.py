@@ -31,7 +31,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
-from twisted.internet.posixbase import PosixReactorBase
+from twisted.internet.posixbase import PosixReactorBase, _ContinuousPolling
 
 from daphne_ng.errors import ReactorError
 from daphne_ng.net.transports import DirectDescriptor, TCPPort, TCPServer
@@ -74,6 +74,10 @@ class DaphneReactor(AsyncioSelectorReactor):
     dead_poll_sweep_seconds = 5.0
     """How often descriptors that uvloop silently stopped watching are looked for; see `_sweep`."""
 
+    # Twisted annotates them as dictionaries of types.
+    _readers: dict[Any, int]
+    _writers: dict[Any, int]
+
     def __init__(self, eventloop: asyncio.AbstractEventLoop | None = None) -> None:
         self._owns_loop = False
         if eventloop is None:
@@ -88,6 +92,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._needs_sweep = type(eventloop).__module__.partition(".")[0] == "uvloop"
         super().__init__(eventloop)
+        self._continuousPolling = _FilePolling(self)
 
     # -- readers and writers
 
@@ -98,7 +103,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         elif reader not in self._readers:
             fd = reader.fileno()  # type: ignore[attr-defined]
             self._asyncioEventloop.add_reader(fd, reader.read_ready)
-            self._readers[reader] = fd  # type: ignore[index]
+            self._readers[reader] = fd
         if self._needs_sweep and self._sweep_timer is None:
             self._sweep_timer = self._asyncioEventloop.call_later(self.dead_poll_sweep_seconds, self._sweep)
 
@@ -109,7 +114,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         elif writer not in self._writers:
             fd = writer.fileno()  # type: ignore[attr-defined]
             self._asyncioEventloop.add_writer(fd, writer.write_ready)
-            self._writers[writer] = fd  # type: ignore[index]
+            self._writers[writer] = fd
 
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
@@ -191,7 +196,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         """See ``IReactorSSL``. Twisted's own imports, and so installs, the global reactor."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)
+        tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)  # type: ignore[arg-type]
         listener = self.listenTCP(port, tls_factory, backlog, interface)
         listener._type = "TLS"
         return listener
@@ -202,7 +207,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         """See ``IReactorSSL``."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        tls_factory = TLSMemoryBIOFactory(contextFactory, True, factory, clock=self)
+        tls_factory = TLSMemoryBIOFactory(contextFactory, True, factory, clock=self)  # type: ignore[arg-type]
         return self.connectTCP(host, port, tls_factory, timeout, bindAddress)
 
     # -- running
@@ -321,6 +326,28 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     def _child_exited(self) -> None:
         self._asyncioEventloop.call_soon_threadsafe(process.reapAllProcesses)
+
+
+class _FilePolling(_ContinuousPolling):
+    """Looks after descriptors that no poller takes: regular files.
+
+    Twisted's own is driven by a ``LoopingCall``, which imports, and so installs, the global reactor.
+    """
+
+    _interval_seconds = 0.001
+
+    def _checkLoop(self) -> None:
+        if self._readers or self._writers:
+            if self._loop is None:
+                self._loop = self._reactor.callLater(self._interval_seconds, self._turn)
+        elif self._loop is not None:
+            self._loop.cancel()
+            self._loop = None
+
+    def _turn(self) -> None:
+        self._loop = None
+        self.iterate()
+        self._checkLoop()
 
 
 class _Signals:

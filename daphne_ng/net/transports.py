@@ -21,13 +21,14 @@ Private names of Twisted that this module relies on, all of them attributes of t
 ``_tempDataBuffer``, ``_tempDataLen`` (the write buffer), ``_writeDisconnecting``, ``_writeDisconnected`` (half-close),
 ``_aborting``, ``_sendmsgQueue``, ``_fileDescriptorBufferSize``, ``_ancillaryLevelSOLSOCKETTypeSCMRIGHTS`` (passing
 descriptors), ``_postLoseConnection``, ``_closeWriteConnection``,
-``_preexistingSocket``, ``_shouldShutdown``, ``_bindPath``, ``_realPortNumber``, ``_reservedFD`` (ports). The tests
+``_preexistingSocket``, ``_shouldShutdown``, ``_reservedFD``, ``_inFilesystemNamespace`` (ports). The tests
 run the suites that ship with Twisted against these classes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -35,13 +36,13 @@ from collections.abc import Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import main, tcp
+from twisted.internet import address, main, tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python import log as twisted_log
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides
+from zope.interface import directlyProvides  # type: ignore[import-untyped]
 
 if sys.platform != "win32":
     from twisted.internet import unix
@@ -254,7 +255,7 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
         self.startWriting()
 
     def _send_refused(self, refusal: OSError, chunks: tuple[bytes, ...] | list[bytes]) -> None:
-        if refusal.errno == tcp.ENOBUFS:
+        if refusal.errno == errno.ENOBUFS:
             # macOS and the BSDs: no memory for it right now; stock waits too.
             self._keep(chunks, 0)
             return
@@ -304,13 +305,13 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
         self._direct = self._may_send_directly()
         if self.producer is not None and (not self.streamingProducer or self.producerPaused):
             self.producerPaused = False
-            self.producer.resumeProducing()  # type: ignore[attr-defined]
+            self.producer.resumeProducing()
         elif self.disconnecting:
             return self._postLoseConnection()
         elif self._writeDisconnecting:
             # Set before the protocol hears of it, which may call loseConnection().
             self._writeDisconnected = True
-            return self._closeWriteConnection()  # type: ignore[func-returns-value]
+            return self._closeWriteConnection()
         return None
 
     def _isSendBufferFull(self) -> bool:
@@ -419,28 +420,37 @@ class _DirectPort(DirectDescriptor, tcp.Port):
     reactor: Any
 
     accepts_per_turn = 100
-    """Connections accepted before the loop gets its turn back. 1 spreads connections best over processes that
+    """Most connections accepted before the loop gets its turn back. 1 spreads connections best over processes that
     share a listener."""
+
+    # Stock sets it in startListening, which an adopted UNIX port does not pass through.
+    numberAccepts = 100
 
     # Closing the last descriptor ends a listener. shutdown() ends it for every process that shares it.
     _shouldShutdown = False
 
     def read_ready(self) -> None:
         """Accept; see `DirectDescriptor`."""
-        self.doRead()
+        try:
+            self.doRead()
+        except Exception:
+            _log.failure("Unhandled error while connections were accepted")
 
     def doRead(self) -> None:
-        """Accept what is waiting, up to `accepts_per_turn` connections. Never raises."""
+        """Accept what is waiting, up to `accepts_per_turn` connections."""
         accept = self.socket.accept
-        for _ in range(self.accepts_per_turn):
+        # As stock: the limit follows the traffic, because the accept() that finds nobody costs as much as several
+        # that do.
+        limit = min(self.numberAccepts, self.accepts_per_turn)
+        for accepted in range(limit):
             try:
                 connection, peer = accept()
             except BlockingIOError:
+                self.numberAccepts = max(1, accepted)
                 return
             except OSError:
                 # Out of descriptors, or a client that is gone again: the stock loop meets the same error and
                 # knows what to do, down to the descriptor it keeps in reserve.
-                self.numberAccepts = self.accepts_per_turn
                 tcp.Port.doRead(self)
                 return
             try:
@@ -450,6 +460,7 @@ class _DirectPort(DirectDescriptor, tcp.Port):
                 connection.close()
             if self.disconnecting or not self.connected:
                 return
+        self.numberAccepts = limit + 20
 
     def _serve(self, connection: socket.socket, peer: Any) -> None:
         raise NotImplementedError
@@ -484,7 +495,7 @@ class TCPPort(_DirectPort):
             return
         session = self.sessionno
         self.sessionno = session + 1
-        transport = self.transport(connection, protocol, peer, self, session, self.reactor)
+        transport: Any = self.transport(connection, protocol, peer, self, session, self.reactor)
         transport._peer = peer_address
         protocol.makeConnection(transport)
 
@@ -557,17 +568,22 @@ if sys.platform != "win32":
         # (device, inode, process) of the socket file, while it is ours to remove.
         _created: tuple[int, int, int] | None = None
 
+        def __init__(self, fileName: Any, factory: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(fileName, factory, *args, **kwargs)
+            # Twisted keeps it too, under a name that changed between 25.5 and 26.10.
+            self._path = address.UNIXAddress(fileName).name or b""
+
         def startListening(self) -> None:
             """Bind and listen; an adopted socket is taken over as it is: no ``chmod``, no ``listen``."""
             adopted = self._preexistingSocket
             if adopted is None:
                 unix.Port.startListening(self)
-                if unix._inFilesystemNamespace(self._bindPath):
-                    status = os.stat(self._bindPath)
+                if unix._inFilesystemNamespace(self._path):
+                    status = os.stat(self._path)
                     self._created = (status.st_dev, status.st_ino, os.getpid())
                 return
             tcp._reservedFD.reserve()
-            name = os.fsdecode(self._bindPath or b"")
+            name = os.fsdecode(self._path)
             twisted_log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
             self._preexistingSocket = None
             adopted.setblocking(False)
@@ -582,9 +598,9 @@ if sys.platform != "win32":
             created, self._created = self._created, None
             if created is not None:
                 with contextlib.suppress(OSError):
-                    status = os.stat(self._bindPath)
+                    status = os.stat(self._path)
                     if created == (status.st_dev, status.st_ino, os.getpid()):
-                        os.unlink(self._bindPath)
+                        os.unlink(self._path)
             if self.lockFile is not None:
                 self.lockFile.unlock()
             tcp.Port.connectionLost(self, reason)
@@ -596,4 +612,5 @@ if sys.platform != "win32":
                 return
             session = self.sessionno
             self.sessionno = session + 1
-            protocol.makeConnection(self.transport(connection, protocol, peer, self, session, self.reactor))
+            transport: Any = self.transport(connection, protocol, peer, self, session, self.reactor)
+            protocol.makeConnection(transport)

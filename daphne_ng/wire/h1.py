@@ -191,7 +191,11 @@ class Http1Connection:
         messages = self._messages
         active = self._active
         if active is None:
-            if messages:
+            if self._begin_scheduled:
+                # Others are about to begin: what came now stands behind them.
+                self._queue.extend(messages)
+                messages.clear()
+            elif messages:
                 if len(messages) > 1:
                     self._queue.extend(messages[1:])
                 message = messages[0]
@@ -208,7 +212,10 @@ class Http1Connection:
                 messages.clear()
             if not active.ended:
                 if self._error is not None:
-                    self._fail_active(self._error)
+                    if self._sink is None:
+                        self._linger()  # only the unread rest of an answered request broke
+                    else:
+                        self._fail_active(self._error)
                     return
                 if self._sink is None:
                     self._continue_drain(active)
@@ -223,7 +230,7 @@ class Http1Connection:
         if parser.wants_pause:
             parser.wants_pause = False
             self._sink_full = True
-        if self._sink_full or len(self._queue) >= self._config.pipelined_max:
+        if self._sink_full or (self._queue and self._backlogged()):
             self._pause()
 
     def eof_received(self) -> None:
@@ -294,7 +301,7 @@ class Http1Connection:
                 # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
                 # with a status code of 1xx (Informational) or 204 (No Content)."
                 fields, length, flags = encode_fields(headers, DROP_LENGTH)
-            elif method == "HEAD" and length < 0 and end and body:
+            elif length < 0 and end and body and not bodiless_status(status):
                 framing = b"\r\ncontent-length: %d" % len(body)
         elif length >= 0:
             kind = _Body.LENGTH
@@ -436,7 +443,7 @@ class Http1Connection:
     def abandon(self) -> None:
         """See `ResponsePort.abandon`."""
         active = self._active
-        if active is None:
+        if active is None or self._lingering:
             return
         self._sink = None
         self._sink_full = False
@@ -485,6 +492,8 @@ class Http1Connection:
             return
         sink = self._driver.begin(message.head)
         if sink is None or self._active is not message:
+            if self._active is message:
+                self.abandon()
             return
         self._sink = sink
         if message.ended:
@@ -572,7 +581,7 @@ class Http1Connection:
             + fields
             + self._defaults.block_for(0, ())
             + b"\r\nconnection: close\r\n\r\n"
-            + text
+            + (b"" if self._parser.method == b"HEAD" else text)
         )
         self._driver.refused(error.status, error.detail)
         self._linger()
@@ -635,7 +644,7 @@ class Http1Connection:
             self._update_deadline()
 
     def _maybe_resume(self) -> None:
-        if not self._paused or self._sink_full or len(self._queue) >= self._config.pipelined_max:
+        if not self._paused or self._sink_full or (self._queue and self._backlogged()):
             return
         self._paused = False
         self._driver.resume_reading()
@@ -644,6 +653,11 @@ class Http1Connection:
             timeout = self._config.body_timeout
             self._body_deadline = self._driver.clock() + timeout if timeout else _NEVER
             self._update_deadline()
+
+    # Whether enough is waiting behind the active message: heads, or the body of the last one, which nobody takes yet.
+    def _backlogged(self) -> bool:
+        queue, config = self._queue, self._config
+        return len(queue) >= config.pipelined_max or queue[-1].body_bytes >= config.inbox_high_bytes
 
     def _set_idle_deadline(self) -> None:
         config = self._config

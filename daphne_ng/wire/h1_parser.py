@@ -130,6 +130,11 @@ class Http1Parser:
         self.discarding = False
         """The body of the current message goes nowhere."""
 
+    @property
+    def method(self) -> bytes:
+        """Method of the request being read, for the answer to one that is broken."""
+        return bytes(self._parser.get_method())
+
     # -- feeding -----------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
@@ -158,7 +163,10 @@ class Http1Parser:
         if self._message is not None:
             self.head_pending = 0
         elif message is None and len(self._messages) == before:
-            # Still the same head (or nothing at all yet): every byte of this feed belongs to it.
+            # Still the same head (or nothing at all yet): every byte of this feed belongs to it. But RFC 9112 section
+            # 2.2 lets empty lines stand before a request line; some clients send one after a body. They are no head.
+            if not self.head_pending and not data.strip(b"\r\n"):
+                return
             if self._fed > self._config.head_max_bytes:
                 raise WireError(431, "The request head is too large.")
             self.head_pending = self._fed
@@ -169,10 +177,11 @@ class Http1Parser:
 
     def _count_chunk_overhead(self, message: Http1Message, count: int) -> None:
         # llhttp swallows chunk extensions without a callback, so they are seen as the difference between what was
-        # read and what came out as body. An eighth of the body is granted on top, for honest small chunks.
+        # read and what came out as body. Chunks of a single byte need five for each; those are granted, or a client
+        # that streams short lines for hours would be refused in the end.
         self._chunk_raw_bytes += count
         overhead = self._chunk_raw_bytes - count - message.body_bytes
-        if overhead > self._config.chunk_overhead_max_bytes + (message.body_bytes >> 3):
+        if overhead > self._config.chunk_overhead_max_bytes + 5 * message.body_bytes:
             raise WireError(400, "The chunked body is mostly framing.")
 
     def _resume(self) -> None:
@@ -347,7 +356,7 @@ class Http1Parser:
             elif name == b"upgrade":
                 upgrade = value
             elif name == b"te":
-                head.accepts_trailers = b"trailers" in connection_options(value)
+                head.accepts_trailers |= b"trailers" in connection_options(value)
             else:
                 head.root_path = unquote(value.decode("ascii", "replace"))
         if host is None and head.http_version == "1.1":
@@ -357,9 +366,11 @@ class Http1Parser:
                 head.keep_alive = False
             elif head.http_version == "1.0":
                 head.keep_alive = b"keep-alive" in options
-            if upgrade is not None and b"upgrade" in options:
-                head.upgrade = upgrade
+            if upgrade is not None:
+                # Asked of llhttp itself: where it stops must not depend on our reading of the Connection field.
                 self._upgraded = self._parser.should_upgrade()
+                if b"upgrade" in options:
+                    head.upgrade = upgrade
         if head.expects_continue and head.content_length == 0:
             head.expects_continue = False
         return host
@@ -407,7 +418,7 @@ def _violation(error: httptools.HttpParserError) -> WireError:
     if isinstance(cause, WireError):
         return cause
     text = str(error)
-    if isinstance(error, httptools.HttpParserInvalidMethodError):
+    if isinstance(error, httptools.HttpParserInvalidMethodError) or text.startswith("Invalid method for "):
         return WireError(501, "The method is not implemented.")
     if text == "Invalid HTTP version":
         return WireError(505, "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here.")

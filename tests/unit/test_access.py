@@ -1,6 +1,6 @@
 """`daphne_ng.access`: Daphne's line format, what a client cannot do to it, and when lines are written."""
 
-import datetime
+import datetime as dt
 import io
 import logging
 import pathlib
@@ -84,8 +84,8 @@ def test_a_request_is_one_ncsa_line() -> None:
     assert re.sub(r"\[.*?\]", "[date]", line) == '10.0.0.1:1234 - - [date] "GET /items?page=2" 200 512\n'
     match = LINE.match(line)
     assert match is not None
-    written = datetime.datetime.strptime(match[4], "%d/%b/%Y:%H:%M:%S")
-    assert abs(datetime.datetime.now() - written) < datetime.timedelta(seconds=5)
+    written = dt.datetime.strptime(match[4], "%d/%b/%Y:%H:%M:%S")
+    assert abs(dt.datetime.now() - written) < dt.timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_write_entry_takes_daphnes_arguments() -> None:
     stream = io.StringIO()
     AccessLogGenerator(stream).write_entry(
         host="h",
-        date=datetime.datetime(2020, 2, 3, 4, 5, 6),
+        date=dt.datetime(2020, 2, 3, 4, 5, 6),
         request="GET /",
         status=404,
         length=7,
@@ -144,7 +144,7 @@ def test_write_entry_can_be_overridden() -> None:
     Mine(io.StringIO())("http", "complete", REQUEST)
 
     (entry,) = Mine.seen
-    assert isinstance(entry.pop("date"), datetime.datetime)
+    assert isinstance(entry.pop("date"), dt.datetime)
     assert entry == {"host": "10.0.0.1:1234", "request": "GET /items?page=2", "status": 200, "length": 512}
 
 

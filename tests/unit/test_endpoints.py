@@ -246,3 +246,7 @@ def test_an_fd_string_that_is_none_is_refused(string: str) -> None:
 )
 def test_a_listen_error_is_one_line(error: Exception, reason: str) -> None:
     assert describe_listen_error(error, "tcp:80") == f"cannot listen on tcp:80: {reason}"
+
+
+def test_an_endpoint_error_says_it_all_already() -> None:
+    assert describe_listen_error(EndpointError("endpoint 'x:': wrong"), "x:") == "endpoint 'x:': wrong"

@@ -1,0 +1,125 @@
+"""Write docs/reference/settings.md from the settings and the command line's parser.
+
+Run ``python docs/generate_reference.py`` after a change to `daphne_ng.config` or `daphne_ng.cli`; a test compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from daphne_ng.cli import CommandLineInterface
+from daphne_ng.config import Config, Setting, settings
+
+TARGET = Path(__file__).with_name("reference") / "settings.md"
+
+NOT_YET_GROUPS = frozenset({"WebSocket", "Proxies"})
+NOT_YET_SETTINGS = frozenset({"tls_handshake_timeout"})
+NOT_YET_FLAGS = frozenset({"--proxy-headers", "--proxy-headers-host", "--proxy-headers-port"})
+
+# What 0 means where a time has it; elsewhere the help says so.
+ZERO_IS_AT_ONCE = frozenset({"application_close_timeout", "close_timeout", "drain_timeout", "graceful_timeout"})
+
+HEAD = """\
+<!-- Written by docs/generate_reference.py; edit daphne_ng/config.py or daphne_ng/cli.py instead. -->
+
+# Settings
+
+Every setting is a field of `daphne_ng.config.Config`. Most have a command line flag. The rest are rare limits: set
+them from Python, with `Server(..., config=Config(...))` ([how to embed](../how-to/embed.md)).
+
+A setting marked *not yet* is parsed and checked today, and takes effect in a later release.
+
+A wrong value stops the start with exit code 1 and one line that names the setting. A value that the flag cannot parse
+at all is exit code 2. See [the command line](cli.md).
+"""
+
+OPTIONS_HEAD = """\
+## Options that are not settings
+
+These say where to listen, what to log and which application to serve. See [the command line](cli.md).
+
+| Option | Meaning |
+|---|---|
+"""
+
+
+def render() -> str:
+    """Return the whole page."""
+    groups: dict[str, list[tuple[str, Setting]]] = {}
+    for name, setting in settings():
+        groups.setdefault(setting.group, []).append((name, setting))
+    return "\n".join([HEAD, *(_group(title, entries) for title, entries in groups.items()), _options()])
+
+
+def in_effect(name: str, setting: Setting) -> bool:
+    """Whether the server acts on this setting today."""
+    return setting.group not in NOT_YET_GROUPS and name not in NOT_YET_SETTINGS
+
+
+def _group(title: str, entries: list[tuple[str, Setting]]) -> str:
+    lines = [f"## {title}", "", "| Setting | Flag | Default | Meaning |", "|---|---|---|---|"]
+    lines += [_row(name, setting) for name, setting in entries]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, setting: Setting) -> str:
+    flags = "<br>".join(f"`{flag}`" for flag in setting.flags) or "-"
+    cells = [f"`{name}`", flags, _default(name, setting), " ".join(_sentences(name, setting))]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _default(name: str, setting: Setting) -> str:
+    value = getattr(Config(), name)
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        unit = setting.unit.removesuffix("s") if value == 1 else setting.unit
+        return f"{value:.15g} {unit}".strip()
+    return f"`{value}`" if value else "empty"
+
+
+def _sentences(name: str, setting: Setting) -> list[str]:
+    sentences = [] if in_effect(name, setting) else ["*Not yet.*"]
+    # The help of such a flag says what the flag does, which is to switch the setting off.
+    sentences.append(f"With the flag: {setting.help}." if setting.kind == "no-flag" else _sentence(setting.help))
+    if setting.choices:
+        sentences.append(f"One of {', '.join(f'`{choice}`' for choice in setting.choices)}.")
+    if setting.unit == "seconds" and setting.minimum == 0 and "0 " not in setting.help:
+        sentences.append("0 means at once." if name in ZERO_IS_AT_ONCE else "0 means no limit.")
+    if setting.why:
+        sentences.append(setting.why)
+    return sentences
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].removesuffix(".") + "."
+
+
+def _options() -> str:
+    fields = {field.name for field in dataclasses.fields(Config)}
+    rows = []
+    for action in CommandLineInterface().parser._actions:
+        spelled = set(action.option_strings)
+        if action.dest in fields and spelled <= _setting_flags():
+            continue
+        option = "<br>".join(f"`{flag}`" for flag in action.option_strings) or f"`{action.metavar}`"
+        mark = "*Not yet.* " if spelled & NOT_YET_FLAGS else ""
+        rows.append(f"| {option} | {mark}{_sentence(_help(action)).replace('|', chr(92) + '|')} |")
+    return OPTIONS_HEAD + "\n".join(rows) + "\n"
+
+
+def _setting_flags() -> set[str]:
+    return {flag for _name, setting in settings() for flag in setting.flags}
+
+
+# argparse keeps help texts with doubled per cent signs.
+def _help(action: argparse.Action) -> str:
+    return (action.help or "").replace("%%", "%")
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")

@@ -1,0 +1,467 @@
+"""The README and the documentation say what is so: commands parse, examples run, links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+
+from daphne_ng.cli import CommandLineInterface
+from daphne_ng.config import settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "changes" / "README.md", *DOCS.rglob("*.md")])
+
+START_SECONDS = 15
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+# -- reading Markdown ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, with the comment on the line before it."""
+
+    language: str
+    text: str
+    comment: str
+    line: int
+
+
+def blocks_of(path: Path) -> list[Block]:
+    blocks, lines = [], path.read_text("utf-8").splitlines()
+    index = 0
+    while index < len(lines):
+        if lines[index].startswith("```"):
+            end = index + 1
+            while not lines[end].startswith("```"):
+                end += 1
+            comment = lines[index - 1] if index and lines[index - 1].startswith("<!--") else ""
+            text = "".join(line + "\n" for line in lines[index + 1 : end])
+            blocks.append(Block(lines[index][3:].strip(), text, comment, index + 1))
+            index = end
+        index += 1
+    return blocks
+
+
+def prose_of(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(path: Path) -> set[str]:
+    anchors = set()
+    for title in re.findall(r"^#+ (.*)$", prose_of(path), flags=re.MULTILINE):
+        anchors.add(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-"))
+    return anchors
+
+
+INCLUDED = [
+    pytest.param(page, block, id=f"{name_of(page)}:{block.line}")
+    for page in PAGES
+    for block in blocks_of(page)
+    if block.comment.startswith("<!-- file:")
+]
+
+
+@pytest.mark.parametrize(("page", "block"), INCLUDED)
+def test_a_block_that_shows_a_file_is_that_file(page: Path, block: Block) -> None:
+    file = re.fullmatch(r"<!-- file: (\S+) -->", block.comment)
+    assert file is not None
+    assert block.text == (ROOT / file[1]).read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_in_the_documentation_is_always_a_file_that_is_run(page: Path) -> None:
+    loose = [block.line for block in blocks_of(page) if block.language == "python" and "file:" not in block.comment]
+    assert loose == []
+
+
+def test_every_example_is_shown_somewhere() -> None:
+    shown = {re.sub(r"<!-- file: (\S+) -->", r"\1", param.values[1].comment) for param in INCLUDED}  # type: ignore[union-attr]
+    assert shown == {name_of(path) for path in EXAMPLES.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        if not path.is_file() or (anchor and anchor not in anchors_of(path)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    linked = set()
+    for target in re.findall(r"\]\(([^)\s#]+)", prose_of(DOCS / "index.md")):
+        linked.add((DOCS / target).resolve())
+    assert {page for page in DOCS.rglob("*.md") if page != DOCS / "index.md"} <= linked
+
+
+# -- commands --------------------------------------------------------------------------------------------------
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    texts = [line for block in blocks_of(page) for line in block.text.replace("\\\n", " ").splitlines()]
+    texts += re.findall(r"`([^`\n]+)`", prose_of(page))
+    commands = []
+    for text in texts:
+        # As in a shell, a unit file or a supervisor file: whatever follows the program's name is its options.
+        if not re.search(r"(^|[\s=/])daphne-ng(\s|$)", text) or text.startswith("#"):
+            continue
+        words = shlex.split(re.sub(r"^\w+=", "", text), comments=True)
+        for index, word in enumerate(words):
+            if word == "daphne-ng" or word.endswith("/daphne-ng"):
+                rest = words[index + 1 :]
+                stop = next((n for n, other in enumerate(rest) if other in ("&&", ";", "|", "&", ">")), len(rest))
+                commands.append(rest[:stop])
+    return commands
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{name_of(page)}: {' '.join(command)}") for page in PAGES for command in commands_of(page)
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_line_parses(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code: object = 0
+    try:
+        CommandLineInterface().parser.parse_args(command)
+    except SystemExit as stop:  # --help and --version stop with 0
+        code = stop.code
+    assert code == 0, capsys.readouterr().err
+
+
+def test_the_command_lines_were_found() -> None:
+    assert len(COMMANDS) > 30
+
+
+@pytest.mark.parametrize(
+    ("marker", "command"),
+    [
+        ("start", "python3 -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/daphne-ng\n"),
+        (
+            "test",
+            "python3 -m venv .venv-tox && .venv-tox/bin/pip install --quiet tox && .venv-tox/bin/tox run\n",
+        ),
+    ],
+)
+def test_the_readme_has_the_two_commands_word_for_word(marker: str, command: str) -> None:
+    found = [block for block in blocks_of(ROOT / "README.md") if block.comment == f"<!-- {marker} command -->"]
+    assert [(block.language, block.text) for block in found] == [("sh", command)]
+
+
+# -- the reference ---------------------------------------------------------------------------------------------
+
+
+def load_generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate_reference", DOCS / "generate_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_of_the_settings_is_up_to_date() -> None:
+    generator = load_generator()
+    written = generator.TARGET.read_text("utf-8")
+    assert written == generator.render(), "run: python docs/generate_reference.py"
+
+
+def test_every_flag_is_documented() -> None:
+    reference = (DOCS / "reference" / "settings.md").read_text("utf-8")
+    flags = [flag for action in CommandLineInterface().parser._actions for flag in action.option_strings]
+    assert [flag for flag in flags if f"`{flag}`" not in reference] == []
+
+
+def test_every_flag_that_is_mentioned_exists() -> None:
+    known = {flag for action in CommandLineInterface().parser._actions for flag in action.option_strings}
+    unknown = set()
+    for page in PAGES:
+        for code in re.findall(r"`([^`\n]+)`", prose_of(page)):
+            if (flag := re.match(r"--[a-z][\w-]+", code)) and flag[0] not in known:
+                unknown.add(flag[0])
+    assert unknown == set()
+
+
+def test_settings_marked_not_yet_are_the_ones_that_the_server_does_not_read() -> None:
+    generator = load_generator()
+    package = Path(sys.modules["daphne_ng"].__file__ or "").parent
+    sources = [*(package / "wire").glob("*.py"), *(package / "asgi").glob("*.py"), *(package / "net").glob("*.py")]
+    code = "\n".join(path.read_text("utf-8") for path in [*sources, package / "server.py"])
+    read = {name for name, _ in settings() if re.search(rf"config\.{name}\b", code)}
+    assert read == {name for name, setting in settings() if generator.in_effect(name, setting)}
+
+
+# -- news fragments ----------------------------------------------------------------------------------------------
+
+
+def test_news_fragments_have_a_name_and_a_sentence() -> None:
+    for fragment in (ROOT / "changes").iterdir():
+        if fragment.name != "README.md":
+            assert re.fullmatch(r"(\d+|\+[a-z0-9-]+)\.(security|removal|feature|bugfix|doc)\.md", fragment.name)
+            assert fragment.read_text("utf-8").strip().endswith(".")
+
+
+# -- running the examples ------------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+class Serving:
+    """A running ``daphne-ng``, and what it has written."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._queue: Queue[str | None] = Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line)
+        self._queue.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                line = self._queue.get(timeout=max(deadline - time.monotonic(), 0))
+            except Empty:
+                line = None
+            if line is None:
+                raise AssertionError(f"no line with {pattern!r} in: {''.join(self.lines)}")
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                return match
+
+    @property
+    def output(self) -> str:
+        while not self._queue.empty():
+            self.lines.append(self._queue.get() or "")
+        return "".join(self.lines)
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self._reader.join(START_SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+@contextlib.contextmanager
+def served(*arguments: str) -> Iterator[Serving]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daphne_ng", *arguments],
+        cwd=EXAMPLES,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    serving = Serving(process)
+    try:
+        yield serving
+    finally:
+        serving.stop()
+
+
+def fetch(serving: Serving, method: str, path: str, body: bytes | None = None, parts: int | None = None) -> bytes:
+    port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)) as connection:
+        connection.request(method, path, body)
+        with connection.getresponse() as response:
+            assert response.status == 200
+            return response.read() if parts is None else b"".join(response.readline() for _ in range(parts))
+
+
+SERVED = {
+    "hello.py": (["hello:application"], ("GET", "/you"), b"Hello, you!\n"),
+    "upload.py": (
+        ["upload:application"],
+        ("POST", "/", b"x" * 300_000),
+        b"29927e273accc68286005017f7fa6e4f27bddb4db3083ff8b8d4c3667905b7fa\n",
+    ),
+    "ticker.py": (["ticker:application"], ("GET", "/", None, 2), b"data: 0\n\n"),
+    "startup.py": (["--lifespan", "on", "startup:application"], ("GET", "/"), b"Hello from the startup.\n"),
+    "logged.py": (["--access-log-logger", "logged:application"], ("GET", "/"), b"Hello, world!\n"),
+}
+RUN = {
+    "embed_asyncio.py": "Hello, asyncio!\n",
+    "embed_serve.py": "served, and stopped\n",
+    "embed_thread.py": "Hello, thread!\n",
+    "embed_twisted.py": "Hello, twisted!\n",
+    "own_access_log.py": r"GET /logged 200 \d\.\d{3} s" + "\n",
+}
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SERVED, *RUN}
+
+
+@pytest.mark.parametrize("example", SERVED)
+def test_an_example_application_is_served(example: str) -> None:
+    arguments, request, expected = SERVED[example]
+    with served("-p", "0", *arguments) as serving:
+        assert fetch(serving, *request) == expected
+        assert serving.stop() == 0
+    assert "ERROR" not in serving.output
+    if example == "logged.py":
+        line = r'^\{"client": "127\.0\.0\.1:\d+", "path": "/", "status": 200\}$'
+        assert re.search(line, serving.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", RUN)
+def test_an_example_program_runs(example: str) -> None:
+    command = [sys.executable, example]
+    done = subprocess.run(
+        command, cwd=EXAMPLES, env=environment(), capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(RUN[example], done.stdout)
+
+
+def test_the_demo_is_served_without_an_application() -> None:
+    with served("-p", "0") as serving:
+        assert b"<title>daphne-ng is running</title>" in fetch(serving, "GET", "/")
+        assert serving.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--head-timeout", "-1", "hello:application"], 1),
+        (["nosuch:application"], 1),
+        (["-e", "nosuch:0", "hello:application"], 1),
+        (["--nosuch"], 2),
+        (["--proxy-headers-host", "X-Real-IP", "hello:application"], 2),
+        (["-p", "0", "--lifespan", "on", "hello:application"], 3),
+    ],
+)
+def test_the_exit_codes_are_the_documented_ones(arguments: list[str], code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "daphne_ng", *arguments],
+        cwd=EXAMPLES,
+        env=environment(),
+        capture_output=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert done.returncode == code
+
+
+# -- statements that are easily outdated ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x/abc?\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n\r\nx", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"x%d: x\r\n" % n for n in range(250)) + b"\r\n", 431),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    ],
+)
+def test_requests_are_refused_as_the_migration_page_says(hello: int, request_bytes: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", hello), START_SECONDS) as client:
+        client.sendall(request_bytes)
+        assert client.recv(1024).split(b" ")[1] == b"%d" % status
+
+
+@pytest.fixture(scope="module")
+def hello() -> Iterator[int]:
+    with served("-p", "0", "hello:application") as serving:
+        yield int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+def test_the_nginx_configuration_works(tmp_path: Path) -> None:
+    upstream, front = tmp_path / "proj.sock", tmp_path / "front.sock"
+    site = (EXAMPLES / "nginx.conf").read_text("utf-8")
+    site = site.replace("/run/proj/proj.sock", str(upstream)).replace("listen 80;", f"listen unix:{front};")
+    temporary = "\n".join(
+        f"{kind}_temp_path {tmp_path / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log stderr;\nevents {{}}\n"
+        f"http {{ access_log off;\n{temporary}\n{site}\n}}\n",
+        encoding="utf-8",
+    )
+    with served("-u", str(upstream), "hello:application") as serving:
+        serving.wait_for("Listening on UNIX socket")
+        nginx = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
+        try:
+            for _ in range(2):
+                assert request_over_unix(front).endswith(b"Hello, nginx!\n")
+        finally:
+            nginx.terminate()
+            nginx.wait(START_SECONDS)
+
+
+def request_over_unix(path: Path) -> bytes:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(START_SECONDS)
+            try:
+                client.connect(str(path))
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+                continue
+            client.sendall(b"GET /nginx HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: client.recv(65536), b""))

@@ -1,0 +1,431 @@
+"""HTTP/1.1 without sockets: a strict driver with a settable clock, recording exchanges, and h11 as the oracle.
+
+`Http1Server` holds one `Http1Connection` on a `RecordingDriver`. Tests feed it bytes, let turns of the loop pass, move
+the clock, and play the exchange by calling the port. With a `Replies` it answers by itself, on a later turn, as the
+bridge does.
+
+The driver is strict: it fails the test on a write after the close, on an exchange that begins inside another, on a
+timer in the past. Each of those was once a real bug of some server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import h11
+
+from daphne_ng.config import Config
+from daphne_ng.port import RequestSink
+from daphne_ng.wire.h1 import Http1Connection
+from daphne_ng.wire.h1_writer import ResponseDefaults
+from daphne_ng.wire.head import RequestHead
+
+NEVER = float("inf")
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+OK_HEADERS = [(b"content-type", b"text/plain")]
+
+
+class RecordingSink:
+    """A `RequestSink` that keeps what it is told, and fails on what the port's contract forbids."""
+
+    def __init__(self, head: RequestHead, high: float = NEVER) -> None:
+        self.head = head
+        self.body = b""
+        self.parts: list[bytes] = []
+        self.buffered = 0
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self.ended = False
+        self.reason: str | None = None
+        self.expirations = 0
+        self._high = high
+
+    def body_received(self, data: bytes) -> bool:
+        assert type(data) is bytes
+        assert data, "an empty part of a body"
+        assert not self.ended, "body after its end"
+        assert self.reason is None, "body after the disconnect"
+        self.parts.append(data)
+        self.body += data
+        self.buffered += len(data)
+        return self.buffered >= self._high
+
+    def body_ended(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+        assert not self.ended, "the body ended twice"
+        assert self.reason is None, "the body ended after the disconnect"
+        self.ended = True
+        self.trailers = list(trailers)
+
+    def disconnected(self, reason: str) -> None:
+        assert self.reason is None, "two disconnects"
+        assert reason
+        self.reason = reason
+
+    def expired(self) -> None:
+        self.expirations += 1
+
+
+class RecordingDriver:
+    """Implements `Http1Driver` on lists. See `Http1Server` for how to use it."""
+
+    def __init__(self, inbox_high: float = NEVER) -> None:
+        self.now = 1000.0
+        self.written: list[bytes] = []
+        self.state = "open"
+        """``open``, ``half`` (our direction is closed), ``closed`` (both, flushed) or ``aborted``."""
+        self.reading = True
+        self.soon = 0
+        self.timer = NEVER
+        self.sinks: list[RecordingSink] = []
+        self.refusals: list[tuple[int, str]] = []
+        self.missing: list[int] = []
+        self.waiter: Any = None
+        self.refuse: Callable[[RequestHead], None] | None = None
+        self.h1: Http1Connection
+        self._inbox_high = inbox_high
+
+    def write(self, data: bytes) -> None:
+        assert type(data) is bytes
+        assert data, "an empty write"
+        assert self.state == "open", f"a write when {self.state}"
+        self.written.append(data)
+
+    def write_sequence(self, parts: list[bytes]) -> None:
+        for part in parts:
+            if part:
+                self.write(part)
+
+    def writable(self) -> Any:
+        return self.waiter
+
+    def clock(self) -> float:
+        return self.now
+
+    def begin(self, head: RequestHead) -> RequestSink | None:
+        assert self.state == "open", f"an exchange begins when {self.state}"
+        if self.refuse is not None:
+            self.refuse(head)
+            return None
+        for earlier in self.sinks:
+            assert earlier.reason is None, "an exchange begins after a disconnect"
+        sink = RecordingSink(head, self._inbox_high)
+        self.sinks.append(sink)
+        return sink
+
+    def pause_reading(self) -> None:
+        assert self.state == "open"
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert self.state in ("open", "half")
+        self.reading = True
+
+    def begin_soon(self) -> None:
+        assert self.soon == 0, "begin_soon() twice"
+        self.soon += 1
+
+    def rearm(self, deadline: float) -> None:
+        assert deadline < self.timer
+        assert deadline != NEVER
+        self.timer = self.h1.armed_for = deadline
+
+    def close(self) -> None:
+        assert self.state in ("open", "half"), f"close() when {self.state}"
+        self.state = "closed"
+
+    def close_writing(self) -> None:
+        assert self.state == "open"
+        self.state = "half"
+
+    def abort(self) -> None:
+        assert self.state != "aborted", "aborted twice"
+        self.state = "aborted"
+
+    def refused(self, status: int, detail: str) -> None:
+        self.refusals.append((status, detail))
+
+    def shortened(self, missing: int) -> None:
+        assert missing > 0
+        self.missing.append(missing)
+
+
+class Replies:
+    """An application for `Http1Server`: answers each request once its body has ended.
+
+    The answer repeats what was received, so that bytes taken for the wrong request show.
+    """
+
+    def __call__(self, server: Http1Server, sink: RecordingSink) -> None:
+        head = sink.head
+        text = b"%s %s %s\n%s" % (head.method.encode(), head.target, head.http_version.encode(), sink.body)
+        for name, value in sink.trailers:
+            text += b"\n%s: %s" % (name, value)
+        server.port.start(200, OK_HEADERS, text, True, False)
+
+
+class Http1Server:
+    """One connection under test.
+
+    Args:
+        reply: Called as ``reply(server, sink)`` on a turn of its own after the body of a request has ended; None to
+            play the exchange by hand.
+        inbox_high: Unread bytes at which sinks ask for a pause.
+        settings: Fields of the `Config`.
+    """
+
+    def __init__(
+        self,
+        reply: Callable[[Http1Server, RecordingSink], None] | None = None,
+        *,
+        inbox_high: float = NEVER,
+        date: bool = False,
+        server_name: str = "",
+        extra: tuple[tuple[bytes, bytes], ...] = (),
+        **settings: Any,
+    ) -> None:
+        self.config = Config(**settings)
+        self.defaults = ResponseDefaults(server_name, extra, date)
+        if date:
+            self.defaults.set_date(DATE)
+        self.driver = RecordingDriver(inbox_high)
+        self.port = self.driver.h1 = Http1Connection(self.config, self.defaults, self.driver)
+        self._reply = reply
+        self._answered = 0
+        self.port.opened()
+
+    # -- playing -----------------------------------------------------------------------------------------
+
+    def feed(self, *parts: bytes) -> Http1Server:
+        """Deliver reads, with turns of the loop after each; nothing is delivered to a closed connection."""
+        for part in parts:
+            if self.driver.state in ("closed", "aborted"):
+                break
+            self.port.receive_data(part)
+            self.turn()
+        return self
+
+    def turn(self) -> None:
+        """Let the loop turn until nothing is left to do without time passing."""
+        while True:
+            if self.driver.soon:
+                self.driver.soon = 0
+                self.port.begin_next()
+            elif self._reply is not None and self._answered < len(self.sinks):
+                sink = self.sinks[self._answered]
+                if sink.reason is not None:
+                    self._answered += 1
+                elif sink.ended:
+                    self._answered += 1
+                    self._reply(self, sink)
+                else:
+                    return
+            else:
+                return
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; the timer fires on its way, as the real driver's does."""
+        driver, port = self.driver, self.port
+        until = driver.now + seconds
+        for _ in range(1000):
+            if driver.timer > until:
+                driver.now = until
+                return
+            driver.now = max(driver.now, driver.timer)
+            driver.timer = port.armed_for = NEVER
+            port.deadline_passed(driver.now)
+            if port.deadline < port.armed_for:
+                driver.rearm(port.deadline)
+            self.turn()
+        raise AssertionError("the timer spins")
+
+    def eof(self) -> None:
+        """The client closes its half."""
+        self.port.eof_received()
+        self.turn()
+
+    def lose(self, reason: str = "the client disconnected") -> None:
+        """The transport reports its end."""
+        self.port.connection_lost(reason)
+        self.turn()
+
+    def answer(self, body: bytes = b"ok", *headers: tuple[bytes, bytes], status: int = 200) -> None:
+        """Answer the active request in one call."""
+        self.port.start(status, list(headers), body, True, False)
+        if not self.sinks[-1].ended:
+            self.port.abandon()
+        self.turn()
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    @property
+    def sinks(self) -> list[RecordingSink]:
+        """One for each exchange, in order."""
+        return self.driver.sinks
+
+    @property
+    def sink(self) -> RecordingSink:
+        """The latest exchange."""
+        return self.driver.sinks[-1]
+
+    @property
+    def head(self) -> RequestHead:
+        """Head of the latest exchange."""
+        return self.sink.head
+
+    @property
+    def targets(self) -> list[bytes]:
+        """Request targets that the application saw, in order."""
+        return [sink.head.target for sink in self.sinks]
+
+    @property
+    def state(self) -> str:
+        """See `RecordingDriver.state`."""
+        return self.driver.state
+
+    @property
+    def reply(self) -> bytes:
+        """Every byte written."""
+        return b"".join(self.driver.written)
+
+    def responses(self, *methods: str) -> list[Response]:
+        """Parse what was written with h11. See `read_responses`."""
+        given = methods or tuple(sink.head.method for sink in self.sinks)
+        return read_responses(self.reply, given, closed=self.state != "open")
+
+    @property
+    def statuses(self) -> list[int]:
+        """Statuses of all responses, whatever the methods were."""
+        methods = [sink.head.method for sink in self.sinks]
+        return [response.status for response in read_responses(self.reply, methods, closed=self.state != "open")]
+
+
+# -- the oracle ------------------------------------------------------------------------------------------
+
+
+class Response:
+    """What h11 read as one response."""
+
+    def __init__(self) -> None:
+        self.interim: list[int] = []
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.closes = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """The only value of that name, None if there is none."""
+        values = [value for field, value in self.headers if field == name]
+        assert len(values) < 2, f"{name!r} is there {len(values)} times"
+        return values[0] if values else None
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.headers} {self.body!r}{'' if self.complete else ' incomplete'}>"
+
+
+def read_responses(data: bytes, methods: Iterable[str], *, closed: bool) -> list[Response]:
+    """Read responses as a strict client would.
+
+    Args:
+        data: What the server wrote.
+        methods: Methods of the requests, in order; GET for any response beyond them.
+        closed: Whether the connection is at its end after `data`.
+
+    Raises:
+        AssertionError: h11 finds an error, or bytes that belong to no response.
+    """
+    responses: list[Response] = []
+    pending = iter(methods)
+    while data:
+        # A client of its own for each response: h11 will not send on a connection that the server announced to
+        # close, while here the bytes after that announcement are what matters.
+        client = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+        client.send(h11.Request(method=next(pending, "GET"), target="/", headers=[("host", "test")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(data)
+        response = Response()
+        responses.append(response)
+        for event in _events(client, closed):
+            if isinstance(event, h11.InformationalResponse):
+                response.interim.append(event.status_code)
+            elif isinstance(event, h11.Response):
+                response.status = event.status_code
+                response.reason = bytes(event.reason)
+                response.headers = [(bytes(name), bytes(value)) for name, value in event.headers]
+            elif isinstance(event, h11.Data):
+                response.body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                response.trailers = [(bytes(name), bytes(value)) for name, value in event.headers]
+                response.complete = True
+        response.closes = client.their_state is h11.MUST_CLOSE or client.their_state is h11.CLOSED
+        if not response.complete:
+            break
+        rest, _ = client.trailing_data
+        assert not (rest and response.closes), f"bytes after the last response: {rest!r}"
+        data = rest
+    return responses
+
+
+def _events(client: h11.Connection, closed: bool) -> Iterator[Any]:
+    ended = False
+    while True:
+        try:
+            event = client.next_event()
+        except h11.RemoteProtocolError as error:
+            if ended:
+                return  # cut in the middle of a body: the response stays incomplete
+            raise AssertionError(f"h11 refuses the response: {error}") from error
+        if event is h11.NEED_DATA:
+            if not closed or ended:
+                return
+            ended = True
+            client.receive_data(b"")
+        elif event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+            return
+        else:
+            yield event
+            if isinstance(event, h11.EndOfMessage):
+                return
+
+
+# -- scripts ---------------------------------------------------------------------------------------------
+
+
+def request(
+    target: bytes = b"/", *fields: bytes, method: bytes = b"GET", version: bytes = b"1.1", host: bytes | None = b"test",
+    body: bytes = b"", length: bool = True,
+) -> bytes:
+    """Make the bytes of a request. Content-Length is added for a body unless `length` is false."""
+    lines = [b"%s %s HTTP/%s" % (method, target, version)]
+    if host is not None:
+        lines.append(b"Host: " + host)
+    lines += fields
+    if body and length:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def chunked(*parts: bytes, trailers: bytes = b"") -> bytes:
+    """Make a chunked body."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n" + trailers + b"\r\n"
+
+
+def chunked_request(*parts: bytes, target: bytes = b"/", trailers: bytes = b"") -> bytes:
+    """Make a POST with a chunked body."""
+    head = request(target, b"Transfer-Encoding: chunked", method=b"POST")
+    return head + chunked(*parts, trailers=trailers)
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    """Split into single bytes."""
+    return [data[index : index + 1] for index in range(len(data))]
+
+
+def splits(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield every division into two non-empty parts."""
+    for index in range(1, len(data)):
+        yield data[:index], data[index:]

@@ -1,0 +1,79 @@
+"""`daphne_ng.asgi.inbox`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from daphne_ng.asgi.inbox import Inbox
+from tests.support.asgi import on_loop, settle
+
+
+def test_parts_come_out_in_order_and_joined() -> None:
+    inbox = Inbox(100, 10)
+    for part in (b"a", b"b", b"c"):
+        assert inbox.put(part) is False
+    assert inbox.buffered == 3
+    assert inbox.take() == (b"abc", False)
+    assert inbox.buffered == 0
+
+
+def test_a_single_part_is_not_copied() -> None:
+    inbox = Inbox(100, 10)
+    part = bytes(50)
+    inbox.put(part)
+    assert inbox.take()[0] is part
+
+
+def test_reaching_the_high_mark_asks_for_a_pause_until_the_low_mark() -> None:
+    inbox = Inbox(10, 4)
+    assert inbox.put(b"x" * 9) is False
+    assert inbox.put(b"x") is True
+    assert inbox.put(b"x" * 5) is True
+    assert inbox.take() == (b"x" * 9, False)  # six are left
+    assert inbox.take() == (b"xxxxxx", True)
+    assert inbox.put(b"x") is False
+
+
+def test_one_take_hands_out_no_more_than_the_high_mark_of_many_parts() -> None:
+    inbox = Inbox(10, 4)
+    for _ in range(4):
+        inbox.put(b"1234567")
+    sizes = []
+    while inbox.buffered:
+        data, _ = inbox.take()
+        sizes.append(len(data))
+    assert sum(sizes) == 28
+    assert max(sizes) <= 10
+
+
+def test_the_resume_is_reported_once() -> None:
+    inbox = Inbox(4, 2)
+    inbox.put(b"1234")
+    assert inbox.take() == (b"1234", True)
+    inbox.put(b"1")
+    assert inbox.take() == (b"1", False)
+
+
+@on_loop
+async def test_every_waiter_is_woken_by_a_part_an_end_and_a_close() -> None:
+    for change in (lambda inbox: inbox.put(b"x"), Inbox.end, Inbox.close):
+        inbox = Inbox(10, 4)
+        waiters = [asyncio.ensure_future(inbox.wait()) for _ in range(3)]
+        await settle()
+        assert not any(waiter.done() for waiter in waiters)
+        change(inbox)
+        await asyncio.wait_for(asyncio.gather(*waiters), 1)
+
+
+@on_loop
+async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
+    inbox = Inbox(10, 4)
+    waiter = asyncio.ensure_future(inbox.wait())
+    await settle()
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert inbox._waiters == []
+    inbox.put(b"x")

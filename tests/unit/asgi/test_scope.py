@@ -1,0 +1,64 @@
+"""`daphne_ng.asgi.scope`: checklist 2, 10, 18-21 and 54, as far as the bridge is concerned."""
+
+from __future__ import annotations
+
+from daphne_ng.asgi.scope import http_scope
+from tests.support.asgi import connection, request_head
+
+
+def test_12_to_20_every_key_of_the_http_scope_is_there() -> None:
+    fields = [(b"b", b"1"), (b"a", b"2")]
+    head = request_head("POST", "/pfad", query_string=b"q=%20", raw_path=b"/pf%61d", headers=fields)
+    assert http_scope(head, connection(), "/mount", None) == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/pfad",
+        "raw_path": b"/pf%61d",
+        "query_string": b"q=%20",
+        "root_path": "/mount",
+        "headers": [(b"b", b"1"), (b"a", b"2")],
+        "client": ["192.0.2.1", 5000],
+        "server": ["192.0.2.2", 80],
+        "extensions": {"http.response.trailers": {}},
+    }
+
+
+def test_10_one_request_cannot_change_the_extensions_of_another() -> None:
+    info = connection()
+    http_scope(request_head(), info, "", None)["extensions"]["made.up"] = {}
+    assert "made.up" not in http_scope(request_head(), info, "", None)["extensions"]
+
+
+def test_18_the_root_path_of_a_request_counts_from_a_trusted_peer_only() -> None:
+    head = request_head(root_path="/claimed")
+    assert http_scope(head, connection(trusted=False), "/mount", None)["root_path"] == "/mount"
+    assert http_scope(head, connection(trusted=True), "/mount", None)["root_path"] == "/claimed"
+    assert http_scope(request_head(), connection(trusted=True), "", None)["root_path"] == ""
+
+
+def test_20_a_peer_without_an_address_is_none() -> None:
+    scope = http_scope(request_head(), connection(client=None, server=["/run/x.sock", None]), "", None)
+    assert scope["client"] is None
+    assert scope["server"] == ["/run/x.sock", None]
+
+
+def test_21_the_state_is_copied_shallowly_for_each_request() -> None:
+    pool: list[int] = []
+    state = {"pool": pool}
+    one = http_scope(request_head(), connection(), "", state)["state"]
+    two = http_scope(request_head(), connection(), "", state)["state"]
+    one["mine"] = 1
+    assert "mine" not in two
+    assert "mine" not in state
+    assert one["pool"] is two["pool"] is pool
+
+
+def test_21_there_is_no_state_without_a_lifespan() -> None:
+    assert "state" not in http_scope(request_head(), connection(), "", None)
+
+
+def test_54_a_plain_connection_has_no_tls_extension() -> None:
+    assert "tls" not in http_scope(request_head(), connection(), "", None)["extensions"]

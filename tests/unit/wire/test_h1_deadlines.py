@@ -1,0 +1,312 @@
+"""Time: what happens when a client, or the application, takes too long. The clock is the test's."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.h1 import Http1Server, Replies, bytewise, chunked, request
+
+UPLOAD = request(b"/", b"Content-Length: 1000", method=b"POST")
+
+
+class TestHead:
+    def test_a_connection_that_says_nothing_is_closed_silently(self) -> None:
+        server = Http1Server(head_timeout=20)
+        server.advance(19.9)
+        assert server.state == "open"
+        server.advance(0.2)
+        assert server.state == "closed"
+        assert server.reply == b""
+
+    def test_slowloris_bytes_do_not_extend_the_deadline(self) -> None:
+        server = Http1Server(head_timeout=20).feed(b"G")
+        for byte in bytewise(b"ET / HTTP/1.1\r\nHost: test\r\nA: b\r\n")[:19]:
+            server.advance(1)
+            assert server.state == "open"
+            server.feed(byte)
+        server.advance(1.1)
+        assert server.statuses == [408]
+        assert server.state == "half"
+        assert server.sinks == []
+
+    def test_slowloris_on_a_kept_connection(self) -> None:
+        server = Http1Server(Replies(), head_timeout=20, keep_alive_timeout=75).feed(request(b"/1"))
+        server.advance(50)
+        server.feed(b"GET / HTTP/1.1\r\n")
+        for _ in range(19):
+            server.advance(1)
+            server.feed(b"a")
+        server.advance(1.1)
+        assert server.statuses == [200, 408]
+        assert server.state == "half"
+
+    def test_a_head_that_began_while_another_was_served_has_its_time_from_the_answer(self) -> None:
+        server = Http1Server(head_timeout=20).feed(request(b"/1") + b"GET /2 HTT")
+        server.advance(100)
+        server.answer()
+        server.advance(19.9)
+        assert server.state == "open"
+        server.advance(0.2)
+        assert server.statuses == [200, 408]
+
+    def test_a_head_in_time_disarms_it(self) -> None:
+        server = Http1Server(head_timeout=20).feed(b"GET / HTTP/1.1\r\n")
+        server.advance(19)
+        server.feed(b"Host: test\r\n\r\n")
+        server.advance(1000)
+        server.answer()
+        assert server.statuses == [200]
+
+    def test_empty_lines_are_no_request_to_answer(self) -> None:
+        server = Http1Server(head_timeout=20)
+        for _ in range(19):
+            server.advance(1)
+            server.feed(b"\r\n")
+        server.advance(1.1)
+        assert server.state == "closed"
+        assert server.reply == b""
+
+    def test_zero_means_no_limit(self) -> None:
+        server = Http1Server(Replies(), head_timeout=0, keep_alive_timeout=0).feed(b"GET / ")
+        server.advance(10000)
+        server.feed(b"HTTP/1.1\r\nHost: test\r\n\r\n")
+        server.advance(10000)
+        assert server.statuses == [200]
+        assert server.state == "open"
+
+
+class TestKeepAlive:
+    def test_an_idle_connection_is_closed_silently(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=75, head_timeout=20).feed(request(b"/"))
+        server.advance(74.9)
+        assert server.state == "open"
+        written = server.reply
+        server.advance(0.2)
+        assert server.state == "closed"
+        assert server.reply == written, "a 408 would be taken for the answer to the next request"
+
+    def test_each_request_starts_it_anew(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=75)
+        for _ in range(4):
+            server.feed(request(b"/"))
+            server.advance(70)
+        assert server.statuses == [200] * 4
+        assert server.state == "open"
+
+    def test_it_does_not_run_while_a_request_is_served(self) -> None:
+        server = Http1Server(keep_alive_timeout=75).feed(request(b"/"))
+        server.advance(10000)
+        assert server.state == "open"
+        server.answer()
+        assert server.statuses == [200]
+
+    def test_an_empty_line_after_a_body_leaves_it_silent_and_long(self) -> None:
+        # RFC 9112 section 2.2: some clients send CRLF after a POST; it must not count as a request begun.
+        server = Http1Server(Replies(), keep_alive_timeout=75, head_timeout=20)
+        server.feed(request(b"/", method=b"POST", body=b"x"), b"\r\n")
+        server.advance(74)
+        assert server.state == "open"
+        server.advance(2)
+        assert server.state == "closed"
+        assert server.statuses == [200]
+
+
+class TestBody:
+    def test_a_body_that_stops_is_408(self) -> None:
+        server = Http1Server(body_timeout=60).feed(UPLOAD + b"b")
+        server.advance(59.9)
+        assert server.state == "open"
+        server.advance(0.2)
+        assert server.sink.reason
+        assert not server.sink.ended
+        assert server.statuses == [408]
+        assert server.state == "half"
+
+    def test_progress_extends_it(self) -> None:
+        server = Http1Server(body_timeout=60).feed(UPLOAD)
+        for _ in range(10):
+            server.advance(50)
+            server.feed(b"b" * 100)
+        assert server.sink.ended
+        server.advance(1000)
+        server.answer()
+        assert server.statuses == [200]
+
+    def test_a_body_that_stops_cuts_a_response_that_has_begun(self) -> None:
+        server = Http1Server(body_timeout=60).feed(UPLOAD)
+        server.port.start(200, [], b"begun", False, False)
+        server.advance(61)
+        assert server.sink.reason
+        assert server.state == "aborted"
+        (response,) = server.responses()
+        assert not response.complete
+
+    def test_it_runs_for_a_waiting_request_from_when_it_begins(self) -> None:
+        server = Http1Server(body_timeout=60).feed(request(b"/slow") + UPLOAD)
+        server.advance(1000)
+        assert server.state == "open"
+        server.answer()
+        server.advance(59)
+        assert server.state == "open"
+        server.advance(2)
+        assert server.statuses == [200, 408]
+
+    def test_while_reading_is_paused_the_application_has_its_own_time(self) -> None:
+        server = Http1Server(inbox_high=100, body_timeout=60, paused_read_timeout=300).feed(UPLOAD + b"b" * 100)
+        assert not server.driver.reading
+        server.advance(299)
+        assert server.state == "open"
+        server.advance(2)
+        assert server.sink.reason
+        assert server.statuses == [408]
+
+    def test_resuming_starts_the_clients_time_anew(self) -> None:
+        server = Http1Server(inbox_high=100, body_timeout=60, paused_read_timeout=300).feed(UPLOAD + b"b" * 100)
+        server.advance(250)
+        server.sink.buffered = 0
+        server.port.consumed(100)
+        server.advance(59)
+        assert server.state == "open"
+        server.advance(2)
+        assert server.statuses == [408]
+
+    def test_zero_means_no_limit(self) -> None:
+        server = Http1Server(inbox_high=100, body_timeout=0).feed(UPLOAD + b"b")
+        server.advance(100000)
+        assert server.state == "open"
+
+
+class TestApplication:
+    def test_the_exchange_is_told_once(self) -> None:
+        server = Http1Server(http_timeout=10).feed(request(b"/"))
+        server.advance(9.9)
+        assert server.sink.expirations == 0
+        server.advance(0.2)
+        server.advance(100)
+        assert server.sink.expirations == 1
+        server.answer(status=503)
+        assert server.statuses == [503]
+
+    def test_each_exchange_has_its_own_time(self) -> None:
+        server = Http1Server(http_timeout=10).feed(request(b"/1") + request(b"/2"))
+        server.advance(8)
+        server.answer()
+        server.advance(8)
+        assert server.sink.expirations == 0
+        server.advance(3)
+        assert server.sink.expirations == 1
+
+    def test_it_does_not_run_on_an_idle_connection(self) -> None:
+        server = Http1Server(Replies(), http_timeout=10, keep_alive_timeout=75).feed(request(b"/"))
+        server.advance(74)
+        assert server.sink.expirations == 0
+        assert server.state == "open"
+
+    def test_the_body_may_be_late_before_the_application_is(self) -> None:
+        server = Http1Server(http_timeout=100, body_timeout=60).feed(UPLOAD)
+        server.advance(61)
+        assert server.sink.expirations == 0
+        assert server.statuses == [408]
+
+    def test_the_application_may_be_late_before_the_body_is(self) -> None:
+        server = Http1Server(http_timeout=30, body_timeout=60).feed(UPLOAD)
+        server.advance(31)
+        assert server.sink.expirations == 1
+        server.advance(30)
+        assert server.statuses == [408]
+
+    def test_off_by_default(self) -> None:
+        server = Http1Server().feed(request(b"/"))
+        assert server.port.deadline == float("inf")
+
+
+class TestDrain:
+    """After an answer that came before the end of the request body."""
+
+    def test_a_body_that_does_not_end_in_time_closes(self) -> None:
+        server = Http1Server(drain_timeout=1).feed(UPLOAD)
+        server.answer()
+        assert server.state == "open"
+        server.advance(1.1)
+        assert server.state == "half"
+        server.advance(1.1)
+        assert server.state == "aborted"
+        assert server.statuses == [200]
+
+    def test_its_bytes_do_not_extend_the_time(self) -> None:
+        server = Http1Server(drain_timeout=1).feed(UPLOAD)
+        server.answer()
+        for _ in range(9):
+            server.advance(0.1)
+            server.feed(b"b")
+        assert server.state == "open"
+        server.advance(0.2)
+        assert server.state == "half"
+
+    def test_a_body_that_ends_in_time_leaves_the_idle_deadline(self) -> None:
+        server = Http1Server(drain_timeout=1, keep_alive_timeout=75).feed(UPLOAD)
+        server.answer()
+        server.feed(b"b" * 1000)
+        server.advance(74)
+        assert server.state == "open"
+        server.advance(2)
+        assert server.state == "closed"
+
+
+class TestClosing:
+    def test_lingering_ends(self) -> None:
+        server = Http1Server(drain_timeout=1).feed(b"BROKEN\r\n\r\n")
+        assert server.state == "half"
+        for _ in range(9):
+            server.advance(0.1)
+            server.feed(b"more")
+        assert server.state == "half"
+        server.advance(0.2)
+        assert server.state == "aborted"
+
+    def test_the_clients_end_ends_lingering_at_once(self) -> None:
+        server = Http1Server(drain_timeout=1).feed(b"BROKEN\r\n\r\n")
+        server.eof()
+        assert server.state == "closed"
+
+    def test_a_close_that_does_not_flush_is_aborted(self) -> None:
+        server = Http1Server(Replies(), close_timeout=5).feed(request(b"/", b"Connection: close"))
+        assert server.state == "closed"
+        server.advance(4.9)
+        assert server.state == "closed"
+        server.advance(0.2)
+        assert server.state == "aborted"
+
+    def test_a_lost_connection_has_no_deadline(self) -> None:
+        server = Http1Server(http_timeout=5, body_timeout=5).feed(UPLOAD)
+        server.lose()
+        server.advance(100)
+        assert server.sink.expirations == 0
+        assert server.reply == b""
+        assert server.state == "open"  # the driver was told nothing
+
+
+class TestTimer:
+    """One timer, lazily re-armed: the driver is asked to move it only to an earlier time."""
+
+    def test_a_later_deadline_leaves_the_timer_alone(self) -> None:
+        server = Http1Server(Replies(), head_timeout=20, keep_alive_timeout=75)
+        assert server.driver.timer == 1020
+        server.feed(request(b"/"))
+        assert server.driver.timer == 1020
+        assert server.port.deadline == 1075
+
+    def test_an_earlier_deadline_moves_it(self) -> None:
+        server = Http1Server(Replies(), head_timeout=20, keep_alive_timeout=75)
+        server.feed(request(b"/"))
+        server.advance(21)
+        assert server.driver.timer == 1075
+        server.feed(b"GET / ")
+        assert server.driver.timer == 1041
+
+    @pytest.mark.parametrize("body", [b"", chunked(b"x")])
+    def test_a_call_before_the_deadline_does_nothing(self, body: bytes) -> None:
+        server = Http1Server().feed(request(b"/", b"Transfer-Encoding: chunked", method=b"POST") + body)
+        server.port.deadline_passed(server.driver.now)
+        assert server.state == "open"
+        assert server.reply == b""
