@@ -51,26 +51,20 @@ class HttpExchange:
         scope: The ASGI scope.
     """
 
-    __slots__ = (
-        "_continue_wanted",
-        "_delivered",
-        "_gone",
-        "_headers",
-        "_inbox",
-        "_overdue_timer",
-        "_port",
-        "_recorded",
-        "_runner",
-        "_state",
-        "_status",
-        "_trailer_fields",
-        "_trailers",
-        "began_at",
-        "head",
-        "info",
-        "scope",
-        "task",
-    )
+    # Defaults on the class: most exchanges never touch most of these, and setting them all for each request shows.
+    task: asyncio.Task[None] | None = None
+    began_at = 0.0
+    _state = _START
+    _status: int | None = None
+    _headers: Headers = ()
+    _trailers = False
+    _trailer_fields: Headers = ()
+    _gone: str | None = None
+    _recorded = False
+    _overdue_timer: asyncio.TimerHandle | None = None
+    # A request without a body needs no inbox until somebody waits for its end.
+    _inbox: Inbox | None = None
+    _delivered = False
 
     def __init__(
         self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: ResponsePort, scope: dict[str, Any]
@@ -80,20 +74,7 @@ class HttpExchange:
         self.head = head
         self.info = info
         self.scope = scope
-        self.task: asyncio.Task[None] | None = None
-        self.began_at = 0.0
-        self._state = _START
-        self._status: int | None = None
-        self._headers: Headers = ()
-        self._trailers = False
-        self._trailer_fields: list[tuple[bytes, bytes]] = []
-        self._gone: str | None = None
-        self._recorded = False
-        self._overdue_timer: asyncio.TimerHandle | None = None
         self._continue_wanted = head.expects_continue
-        # A request without a body needs no inbox until somebody waits for its end.
-        self._inbox: Inbox | None = None
-        self._delivered = False
 
     # -- RequestSink -------------------------------------------------------------------------------------
 
@@ -103,7 +84,8 @@ class HttpExchange:
 
     def body_ended(self, trailers: Headers) -> None:
         """See `RequestSink.body_ended`. ASGI has no message for request trailers."""
-        self._need_inbox().end()
+        if self.head.content_length:
+            self._need_inbox().end()
 
     def disconnected(self, reason: str) -> None:
         """See `RequestSink.disconnected`."""
@@ -199,13 +181,14 @@ class HttpExchange:
             kind = message["type"]
         except (KeyError, TypeError):
             raise UnexpectedMessage("a message must be a dict with a 'type'") from None
-        if kind == "http.response.body" and (state == _HELD or state == _BODY):
+        if kind == "http.response.start" and state == _START:
+            self._hold(message)
+        elif kind == "http.response.body" and (state == _HELD or state == _BODY):
             body = message.get("body", b"")
             if body.__class__ is not bytes:
-                if not isinstance(body, bytes | bytearray | memoryview):
-                    raise UnexpectedMessage(f"'body' of {kind} must be bytes, not {type(body).__name__}")
-                body = bytes(body)
-            waiter = self._port.writable()
+                body = _as_bytes(body)
+            port = self._port
+            waiter = port.writable()
             while waiter is not None:
                 await waiter
                 if self._gone is not None:
@@ -215,24 +198,26 @@ class HttpExchange:
                     return
                 if state == _START:
                     raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
-                waiter = self._port.writable()
-            last = not message.get("more_body", False)
-            end = last and not self._trailers
-            if end:
-                # First, so that whatever the port reports from here on finds the response complete.
+                waiter = port.writable()
+            # The state first, so that whatever the port reports from here on finds it true.
+            if message.get("more_body", False):
+                end = False
+                self._state = _BODY
+            elif self._trailers:
+                end = False
+                self._state = _TRAILERS
+            else:
+                end = True
                 self._state = _DONE
             try:
                 if state == _HELD:
-                    if not end:
-                        self._state = _TRAILERS if last else _BODY
-                    self._port.start(self._status or 0, self._headers, body, end, self._trailers)
+                    port.start(self._status or 0, self._headers, body, end, self._trailers)
                 else:
-                    if last and not end:
-                        self._state = _TRAILERS
-                    self._port.body(body, end)
+                    port.body(body, end)
             except InvalidHeader:
                 self._state = _START
                 self._status = None
+                self._trailers = False
                 raise
             except BodyLengthMismatch:
                 self._state = _DONE
@@ -240,8 +225,6 @@ class HttpExchange:
                 raise
             if end:
                 self._completed()
-        elif kind == "http.response.start" and state == _START:
-            self._hold(message)
         else:
             self._send_other(message, kind)
 
@@ -250,25 +233,30 @@ class HttpExchange:
             status = message["status"]
         except KeyError:
             raise UnexpectedMessage("http.response.start has no 'status'") from None
-        if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
-            raise UnexpectedMessage(f"'status' of http.response.start must be an int from 200 to 999, not {status!r}")
+        if status.__class__ is not int:
+            if not isinstance(status, int) or isinstance(status, bool):
+                raise UnexpectedMessage(f"'status' of http.response.start must be an int, not {type(status).__name__}")
+            status = int(status)
+        if not 200 <= status <= 999:
+            raise UnexpectedMessage(f"'status' of http.response.start must be from 200 to 999, not {status}")
         headers = message.get("headers", ())
-        if not isinstance(headers, list | tuple):
+        if headers.__class__ is not list:
             try:
                 headers = list(headers)
             except TypeError:
                 raise UnexpectedMessage(
                     f"'headers' of http.response.start must be an iterable of pairs, not {type(headers).__name__}"
                 ) from None
-        self._status = int(status)
+        self._status = status
         self._headers = headers
-        self._trailers = bool(message.get("trailers", False))
+        if message.get("trailers"):
+            self._trailers = True
         self._state = _HELD
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
         if kind == "http.response.trailers" and state == _TRAILERS:
-            fields = self._trailer_fields + _listed(message, "headers")
+            fields = [*self._trailer_fields, *_listed(message, "headers")]
             if message.get("more_trailers", False):
                 self._trailer_fields = fields
             else:
@@ -419,6 +407,12 @@ class HttpExchange:
             if self._state == _DONE:
                 inbox.closed = True
         return inbox
+
+
+def _as_bytes(body: Any) -> bytes:
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise UnexpectedMessage(f"'body' of http.response.body must be bytes, not {type(body).__name__}")
+    return bytes(body)
 
 
 _REASONS = {500: b"Internal Server Error", 503: b"Service Unavailable"}

@@ -32,7 +32,8 @@ class ServerContext:
         config: The settings.
         runner: Runs the application.
         log: Logger for what concerns connections.
-        refused: Called as ``refused(info, status, detail)`` for each request answered without the application.
+        refused: Called as ``refused(info, status, detail, head)`` for each request answered without the application;
+            without a head where none could be read.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ServerContext:
         config: Config,
         runner: Runner,
         log: logging.Logger,
-        refused: Callable[[ConnectionInfo, int, str], None] | None = None,
+        refused: Callable[[ConnectionInfo, int, str, RequestHead | None], None] | None = None,
     ) -> None:
         self.config = config
         self.runner = runner
@@ -84,17 +85,17 @@ class ServerContext:
             port.start(
                 503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], _OVERLOADED, True, False
             )
-            self.refused(info, 503, "The server is at its limit of concurrent requests.")
+            self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
             return None
         exchange = HttpExchange(runner, head, info, port, http_scope(head, info, config.root_path, runner.state))
         self.start_application(exchange)
         return exchange
 
-    def refused(self, info: ConnectionInfo, status: int, detail: str) -> None:
+    def refused(self, info: ConnectionInfo, status: int, detail: str, head: RequestHead | None = None) -> None:
         """Report a request that was answered without the application."""
         self.log.info("Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
         if self._refused is not None:
-            self._refused(info, status, detail)
+            self._refused(info, status, detail, head)
 
     # -- connections -------------------------------------------------------------------------------------
 

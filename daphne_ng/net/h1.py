@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from daphne_ng.asgi.scope import ConnectionInfo
@@ -48,7 +48,7 @@ class Http1Channel:
         self.flow = WriteFlow(transport, context.loop, context.config.write_timeout, self._stalled)
         self.write: Callable[[bytes], None] = transport.write
         self.write_sequence: Callable[[list[bytes]], None] = transport.writeSequence
-        self.writable = self.flow.writable
+        self.writable: Callable[[], Awaitable[object] | None] = self.flow.writable
         self.clock = context.clock
         transport.registerProducer(self.flow, True)
         self.h1 = Http1Connection(context.config, context.defaults, self)

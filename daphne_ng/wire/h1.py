@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from enum import Enum, auto
 from typing import Protocol
 
 from daphne_ng._types import Headers
@@ -37,8 +36,6 @@ from daphne_ng.wire.h1_parser import Http1Message, Http1Parser
 from daphne_ng.wire.h1_writer import (
     CLOSES,
     DROP_LENGTH,
-    HAS_DATE,
-    HAS_SERVER,
     ResponseDefaults,
     encode_fields,
     encode_trailers,
@@ -90,13 +87,8 @@ class Http1Driver(Protocol):
         """The application's body ended before its Content-Length: for the logs."""
 
 
-class _Body(Enum):
-    """How the end of the response body shows."""
-
-    NONE = auto()
-    LENGTH = auto()
-    CHUNKED = auto()
-    UNTIL_CLOSE = auto()
+# How the end of a response body shows. Plain integers: looking a member of an Enum up costs a call, three times a response.
+_NO_BODY, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
 
 
 class Http1Connection:
@@ -161,7 +153,7 @@ class Http1Connection:
         self._started = False
         self._keep_alive = True
         self._continue_sent = False
-        self._body = _Body.NONE
+        self._body = _NO_BODY
         self._remaining = 0
         self._drained_from = 0
         self.body_bytes_sent = 0
@@ -294,9 +286,8 @@ class Http1Connection:
         fields, length, flags = encode_fields(headers)
         remaining = length
         framing = b""
-        method = head.method
-        if method == "HEAD" or bodiless_status(status):
-            kind = _Body.NONE
+        if head.method == "HEAD" or bodiless_status(status):
+            kind = _NO_BODY
             if status == 204 and length >= 0:
                 # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
                 # with a status code of 1xx (Informational) or 204 (No Content)."
@@ -304,23 +295,23 @@ class Http1Connection:
             elif length < 0 and end and body and not bodiless_status(status):
                 framing = b"\r\ncontent-length: %d" % len(body)
         elif length >= 0:
-            kind = _Body.LENGTH
+            kind = _LENGTH
         elif end:
-            kind = _Body.LENGTH
+            kind = _LENGTH
             remaining = len(body)
             framing = b"\r\ncontent-length: %d" % remaining
         elif head.http_version == "1.1":
-            kind = _Body.CHUNKED
+            kind = _CHUNKED
             framing = b"\r\ntransfer-encoding: chunked"
         else:
-            kind = _Body.UNTIL_CLOSE
+            kind = _UNTIL_CLOSE
             self._keep_alive = False
 
-        if flags & CLOSES or (head.expects_continue and not self._continue_sent and not active.ended):
+        if head.expects_continue and not self._continue_sent and not active.ended:
             # The client that was never told to continue may or may not send its body: nobody could tell the
             # body from the next request.
             self._keep_alive = False
-        if self._closing and not self._queue:
+        if flags & CLOSES or (self._closing and not self._queue):
             self._keep_alive = False
         if not self._keep_alive:
             framing += b"\r\nconnection: close\r\n\r\n"
@@ -328,17 +319,14 @@ class Http1Connection:
             framing += b"\r\nconnection: keep-alive\r\n\r\n"
         else:
             framing += b"\r\n\r\n"
-
-        defaults = self._defaults
-        if flags & (HAS_DATE | HAS_SERVER) or not defaults.plain:
-            block = defaults.block_for(flags, headers)
-        else:
-            block = defaults.block
+        block = self._defaults.block
+        if flags or not block:
+            block = self._defaults.block_for(flags, headers)
 
         self._started = True
         self._body = kind
         self._remaining = remaining
-        if kind is _Body.LENGTH:
+        if kind == _LENGTH:
             size = len(body)
             excess = size - remaining
             if excess > 0:
@@ -356,9 +344,9 @@ class Http1Connection:
                 self._response_ended()
             return
         preamble = b"".join((status_line(status), fields, block, framing))
-        if kind is _Body.NONE:
+        if kind == _NO_BODY:
             self._write(preamble)
-        elif kind is _Body.CHUNKED:
+        elif kind == _CHUNKED:
             self.body_bytes_sent = len(body)
             if body:
                 self._write_chunk(preamble, body)
@@ -374,7 +362,7 @@ class Http1Connection:
     def body(self, data: bytes, end: bool) -> None:
         """See `ResponsePort.body`."""
         kind = self._body
-        if kind is _Body.CHUNKED:
+        if kind == _CHUNKED:
             self.body_bytes_sent += len(data)
             if end:
                 if len(data) < _COPY_MAX_BYTES:
@@ -383,7 +371,7 @@ class Http1Connection:
                     self._driver.write_sequence([b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n"])
             elif data:
                 self._write_chunk(b"", data)
-        elif kind is _Body.LENGTH:
+        elif kind == _LENGTH:
             size = len(data)
             excess = size - self._remaining
             if excess > 0:
@@ -395,7 +383,7 @@ class Http1Connection:
                 self._write(data)
             if excess > 0:
                 self._overlong(excess)
-        elif kind is _Body.UNTIL_CLOSE:
+        elif kind == _UNTIL_CLOSE:
             self.body_bytes_sent += len(data)
             if data:
                 self._write(data)
@@ -405,7 +393,7 @@ class Http1Connection:
     def trailers(self, headers: Headers) -> None:
         """See `ResponsePort.trailers`."""
         block = encode_trailers(headers)
-        if self._body is _Body.CHUNKED:
+        if self._body == _CHUNKED:
             active = self._active
             assert active is not None  # as in start
             self._write(b"0\r\n" + (block if active.head.accepts_trailers else b"") + b"\r\n")
@@ -448,7 +436,7 @@ class Http1Connection:
         self._sink = None
         self._sink_full = False
         active.sink = None
-        active.parts.clear()
+        active.parts = ()
         self._drained_from = active.body_bytes
         self._parser.discarding = True
         if not self._keep_alive or not self._drainable(active):
@@ -497,28 +485,26 @@ class Http1Connection:
             return
         self._sink = sink
         if message.ended:
-            if message.parts:
-                for part in message.parts:
-                    sink.body_received(part)
-                message.parts.clear()
+            for part in message.parts:
+                sink.body_received(part)
+            message.parts = ()
             sink.body_ended(message.trailers)
             return
         message.sink = sink
         for part in message.parts:
             if sink.body_received(part):
                 self._sink_full = True
-        message.parts.clear()
+        message.parts = ()
 
     # The response has ended; its exchange makes no further call, but for abandon().
     def _response_ended(self) -> None:
         active = self._active
         assert active is not None  # it had a response
-        if self._body is _Body.LENGTH and self._remaining:
+        if self._body == _LENGTH and self._remaining:
             self._driver.shortened(self._remaining)
             self.reset("the body was shorter than its Content-Length")
             return
         if active.ended:
-            self._sink = None
             self._advance()
 
     # The active message is over in both directions: go on to the next, or close.
@@ -550,7 +536,7 @@ class Http1Connection:
         self._sink = None
         if active is not None:
             active.sink = None
-            active.parts.clear()
+            active.parts = ()
         if sink is not None:
             sink.disconnected(reason)
 

@@ -13,6 +13,7 @@ One ``feed`` may hold many requests; they come out as `Http1Message` in order. T
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -69,15 +70,21 @@ def _lower_name(name: bytes) -> bytes:
 class Http1Message:
     """One request on the connection: its head, and its body until an exchange takes it over."""
 
-    __slots__ = ("body_bytes", "ended", "head", "parts", "sink", "trailers")
+    # Defaults on the class, as in `RequestHead`.
+    sink: RequestSink | None = None
+    parts: Sequence[bytes] = ()
+    """Body parts that came before the exchange."""
+    body_bytes = 0
+    """Body bytes parsed so far."""
+    ended = False
+    trailers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
-        self.sink: RequestSink | None = None
-        self.parts: list[bytes] = []
-        self.body_bytes = 0
-        self.ended = False
-        self.trailers: list[tuple[bytes, bytes]] = []
+
+    def add_part(self, data: bytes) -> None:
+        """Keep a body part for the exchange to come."""
+        self.parts = [*self.parts, data] if len(self.parts) < 8 else [b"".join((*self.parts, data))]
 
 
 class Http1Parser:
@@ -247,7 +254,9 @@ class Http1Parser:
         head = RequestHead()
         parser = self._parser
         version = parser.get_http_version()
-        if version != "1.1" and version != "1.0":
+        if version == "1.1":
+            head.keep_alive = True
+        elif version != "1.0":
             raise WireError(505, "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here.")
         method = _METHODS.get(parser.get_method())
         if method is None:
@@ -255,22 +264,17 @@ class Http1Parser:
         head.method = method
         head.http_version = version
         head.headers = headers
-        head.keep_alive = version == "1.1"
-        head.content_length = 0
-        head.chunked = False
-        head.expects_continue = False
-        head.accepts_trailers = False
-        head.root_path = None
-        head.upgrade = None
         host = self._apply_special(head)
 
         target = head.target = self._target
-        raw_path, mark, query = target.partition(b"?")
-        head.query_string = query
-        if raw_path[:1] != b"/":
-            raw_path = _path_of_other_form(head, raw_path, bool(mark), host)
         if b"#" in target:
             raise WireError(400, "The request target holds a fragment.")
+        if b"?" in target:
+            raw_path, _mark, head.query_string = target.partition(b"?")
+        else:
+            raw_path = target
+        if raw_path[0] != 47:  # "/"
+            raw_path = _path_of_other_form(head, raw_path, raw_path is not target, host)
         head.raw_path = raw_path
         path = raw_path.decode("ascii")
         head.path = unquote(path) if "%" in path else path
@@ -299,7 +303,7 @@ class Http1Parser:
             if message.sink.body_received(data):
                 self.wants_pause = True
         elif not self.discarding:
-            message.parts.append(data)
+            message.add_part(data)
 
     def on_message_complete(self) -> None:
         if self._upgraded:
@@ -322,7 +326,7 @@ class Http1Parser:
             or len(message.trailers) >= self._config.trailer_max_fields
         ):
             raise WireError(431, "The trailer section is too large.")
-        message.trailers.append((name.lower(), value.rstrip(b" \t")))
+        message.trailers = [*message.trailers, (name.lower(), value.rstrip(b" \t"))]
 
     # -- fields that decide about framing and the connection ---------------------------------------------
 

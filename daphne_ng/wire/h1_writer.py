@@ -26,10 +26,10 @@ HAS_SERVER = 2
 CLOSES = 4
 DROP_LENGTH = 8
 
-# Field name as the application spells it -> b"\r\nname: ", or a small integer for a name with a meaning of its own.
+# Field name as the application spells it -> b"\r\nname: ", or a pair of a code and that, for a name with a meaning.
 # Bounded: an application that invents names cannot grow it for ever.
 _NAMES_MAX = 2048
-_names: dict[bytes, bytes | int] = {}
+_names: dict[bytes, bytes | tuple[int, bytes]] = {}
 
 _LENGTH, _DATE, _SERVER, _CONNECTION, _SKIP = range(1, 6)
 _SPECIAL = {
@@ -50,12 +50,14 @@ _FORBIDDEN_TRAILERS = frozenset(
 )
 
 
-def _learn(name: bytes) -> bytes | int:
+def _learn(name: bytes) -> bytes | tuple[int, bytes]:
     if not isinstance(name, bytes):
         raise InvalidHeader(f"header name {name!r} must be bytes, not {type(name).__name__}")
     if not TOKEN.fullmatch(name):
         raise InvalidHeader(f"header name {name!r} is not a token")
-    entry = _SPECIAL.get(name.lower(), b"\r\n" + name + b": ")
+    prefix = b"\r\n" + name + b": "
+    code = _SPECIAL.get(name.lower())
+    entry = prefix if code is None else (code, prefix)
     if len(_names) < _NAMES_MAX and len(name) <= 64:
         _names[name] = entry
     return entry
@@ -78,39 +80,35 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
     parts: list[bytes] = []
     append = parts.append
     names = _names
-    count = 0
     length = NO_LENGTH
     flags = 0
     try:
         for name, value in headers:
-            entry = names.get(name)
-            if entry is None:
-                entry = _learn(name)
-            if entry.__class__ is bytes:
-                append(entry)  # type: ignore[arg-type]
-                append(value)
-                count += 1
-                continue
-            if entry == _LENGTH:
-                length = _content_length(value, length)
-                if options & DROP_LENGTH:
+            entry = names.get(name) or _learn(name)
+            if entry.__class__ is tuple:
+                code, prefix = entry
+                if code == _LENGTH:
+                    length = _content_length(value, length)
+                    if options & DROP_LENGTH:
+                        continue
+                elif code == _DATE:
+                    flags |= HAS_DATE
+                elif code == _SERVER:
+                    flags |= HAS_SERVER
+                else:
+                    if code == _CONNECTION and b"close" in connection_options(value):
+                        flags |= CLOSES
                     continue
-            elif entry == _DATE:
-                flags |= HAS_DATE
-            elif entry == _SERVER:
-                flags |= HAS_SERVER
+                append(prefix)  # type: ignore[arg-type]
             else:
-                if entry == _CONNECTION and b"close" in connection_options(value):
-                    flags |= CLOSES
-                continue
-            append(b"\r\n" + name + b": ")
+                append(entry)  # type: ignore[arg-type]
             append(value)
-            count += 1
         block = b"".join(parts)
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidHeader):
             raise
         raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
+    count = len(parts) >> 1
     # Each field brought exactly one CR and one LF; any more came from a value.
     if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
         raise InvalidHeader("a header value holds CR, LF or NUL")

@@ -8,25 +8,9 @@ __all__ = ["RequestHead"]
 class RequestHead:
     """What a request says before its body.
 
-    Plain attributes, filled by the parser of the protocol; nothing here changes once the request has begun.
+    Plain attributes, filled by the parser of the protocol; nothing here changes once the request has begun. What most
+    requests do not have is a default on the class, so that it costs them nothing.
     """
-
-    __slots__ = (
-        "accepts_trailers",
-        "chunked",
-        "content_length",
-        "expects_continue",
-        "headers",
-        "http_version",
-        "keep_alive",
-        "method",
-        "path",
-        "query_string",
-        "raw_path",
-        "root_path",
-        "target",
-        "upgrade",
-    )
 
     method: str
     """Upper-case method."""
@@ -36,23 +20,23 @@ class RequestHead:
     """Percent-decoded path; invalid UTF-8 becomes U+FFFD."""
     raw_path: bytes
     """The path as received, without the query."""
-    query_string: bytes
+    query_string: bytes = b""
     """What follows the first ``?``, still encoded."""
     headers: list[tuple[bytes, bytes]]
     """Field lines in order, names lower-cased, names with ``_`` dropped."""
     http_version: str
     """``1.0``, ``1.1`` or ``2``."""
-    keep_alive: bool
+    keep_alive: bool = False
     """Whether the client allows another request on this connection."""
-    content_length: int
+    content_length: int = 0
     """Announced length of the body in bytes; 0 without a body, -1 if only its end will tell."""
-    chunked: bool
+    chunked: bool = False
     """Whether the body is framed by the chunked coding."""
-    expects_continue: bool
+    expects_continue: bool = False
     """Whether the client waits for 100 Continue before it sends the body."""
-    accepts_trailers: bool
+    accepts_trailers: bool = False
     """Whether the client sent ``TE: trailers``."""
-    root_path: str | None
+    root_path: str | None = None
     """Value of ``Daphne-Root-Path``, to be believed only from a trusted peer."""
-    upgrade: bytes | None
+    upgrade: bytes | None = None
     """Value of the Upgrade field, if the Connection field lists it."""

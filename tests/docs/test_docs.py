@@ -235,7 +235,8 @@ def test_news_fragments_have_a_name_and_a_sentence() -> None:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    # Not in development mode: Twisted keeps a file open for the day on which descriptors run out, which Python notes.
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "PYTHONDEVMODE": ""}
 
 
 class Serving:

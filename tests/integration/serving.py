@@ -39,9 +39,12 @@ MIB = 1 << 20
 T = TypeVar("T")
 
 _LISTENING = re.compile(r"Listening on (?:TCP address \S+:(?P<port>\d+)|UNIX socket (?P<path>.+))$", re.MULTILINE)
-# A line of the log at a level that should make somebody look, or what Python prints when nobody can catch.
+# A line of the log at a level that should make somebody look, or what Python prints when nobody can catch. With
+# PYTHONDEVMODE asyncio also tells which step took long, which is nobody's fault.
 _COMPLAINT = re.compile(
-    r"^\S+ \S+ (?:WARNING|ERROR|CRITICAL) .*|^(?:Exception ignored|Unhandled|\S*Warning:|Fatal Python).*", re.MULTILINE
+    r"^\S+ \S+ (?:WARNING|ERROR|CRITICAL) (?! *Executing <).*|"
+    r"^(?:Exception ignored|Unhandled|\S*Warning:|Fatal Python).*",
+    re.MULTILINE,
 )
 
 

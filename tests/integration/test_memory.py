@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,24 @@ def test_many_clients_that_do_not_read_cost_little_each(server: Running) -> None
     growth.check(count * each)
     # The application's send() raises now, and each of its streams ends.
     wait_for(lambda: server.log.count("/stream?pieces=100000") == count, "the streams to end")
+
+
+@pytest.mark.parametrize("pause", [0, 1], ids=["read at once", "not read for a second"])
+def test_a_body_in_one_message_is_not_copied(server: Running, pause: int) -> None:
+    size = 64 * MIB
+    growth = MemoryGrowth(server)
+    with server.connect(receive_buffer=RECEIVE_BUFFER_BYTES) as connection:
+        connection.sendall(b"GET /whole?bytes=%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+        time.sleep(pause)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        total, buffer = 0, bytearray(MIB)
+        while count := response.readinto(buffer):
+            total += count
+        assert total == size
+        response.close()
+    # The application's zeros are pages that nobody has written to, which cost nothing: all growth would be a copy.
+    growth.check(MOST)
 
 
 def test_the_measurement_sees_an_application_that_hoards(server: Running) -> None:

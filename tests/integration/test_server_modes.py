@@ -184,7 +184,7 @@ def test_the_graceful_timeout_cancels() -> None:
 def test_a_thread_that_never_ends_gives_way_to_a_third_signal() -> None:
     """Python waits for the executor's threads at its exit; Twisted's handlers swallowed every signal meanwhile."""
     with process("-p", "0", APP) as server:
-        client = server.listening().ask("/stuck")
+        server.listening().ask("/stuck")
         assert server.get("/").read() == b"end"
         server.popen.terminate()
         server.wait_for("Waiting for 1 running requests")
@@ -249,7 +249,9 @@ def test_43_46_the_lifespan_spans_everything() -> None:
     assert server.log.index("Killed 0 pending") < server.log.index("lifespan over")
 
 
-@pytest.mark.parametrize("application", ["no_such_module:app", "tests.support.asgi_apps:no_such", "tests.support.asgi_apps:sys"])
+@pytest.mark.parametrize(
+    "application", ["no_such_module:app", "tests.support.asgi_apps:no_such", "tests.support.asgi_apps:sys"]
+)
 def test_an_application_that_cannot_be_loaded_is_one_line(application: str) -> None:
     with process("-p", "0", application) as server:
         assert server.exit_code() == 1
@@ -439,6 +441,44 @@ async def test_ready_is_called_once_when_every_endpoint_listens() -> None:
     async with server:
         assert calls == [2]
         assert len(set(server.listening_addresses)) == 2
+
+
+@on_sockets
+async def test_requests_pipelined_behind_cancelled_ones_do_not_begin() -> None:
+    """They did, and ran on while the lifespan was shut down."""
+    events: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            events.append("lifespan over")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        events.append(f"begin {scope['path']}")
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            events.append(f"end {scope['path']}")
+
+    records: list[Any] = []
+
+    def log(*call: Any) -> None:
+        records.append((call[2]["path"], call[2]["status"], call[2]["time_taken"] < 5))
+
+    async with serving(application, action_logger=log, graceful_timeout=0.1) as server, Client.to(server) as client:
+        for path in ("/1", "/2", "/3"):
+            client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        while not events:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await server.shutdown()
+        assert time.monotonic() - began < 2
+        assert [(await client.response()).status for _ in range(3)] == [503] * 3
+        assert await client.closed() == b""
+    assert events == ["begin /1", "end /1", "lifespan over"]
+    assert records == [("/1", 503, True), ("/2", 503, True), ("/3", 503, True)]
 
 
 # -- on a reactor that runs ------------------------------------------------------------------------------------

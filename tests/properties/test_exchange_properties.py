@@ -40,13 +40,30 @@ STEP = st.one_of(
     st.just(("raise", None)),
     st.just(("cancel other", None)),
 )
-SCRIPT = st.lists(STEP, max_size=8)
+
+
+# Most scripts send a proper response, among other things; without that, few of them would ever get to its end.
+@st.composite
+def scripts(draw: st.DrawFn) -> list[tuple[str, Any]]:
+    if draw(st.integers(0, 3)) == 0:
+        return draw(st.lists(STEP, max_size=8))
+    trailers = draw(st.booleans())
+    messages = [start(trailers=True) if trailers else draw(st.sampled_from(MESSAGES[:3]))]
+    messages += [body(b"ab", more=True)] * draw(st.integers(0, 3))
+    messages.append(body(draw(st.sampled_from([b"", b"c"]))))
+    if trailers:
+        messages.append({"type": "http.response.trailers", "headers": [(b"t", b"1")]})
+    script: list[tuple[str, Any]] = [("send", message) for message in messages]
+    for step in draw(st.lists(STEP, max_size=4)):
+        script.insert(draw(st.integers(0, len(script))), step)
+    return script
+
+
+SCRIPT = scripts()
 
 # What the wire and the server do meanwhile.
-WIRE = st.lists(
-    st.sampled_from(["data", "data", "end", "block", "unblock", "disconnect", "expire", "give up", "turn", "turns", "time"]),
-    max_size=14,
-)
+EVENTS = ["data", "data", "end", "block", "unblock", "disconnect", "expire", "give up", "turn", "turns", "time"]
+WIRE = st.lists(st.sampled_from(EVENTS), max_size=14)
 
 
 class Stop(Exception):
@@ -104,10 +121,12 @@ async def play(first: Any, second: Any, wire: list[str], length: int) -> None:
     exchange, port = bridge.begin(request_head("POST" if length else "GET", content_length=length))
     body_open = bool(length)
     connected = True
+    given_up = False
     received_bytes = 0
     for event in wire:
         # As a protocol: nothing reaches the sink after its end, and nothing of the body after abandon().
-        live = connected and port.state in ("open", "started")
+        live = connected and port.state in ("open", "started") and not given_up
+        given_up = given_up or event in ("expire", "give up")
         if event == "data" and live and body_open:
             exchange.body_received(b"123")
             received_bytes += 3
@@ -120,11 +139,15 @@ async def play(first: Any, second: Any, wire: list[str], length: int) -> None:
             port.unblock()
         elif event == "disconnect" and live:
             connected = False
+            port.gone()
             exchange.disconnected("gone")
+            port.unblock()
         elif event == "expire" and live:
             exchange.expired()
+            port.gone()
         elif event == "give up":
             exchange.cancel("the server is shutting down")
+            port.gone()
         elif event == "turn":
             await asyncio.sleep(0)
         elif event == "turns":
@@ -132,7 +155,10 @@ async def play(first: Any, second: Any, wire: list[str], length: int) -> None:
         elif event == "time":
             await asyncio.sleep(3)
     if connected and port.state in ("open", "started"):
-        exchange.disconnected("gone")
+        await settle()
+        if port.state in ("open", "started"):
+            port.gone()
+            exchange.disconnected("gone")
     port.unblock()
     await asyncio.sleep(11)  # past the application's close timeout
 
@@ -142,6 +168,8 @@ async def play(first: Any, second: Any, wire: list[str], length: int) -> None:
     assert len(bridge.records) == 1
     status = bridge.records[0][1]
     assert status == port.status
+    # Body that was still to come when the response ended is given up, once; `body_open` cannot change after that.
+    assert port.names.count("abandon") == (port.state == "ended" and body_open)
     assert port.names.count("start") <= 1
     assert port.names.count("reset") <= 1
     kinds = [message["type"] for message in application.received]

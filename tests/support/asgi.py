@@ -13,18 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import logging
 import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import h11
+import pytest
 
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.asgi.scope import ConnectionInfo, http_scope
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, InvalidHeader
+from daphne_ng.net.reactor import new_event_loop
 from daphne_ng.server import Server
 from daphne_ng.wire.head import RequestHead
 
@@ -180,6 +183,11 @@ class StrictPort:
         """The client does not read."""
         self._blocked = True
 
+    def gone(self) -> None:
+        """The exchange is over for the wire, as when the client left: every further call is a mistake."""
+        if self.state in ("open", "started"):
+            self.state = "gone"
+
     def unblock(self) -> None:
         """The client reads again, or is gone."""
         self._blocked = False
@@ -283,14 +291,12 @@ class Bridge:
         self.runner.record = lambda exchange: self.records.append((exchange, exchange.status, exchange.body_bytes_sent))
 
     def begin(self, head: RequestHead | None = None) -> tuple[HttpExchange, StrictPort]:
-        """Start an exchange. A request without a body has ended at once, as on the wire."""
+        """Start an exchange."""
         head = head or request_head()
         info = connection()
         port = StrictPort()
         exchange = HttpExchange(self.runner, head, info, port, http_scope(head, info, "", self.runner.state))
         self.runner.start(exchange)
-        if head.content_length == 0:
-            exchange.body_ended(())
         return exchange, port
 
     async def serve(self, head: RequestHead | None = None, *parts: bytes) -> StrictPort:
@@ -415,10 +421,10 @@ class Client:
 
 
 def on_sockets(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make an ordinary test of an ``async def`` one, on a loop with real time and a bound on it."""
+    """Make two tests of an ``async def`` one: on uvloop and on asyncio's loop, with real time and a bound on it."""
 
     @functools.wraps(test)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
+    def wrapper(*args: Any, loop_kind: str, **kwargs: Any) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(20):
                 await test(*args, **kwargs)
@@ -426,6 +432,12 @@ def on_sockets(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
             left = [task for task in asyncio.all_tasks() if task is not current]
             assert not left, f"tasks left running: {left}"
 
-        asyncio.run(bounded())
+        factory = new_event_loop if loop_kind == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(bounded())
 
-    return wrapper
+    signature = inspect.signature(test)
+    kind = inspect.Parameter("loop_kind", inspect.Parameter.KEYWORD_ONLY)
+    shown: Any = wrapper
+    shown.__signature__ = signature.replace(parameters=[*signature.parameters.values(), kind])
+    return pytest.mark.parametrize("loop_kind", ["uvloop", "asyncio"])(wrapper)

@@ -67,7 +67,10 @@ ONLY_IN = [
 
 # (whose imports, what they must not be)
 NEVER = [
-    ("daphne_ng.wire.*", ["twisted", "zope", "asyncio", "logging", "time", "os", "socket", "threading", "signal", "ssl"]),
+    (
+        "daphne_ng.wire.*",
+        ["twisted", "zope", "asyncio", "logging", "time", "os", "socket", "threading", "signal", "ssl"],
+    ),
     ("daphne_ng.asgi.*", ["twisted", "zope", "socket", "os", "signal", "threading", "httptools", "h2"]),
     *[(module, ["twisted", "zope", "asyncio", "os", "socket", "time"]) for module in GROUND],
     # Whoever imports these should not get a reactor with them.

@@ -86,6 +86,8 @@ async def application(
             await start(200, (b"content-type", b"text/plain"), (b"trailer", b"x-sum"), trailers=True)
             await send({"type": "http.response.body", "body": b"summed\n"})
             await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"42")]})
+        case ["whole"]:
+            await answer(bytes(int(query["bytes"])))  # zeros that no memory is spent on until somebody copies them
         case ["hoard"]:
             hoard = bytearray(int(query["bytes"]))
             hoard[::4096] = b"\1" * len(hoard[::4096])

@@ -83,7 +83,7 @@ async def upload(request: Request) -> Response:
 
 
 async def stream(request: Request) -> Response:
-    """Stream ``count`` lines, ``every`` so many seconds one; then fail with ``?fail``, or fall silent with ``?hang``."""
+    """Stream ``count`` lines, one ``every`` so many seconds; then with ``?fail`` fail, with ``?hang`` fall silent."""
     query = request.query_params
     name = query.get("name", "stream")
 

@@ -486,6 +486,20 @@ async def test_reading_pauses_at_the_high_mark_and_resumes_at_the_low_one() -> N
 
 
 @on_loop
+async def test_reading_what_a_client_left_behind_resumes_nothing() -> None:
+    application, _, exchange, port = await hold(
+        request_head("POST", content_length=-1), inbox_high_bytes=10, inbox_low_bytes=4
+    )
+    assert exchange.body_received(b"x" * 10) is True
+    port.gone()
+    exchange.disconnected("gone")
+    assert (await application.receive())["body"] == b"x" * 10
+    assert await application.receive() == DISCONNECT
+    assert port.calls == []
+    await finish(application, exchange)
+
+
+@on_loop
 async def test_cancelled_error_passes_through_receive() -> None:
     """A server that swallows it leaks the resources of every view that is cancelled (gunicorn #3627)."""
     application, _, exchange, _ = await hold(request_head("POST", content_length=-1))
@@ -920,6 +934,18 @@ async def test_52_invalid_trailers_may_be_replaced() -> None:
             await application.send({"type": "http.response.trailers", "headers": wrong})
     await application.send(TRAILERS)
     assert port.calls[-1] == ("trailers", [(b"digest", b"1")])
+    await finish(application, exchange)
+
+
+@on_loop
+async def test_52_trailers_announced_by_a_refused_start_are_not_due() -> None:
+    application, _, exchange, port = await hold()
+    await application.send(start(200, (b"a", b"b\n"), trailers=True))
+    with pytest.raises(InvalidHeader):
+        await application.send(body())
+    await application.send(start(200))
+    await application.send(body(b"x"))
+    assert port.calls == [("start", 200, [], b"x", True, False)]
     await finish(application, exchange)
 
 

@@ -89,7 +89,10 @@ class Wire:
         self.records: list[tuple[int | None, int]] = []
         self.runner.record = lambda exchange: self.records.append((exchange.status, exchange.body_bytes_sent))
         self.context = ServerContext(
-            self.runner.config, self.runner, LOG, lambda info, *more: self.refused.append((info.client_text, *more))
+            self.runner.config,
+            self.runner,
+            LOG,
+            lambda info, status, detail, head: self.refused.append((info.client_text, status, head and head.path)),
         )
         self.factory = ServerFactory(self.context)
 
@@ -323,7 +326,7 @@ async def test_a_connection_beyond_the_limit_is_told_so() -> None:
     assert second.ended == ["half-close"]
     second.protocol.dataReceived(GET)
     assert wire.context.lingering == 1
-    assert wire.refused == [("192.0.2.1:5000", 503, "The server is at its limit of connections.")]
+    assert wire.refused == [("192.0.2.1:5000", 503, None)]
     await asyncio.sleep(2)
     assert second.ended == ["half-close", "abort"]
     second.lost()
@@ -361,7 +364,7 @@ async def test_a_request_beyond_the_limit_of_concurrency_is_answered_503_and_the
     await settle()
     assert second.written.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nretry-after: 1\r\n" in second.written
-    assert wire.refused == [("192.0.2.1:5000", 503, "The server is at its limit of concurrent requests.")]
+    assert wire.refused == [("192.0.2.1:5000", 503, "/path")]
     gate.set()
     await settle()
     assert first.written.startswith(b"HTTP/1.1 200 ")

@@ -141,6 +141,8 @@ HEAD_ATTACKS: dict[str, tuple[int, bytes]] = {
     "fragment in the target": (400, b"GET /a#b HTTP/1.1\r\nHost: test\r\n\r\n"),
     "fragment in the query": (400, b"GET /a?b#c HTTP/1.1\r\nHost: test\r\n\r\n"),
     "relative target": (400, b"GET a/b HTTP/1.1\r\nHost: test\r\n\r\n"),
+    "target that is a query": (400, b"GET ?x HTTP/1.1\r\nHost: test\r\n\r\n"),
+    "no target": (400, b"GET HTTP/1.1\r\nHost: test\r\n\r\n"),
     "asterisk-form of another method": (400, b"GET * HTTP/1.1\r\nHost: test\r\n\r\n"),
     "asterisk-form with a query": (400, b"OPTIONS *?x HTTP/1.1\r\nHost: test\r\n\r\n"),
     "method in lower case": (501, b"get / HTTP/1.1\r\nHost: test\r\n\r\n"),
