@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -496,19 +496,27 @@ class Server:
         await _first(runner.wait_idle(config.graceful_timeout), hurry.wait())
         # Requests pipelined behind those that are cancelled now would begin.
         context.start_application = self._decline
-        killed = await runner.cancel_all(
-            "the server is shutting down", 0.5 if hurry.is_set() else config.application_close_timeout
-        )
+        killed = len(runner.exchanges)
+        patience = 0.5 if hurry.is_set() else config.application_close_timeout
+        await self._unless_hurried(runner.cancel_all("the server is shutting down", patience))
         logger.info("Killed %i pending application instances", killed)
         await _first(context.wait_closed(config.close_timeout), hurry.wait())
         for connection in list(context.connections):
             connection.abort()
         await context.wait_closed(1.0)
-        await lifespan.shutdown(1.0 if hurry.is_set() else config.lifespan_shutdown_timeout)
+        await self._unless_hurried(lifespan.shutdown(1.0 if hurry.is_set() else config.lifespan_shutdown_timeout))
         context.stop_clock()
         detach = getattr(self.action_logger, "detach", None)
         if detach is not None:
             detach()
+
+    # Wait for a step of the shutdown; a second signal that comes meanwhile ends it.
+    async def _unless_hurried(self, step: Coroutine[Any, Any, object]) -> None:
+        assert self._hurry is not None  # made by the start
+        if self._hurry.is_set():
+            await step
+        else:
+            await _first(step, self._hurry.wait())
 
     # -- logs --------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", max_examples=60, deadline=None, derandomize=False)
+settings.register_profile("default", max_examples=150, deadline=None, derandomize=False)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile(
     "fuzz", max_examples=2_500, deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow]

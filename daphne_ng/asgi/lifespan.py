@@ -107,7 +107,11 @@ class Lifespan:
         self._phase = _Phase.STOPPING
         self._reply = reply = asyncio.get_running_loop().create_future()
         self._shutdown_due.set()
-        await asyncio.wait({task, reply}, timeout=timeout or None, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait({task, reply}, timeout=timeout or None, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         if reply.done():
             failure = reply.result()
             if failure is not None:

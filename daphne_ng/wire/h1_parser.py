@@ -36,9 +36,17 @@ _METHODS: dict[bytes, str] = {
     ).split()
 }
 
-_SPECIAL = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te", b"daphne-root-path")
-)
+# llhttp reads connection options from both.
+_HOP = frozenset((b"connection", b"proxy-connection"))
+_SPECIAL = _HOP | {
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"expect",
+    b"upgrade",
+    b"te",
+    b"daphne-root-path",
+}
 
 # Raw field name -> lower-cased name, or b"" for a name that is dropped. Bounded, so that a client cannot grow it.
 _NAMES_MAX = 2048
@@ -103,6 +111,7 @@ class Http1Parser:
         "_fed",
         "_head_done",
         "_headers",
+        "_hop",
         "_message",
         "_messages",
         "_muted",
@@ -124,6 +133,7 @@ class Http1Parser:
         self._headers: list[tuple[bytes, bytes]] = []
         self._special: list[tuple[bytes, bytes]] = []
         self._head_done = False
+        self._hop = False
         self._muted = False
         self._upgraded = False
         self._message: Http1Message | None = None
@@ -231,7 +241,9 @@ class Http1Parser:
             lower = _lower_name(name)
         if lower in _SPECIAL:
             self._special.append((lower, value))
-            if lower == b"daphne-root-path":
+            if lower in _HOP:
+                self._hop = True
+            elif lower == b"daphne-root-path":
                 return
         elif not lower:
             return
@@ -253,23 +265,32 @@ class Http1Parser:
 
         head = RequestHead()
         parser = self._parser
-        version = parser.get_http_version()
-        if version == "1.1":
+        special = self._special
+        if parser.should_keep_alive() and not self._hop:
+            # Without a connection option to go by, that is how llhttp says HTTP/1.1. Asking for the version itself
+            # builds a string each time.
             head.keep_alive = True
-        elif version != "1.0":
-            raise WireError(505, "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here.")
+        else:
+            version = head.http_version = parser.get_http_version()
+            if version == "1.1":
+                head.keep_alive = True
+            elif version != "1.0":
+                raise WireError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+            self._hop = False
+        host: bytes | None
+        if len(special) == 1 and special[0][1] in _hosts and special[0][0] == b"host":
+            host = special[0][1]
+        else:
+            host = self._apply_special(head)
         method = _METHODS.get(parser.get_method())
         if method is None:
             raise WireError(501, "The method is not implemented.")
         head.method = method
-        head.http_version = version
         head.headers = headers
-        host = self._apply_special(head)
-
         target = head.target = self._target
-        if b"#" in target:
+        if 35 in target:  # "#"
             raise WireError(400, "The request target holds a fragment.")
-        if b"?" in target:
+        if 63 in target:  # "?"
             raw_path, _mark, head.query_string = target.partition(b"?")
         else:
             raw_path = target
@@ -361,7 +382,7 @@ class Http1Parser:
                 upgrade = value
             elif name == b"te":
                 head.accepts_trailers |= b"trailers" in connection_options(value)
-            else:
+            elif name == b"daphne-root-path":
                 head.root_path = unquote(value.decode("ascii", "replace"))
         if host is None and head.http_version == "1.1":
             raise WireError(400, "The request has no Host.")
@@ -425,7 +446,7 @@ def _violation(error: httptools.HttpParserError) -> WireError:
     if isinstance(error, httptools.HttpParserInvalidMethodError) or text.startswith("Invalid method for "):
         return WireError(501, "The method is not implemented.")
     if text == "Invalid HTTP version":
-        return WireError(505, "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here.")
+        return WireError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
     if text == "Content-Length overflow" or text == "Chunk size overflow":
         return WireError(413, "The request body is too large.")
     if "Transfer-Encoding" in text and "invalid" in text.lower() and "present" not in text:

@@ -108,9 +108,8 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
         if isinstance(error, InvalidHeader):
             raise
         raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
-    count = len(parts) >> 1
-    # Each field brought exactly one CR and one LF; any more came from a value.
-    if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
+    # Each field (two parts) brought exactly one CR and one LF; any more, and any NUL, came from a value.
+    if len(block) - len(block.translate(None, b"\0\r\n")) != len(parts):
         raise InvalidHeader("a header value holds CR, LF or NUL")
     return block, length, flags
 

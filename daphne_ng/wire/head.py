@@ -24,7 +24,7 @@ class RequestHead:
     """What follows the first ``?``, still encoded."""
     headers: list[tuple[bytes, bytes]]
     """Field lines in order, names lower-cased, names with ``_`` dropped."""
-    http_version: str
+    http_version: str = "1.1"
     """``1.0``, ``1.1`` or ``2``."""
     keep_alive: bool = False
     """Whether the client allows another request on this connection."""

@@ -171,6 +171,17 @@ def test_a_second_signal_hurries() -> None:
     assert "Traceback" not in server.log
 
 
+def test_a_second_signal_hurries_the_lifespan_too() -> None:
+    with process("-p", "0", "tests.support.asgi_apps:slow_to_stop") as server:
+        server.listening().popen.terminate()
+        server.wait_for("stopping")
+        began = time.monotonic()
+        server.popen.terminate()
+        assert server.exit_code() == 0
+        assert time.monotonic() - began < 5
+    assert "Traceback" not in server.log
+
+
 def test_the_graceful_timeout_cancels() -> None:
     with process("-p", "0", "--graceful-timeout", "0.3", APP) as server:
         client = server.listening().ask("/hang")

@@ -54,6 +54,16 @@ async def slow_to_start(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.sleep(1000)
 
 
+async def slow_to_stop(scope: Any, receive: Any, send: Any) -> None:
+    """Its shutdown takes for ever."""
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    print("stopping", file=sys.stderr, flush=True)
+    await asyncio.sleep(1000)
+
+
 async def orderly(scope: Any, receive: Any, send: Any) -> None:
     """Says on stderr what its lifespan goes through."""
     if scope["type"] == "lifespan":
