@@ -13,6 +13,7 @@ code   meaning
 0      served, and stopped in order
 1      a setting, the application, an endpoint or the access log is wrong; or serving failed
 2      the options do not parse
+3      the application's lifespan startup failed
 130    interrupted before serving
 =====  ==================================================================================
 """
@@ -121,6 +122,9 @@ class CommandLineInterface:
         access_log = self._access_log(options)
         try:
             application = self._application(options)
+            if options.application is None:
+                # Its page keeps a stream open, which would hold up Ctrl-C for the whole of the grace period.
+                config = config.replace(graceful_timeout=min(config.graceful_timeout, 1.0))
             logger.info("Starting server at %s", ", ".join(endpoints))
             self.server = self._make_server(application, endpoints, access_log, options, config)
             self.server.run()

@@ -4,7 +4,8 @@ The command line, Django's options and ``Server(**kwargs)`` all end in a `Config
 own flags, help, unit, default and reason, so that ``--help`` and the reference page are generated from
 the same words. A field without flags is a rare limit: it can be set from Python only.
 
-A timeout or limit of ``0`` (or ``None`` where Daphne has it so) switches that limit off.
+A timeout or limit of ``0`` (or ``None`` where Daphne has it so) switches that limit off, except for the times that are
+granted at an end (`graceful_timeout`, `close_timeout`, `drain_timeout`, `application_close_timeout`): there 0 is "now".
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Setting:
     minimum: float | None = None
     """The least value allowed."""
     kind: str = "auto"
-    """``int``, ``float``, ``str``, ``flag`` (store true), ``no-flag`` (store false), ``headers``; ``auto`` asks the default's type."""
+    """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``headers``; ``auto`` asks the default."""
 
 
 def _setting(default: Any, group: str, help: str, *, flags: tuple[str, ...] = (), **more: Any) -> Any:
@@ -54,169 +55,331 @@ class Config:
     """Every setting of the server, validated. See `settings` for what each means."""
 
     # -- responses ---------------------------------------------------------------------------------------
-    root_path: str = _setting("", "Application", "ASGI root_path: where the application is mounted", flags=("--root-path",))
+    root_path: str = _setting(
+        "", "Application", "ASGI root_path: where the application is mounted", flags=("--root-path",)
+    )
     server_name: str = _setting(
-        "daphne", "Responses", "value of the Server response header", flags=("-s", "--server-name"),
+        "daphne",
+        "Responses",
+        "value of the Server response header",
+        flags=("-s", "--server-name"),
         why="Daphne's own default; monitoring matches on it.",
     )
     headers: tuple[tuple[bytes, bytes], ...] = _setting(
-        (), "Responses", "a response header to add unless the application set it, as NAME:VALUE; may be repeated",
-        flags=("--header",), kind="headers",
+        (),
+        "Responses",
+        "a response header to add unless the application set it, as NAME:VALUE; may be repeated",
+        flags=("--header",),
+        kind="headers",
     )
     date_header: bool = _setting(
-        True, "Responses", "send no Date header", flags=("--no-date-header",), kind="no-flag",
+        True,
+        "Responses",
+        "send no Date header",
+        flags=("--no-date-header",),
+        kind="no-flag",
         why="RFC 9110 section 6.6.1 asks every origin server with a clock to send it.",
     )
     http1_early_hints: bool = _setting(
-        False, "Responses", "send 103 Early Hints over HTTP/1.1 too",
+        False,
+        "Responses",
+        "send 103 Early Hints over HTTP/1.1 too",
         why="Proxies that do not know 103 take it for the final response (nginx before 1.29 does), so it is off.",
     )
 
     # -- timeouts ----------------------------------------------------------------------------------------
     http_timeout: float | None = _setting(
-        None, "Timeouts", "time for the application to answer: 503 if nothing was sent, an aborted connection otherwise",
-        flags=("-t", "--http-timeout"), unit="seconds", minimum=0, kind="int",
+        None,
+        "Timeouts",
+        "time for the application to answer: 503 if nothing was sent, an aborted connection otherwise",
+        flags=("-t", "--http-timeout"),
+        unit="seconds",
+        minimum=0,
+        kind="int",
         why="Off, as in Daphne: streams and long polls are ordinary uses.",
     )
     head_timeout: float = _setting(
-        20.0, "Timeouts", "time for a request head to arrive whole; further bytes do not extend it",
-        flags=("--head-timeout",), unit="seconds", minimum=0,
+        20.0,
+        "Timeouts",
+        "time for a request head to arrive whole; further bytes do not extend it",
+        flags=("--head-timeout",),
+        unit="seconds",
+        minimum=0,
         why="Long enough for a phone on a bad network, short enough to starve slowloris.",
     )
     body_timeout: float = _setting(
-        60.0, "Timeouts", "longest pause between two parts of a request body", flags=("--body-timeout",),
-        unit="seconds", minimum=0, why="The read timeout that nginx and Apache use.",
+        60.0,
+        "Timeouts",
+        "longest pause between two parts of a request body",
+        flags=("--body-timeout",),
+        unit="seconds",
+        minimum=0,
+        why="The read timeout that nginx and Apache use.",
     )
     keep_alive_timeout: float = _setting(
-        75.0, "Timeouts", "time that an idle connection is kept", flags=("--keep-alive-timeout",),
-        unit="seconds", minimum=0,
-        why="Longer than the 60 s of nginx's upstream pool and of cloud balancers, so the proxy closes first and no request is lost.",
+        75.0,
+        "Timeouts",
+        "time that an idle connection is kept",
+        flags=("--keep-alive-timeout",),
+        unit="seconds",
+        minimum=0,
+        why="Longer than the 60 s of nginx and of cloud balancers: the proxy closes first, and no request is lost.",
     )
     write_timeout: float = _setting(
-        60.0, "Timeouts", "longest time without progress while a client does not read", flags=("--write-timeout",),
-        unit="seconds", minimum=0, why="nginx's send_timeout.",
+        60.0,
+        "Timeouts",
+        "longest time without progress while a client does not read",
+        flags=("--write-timeout",),
+        unit="seconds",
+        minimum=0,
+        why="nginx's send_timeout.",
     )
     paused_read_timeout: float = _setting(
-        300.0, "Timeouts", "longest time that an application may leave a request body unread while reading is paused",
-        unit="seconds", minimum=0,
+        300.0,
+        "Timeouts",
+        "longest time that an application may leave a request body unread while reading is paused",
+        unit="seconds",
+        minimum=0,
         why="While reading is paused nobody can see that the client has left, so the pause is bounded.",
     )
     drain_timeout: float = _setting(
-        1.0, "Timeouts", "time to read and discard what a client still sends after its answer", unit="seconds",
-        minimum=0, why="Without it the kernel answers late bytes with a reset that can destroy the answer.",
+        1.0,
+        "Timeouts",
+        "time to read and discard what a client still sends after its answer",
+        unit="seconds",
+        minimum=0,
+        why="Without it the kernel answers late bytes with a reset that can destroy the answer.",
     )
     close_timeout: float = _setting(
-        5.0, "Timeouts", "time for a closing connection to flush before it is aborted", unit="seconds", minimum=0,
+        5.0,
+        "Timeouts",
+        "time for a closing connection to flush before it is aborted",
+        unit="seconds",
+        minimum=0,
     )
     tls_handshake_timeout: float = _setting(
-        10.0, "Timeouts", "time for a TLS handshake", unit="seconds", minimum=0,
+        10.0,
+        "Timeouts",
+        "time for a TLS handshake",
+        unit="seconds",
+        minimum=0,
     )
     application_close_timeout: float = _setting(
-        10, "Timeouts", "time that an application has to end after its client left, before it is cancelled",
-        flags=("--application-close-timeout",), unit="seconds", minimum=0, kind="int", why="Daphne's default.",
+        10,
+        "Timeouts",
+        "time that an application has to end after its client left, before it is cancelled",
+        flags=("--application-close-timeout",),
+        unit="seconds",
+        minimum=0,
+        kind="int",
+        why="Daphne's default.",
     )
     graceful_timeout: float = _setting(
-        30.0, "Timeouts", "time that running requests have to end when the server stops, before they are cancelled",
-        flags=("--graceful-timeout",), unit="seconds", minimum=0,
+        30.0,
+        "Timeouts",
+        "time that running requests have to end when the server stops, before they are cancelled",
+        flags=("--graceful-timeout",),
+        unit="seconds",
+        minimum=0,
         why="The grace period that container platforms use.",
     )
 
     # -- limits ------------------------------------------------------------------------------------------
     request_line_max_bytes: int = _setting(
-        8190, "Limits", "longest request target (414)", flags=("--limit-request-line",), unit="bytes", minimum=16,
+        8190,
+        "Limits",
+        "longest request target (414)",
+        flags=("--limit-request-line",),
+        unit="bytes",
+        minimum=16,
         why="Apache's LimitRequestLine.",
     )
     head_max_bytes: int = _setting(
-        65536, "Limits", "largest request head (431)", flags=("--limit-request-head",), unit="bytes", minimum=64,
+        65536,
+        "Limits",
+        "largest request head (431)",
+        flags=("--limit-request-head",),
+        unit="bytes",
+        minimum=64,
         why="Room for large cookies and tokens; hyper and Node allow 16 to 400 KiB.",
     )
     head_max_fields: int = _setting(
-        200, "Limits", "most header fields in a request (431)", flags=("--limit-request-fields",), minimum=1,
+        200,
+        "Limits",
+        "most header fields in a request (431)",
+        flags=("--limit-request-fields",),
+        minimum=1,
         why="Twice what Apache allows, far above what browsers send.",
     )
     body_max_bytes: int = _setting(
-        0, "Limits", "largest request body (413); 0 for no limit", flags=("--limit-request-body",), unit="bytes",
-        minimum=0, why="Bodies are streamed, so the application or the proxy decides.",
+        0,
+        "Limits",
+        "largest request body (413); 0 for no limit",
+        flags=("--limit-request-body",),
+        unit="bytes",
+        minimum=0,
+        why="Bodies are streamed, so the application or the proxy decides.",
     )
     pipelined_max: int = _setting(
-        16, "Limits", "requests read ahead on one connection before reading pauses", flags=("--limit-pipelined",),
-        minimum=1, why="Enough for the clients that still pipeline.",
+        16,
+        "Limits",
+        "requests read ahead on one connection before reading pauses",
+        flags=("--limit-pipelined",),
+        minimum=1,
+        why="Enough for the clients that still pipeline.",
     )
-    trailer_max_bytes: int = _setting(8192, "Limits", "largest trailer section of a request body", unit="bytes", minimum=0)
+    trailer_max_bytes: int = _setting(
+        8192, "Limits", "largest trailer section of a request body", unit="bytes", minimum=0
+    )
     trailer_max_fields: int = _setting(32, "Limits", "most trailer fields of a request body", minimum=0)
     chunk_overhead_max_bytes: int = _setting(
-        65536, "Limits", "most framing (chunk sizes and extensions) beyond five bytes per byte of a chunked body", unit="bytes", minimum=1024,
+        65536,
+        "Limits",
+        "most framing (chunk sizes and extensions) beyond five bytes per byte of a chunked body",
+        unit="bytes",
+        minimum=1024,
         why="Chunk extensions carry nothing that anyone reads; without a bound they are a free bandwidth sink.",
     )
     drain_max_bytes: int = _setting(
-        65536, "Limits", "most unread body that is discarded to keep a connection", unit="bytes", minimum=0,
+        65536,
+        "Limits",
+        "most unread body that is discarded to keep a connection",
+        unit="bytes",
+        minimum=0,
         why="Reading further costs more than a new connection.",
     )
     limit_connections: int = _setting(
-        0, "Limits", "most open connections (503 beyond); 0 for no limit", flags=("--limit-connections",), minimum=0,
+        0,
+        "Limits",
+        "most open connections (503 beyond); 0 for no limit",
+        flags=("--limit-connections",),
+        minimum=0,
     )
     limit_concurrency: int = _setting(
-        0, "Limits", "most requests whose application runs at once (503 beyond); 0 for no limit",
-        flags=("--limit-concurrency",), minimum=0,
+        0,
+        "Limits",
+        "most requests whose application runs at once (503 beyond); 0 for no limit",
+        flags=("--limit-concurrency",),
+        minimum=0,
     )
     inbox_high_bytes: int = _setting(
-        65536, "Limits", "unread body at which reading pauses", unit="bytes", minimum=1,
+        65536,
+        "Limits",
+        "unread body at which reading pauses",
+        unit="bytes",
+        minimum=1,
         why="One read of the transport.",
     )
     inbox_low_bytes: int = _setting(
-        16384, "Limits", "unread body at which reading resumes", unit="bytes", minimum=0,
+        16384,
+        "Limits",
+        "unread body at which reading resumes",
+        unit="bytes",
+        minimum=0,
     )
 
     # -- lifespan ----------------------------------------------------------------------------------------
     lifespan: str = _setting(
-        "auto", "Application", "run the ASGI lifespan protocol: auto ignores applications without it, on requires it",
-        flags=("--lifespan",), choices=("auto", "on", "off"),
+        "auto",
+        "Application",
+        "run the ASGI lifespan protocol: auto ignores applications without it, on requires it",
+        flags=("--lifespan",),
+        choices=("auto", "on", "off"),
     )
     lifespan_startup_timeout: float = _setting(
-        60.0, "Timeouts", "time for the application's lifespan startup", flags=("--lifespan-startup-timeout",),
-        unit="seconds", minimum=0,
+        60.0,
+        "Timeouts",
+        "time for the application's lifespan startup",
+        flags=("--lifespan-startup-timeout",),
+        unit="seconds",
+        minimum=0,
     )
     lifespan_shutdown_timeout: float = _setting(
-        30.0, "Timeouts", "time for the application's lifespan shutdown", flags=("--lifespan-shutdown-timeout",),
-        unit="seconds", minimum=0,
+        30.0,
+        "Timeouts",
+        "time for the application's lifespan shutdown",
+        flags=("--lifespan-shutdown-timeout",),
+        unit="seconds",
+        minimum=0,
     )
 
     # -- WebSocket ---------------------------------------------------------------------------------------
     websocket_timeout: float = _setting(
-        86400, "WebSocket", "longest life of a WebSocket; negative for no limit",
-        flags=("--websocket_timeout", "--websocket-timeout"), unit="seconds", kind="int", why="Daphne's default.",
+        86400,
+        "WebSocket",
+        "longest life of a WebSocket; negative for no limit",
+        flags=("--websocket_timeout", "--websocket-timeout"),
+        unit="seconds",
+        kind="int",
+        why="Daphne's default.",
     )
     websocket_connect_timeout: float = _setting(
-        5, "WebSocket", "time for the application to accept a WebSocket; negative for no limit",
-        flags=("--websocket_connect_timeout", "--websocket-connect-timeout"), unit="seconds", kind="int",
+        5,
+        "WebSocket",
+        "time for the application to accept a WebSocket; negative for no limit",
+        flags=("--websocket_connect_timeout", "--websocket-connect-timeout"),
+        unit="seconds",
+        kind="int",
         why="The default of Daphne's command line; its Server class has 20.",
     )
     websocket_handshake_timeout: float = _setting(
-        5, "WebSocket", "time for a WebSocket handshake", unit="seconds", why="Daphne's default.",
+        5,
+        "WebSocket",
+        "time for a WebSocket handshake",
+        unit="seconds",
+        why="Daphne's default.",
     )
     websocket_max_message_size: int = _setting(
-        1024 * 1024, "WebSocket", "largest incoming message after decompression (1009); 0 for no limit",
-        flags=("--websocket-max-message-size",), unit="bytes", minimum=0, why="Daphne's default since 4.2.2.",
+        1024 * 1024,
+        "WebSocket",
+        "largest incoming message after decompression (1009); 0 for no limit",
+        flags=("--websocket-max-message-size",),
+        unit="bytes",
+        minimum=0,
+        why="Daphne's default since 4.2.2.",
     )
     websocket_max_frame_size: int = _setting(
-        1024 * 1024, "WebSocket", "largest incoming frame (1009); 0 for no limit",
-        flags=("--websocket-max-frame-size",), unit="bytes", minimum=0, why="Daphne's default since 4.2.2.",
+        1024 * 1024,
+        "WebSocket",
+        "largest incoming frame (1009); 0 for no limit",
+        flags=("--websocket-max-frame-size",),
+        unit="bytes",
+        minimum=0,
+        why="Daphne's default since 4.2.2.",
     )
     ping_interval: float = _setting(
-        20, "WebSocket", "idle time before a keepalive ping; 0 for none", flags=("--ping-interval",), unit="seconds",
-        minimum=0, kind="int", why="Daphne's default.",
+        20,
+        "WebSocket",
+        "idle time before a keepalive ping; 0 for none",
+        flags=("--ping-interval",),
+        unit="seconds",
+        minimum=0,
+        kind="int",
+        why="Daphne's default.",
     )
     ping_timeout: float = _setting(
-        30, "WebSocket", "time for the answer to a keepalive ping; 0 to wait for ever", flags=("--ping-timeout",),
-        unit="seconds", minimum=0, kind="int", why="Daphne's default.",
+        30,
+        "WebSocket",
+        "time for the answer to a keepalive ping; 0 to wait for ever",
+        flags=("--ping-timeout",),
+        unit="seconds",
+        minimum=0,
+        kind="int",
+        why="Daphne's default.",
     )
 
     # -- proxies -----------------------------------------------------------------------------------------
     proxy_address_header: str | None = _setting(
-        None, "Proxies", "header that names the client's address; set by --proxy-headers",
+        None,
+        "Proxies",
+        "header that names the client's address; set by --proxy-headers",
     )
-    proxy_port_header: str | None = _setting(None, "Proxies", "header that names the client's port; set by --proxy-headers")
-    proxy_proto_header: str | None = _setting(None, "Proxies", "header that names the client's scheme; set by --proxy-headers")
+    proxy_port_header: str | None = _setting(
+        None, "Proxies", "header that names the client's port; set by --proxy-headers"
+    )
+    proxy_proto_header: str | None = _setting(
+        None, "Proxies", "header that names the client's scheme; set by --proxy-headers"
+    )
 
     def __post_init__(self) -> None:
         """Check every field.

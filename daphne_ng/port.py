@@ -90,8 +90,13 @@ class RequestSink(Protocol):
     def body_ended(self, trailers: Headers) -> None:
         """The request body is complete."""
 
-    def disconnected(self, reason: str) -> None:
-        """The exchange cannot be answered any more; called at most once."""
+    def disconnected(self, reason: str, status: int | None = None) -> None:
+        """The exchange cannot be answered any more; called at most once.
+
+        Args:
+            reason: For the application's log.
+            status: What the protocol answers in the application's stead, if it still can.
+        """
 
     def expired(self) -> None:
         """The application's time (``--http-timeout``) is over: answer 503 or reset, and cancel it."""

@@ -383,6 +383,8 @@ class Server:
             attach(loop.call_later)
         if type(self).create_application is not Server.create_application:
             context.start_application = self._create_application
+        if config.proxy_address_header or config.proxy_port_header or config.proxy_proto_header:
+            logger.warning("--proxy-headers is not implemented yet: the addresses in scopes and logs are the proxy's")
         self._lifespan = Lifespan(self.application, config.lifespan, logger)
         await self._lifespan.startup(config.lifespan_startup_timeout)
         runner.state = self._lifespan.state
@@ -479,7 +481,11 @@ class Server:
 
     async def _drain(self) -> None:
         context, runner, lifespan, hurry = self._context, self._runner, self._lifespan, self._hurry
-        assert context is not None and runner is not None and lifespan is not None and hurry is not None
+        # The start made them all.
+        assert context is not None
+        assert runner is not None
+        assert lifespan is not None
+        assert hurry is not None
         assert self._loop is not None
         config = self.config
         for port in self.listeners:

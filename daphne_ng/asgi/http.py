@@ -56,6 +56,7 @@ class HttpExchange:
     began_at = 0.0
     _state = _START
     _status: int | None = None
+    _wire_status: int | None = None
     _headers: Headers = ()
     _trailers = False
     _trailer_fields: Headers = ()
@@ -87,8 +88,9 @@ class HttpExchange:
         if self.head.content_length:
             self._need_inbox().end()
 
-    def disconnected(self, reason: str) -> None:
+    def disconnected(self, reason: str, status: int | None = None) -> None:
         """See `RequestSink.disconnected`."""
+        self._wire_status = status
         self._leave(reason)
         timeout = self._runner.config.application_close_timeout
         task = self.task
@@ -183,7 +185,7 @@ class HttpExchange:
             raise UnexpectedMessage("a message must be a dict with a 'type'") from None
         if kind == "http.response.start" and state == _START:
             self._hold(message)
-        elif kind == "http.response.body" and (state == _HELD or state == _BODY):
+        elif kind == "http.response.body" and _HELD <= state <= _BODY:
             body = message.get("body", b"")
             if body.__class__ is not bytes:
                 body = _as_bytes(body)
@@ -379,7 +381,7 @@ class HttpExchange:
     @property
     def status(self) -> int | None:
         """Status of the response, None before it started."""
-        return self._status if self._state >= _BODY else None
+        return self._status if self._state >= _BODY else self._wire_status
 
     @property
     def body_bytes_sent(self) -> int:

@@ -74,7 +74,9 @@ class Lifespan:
         self._phase = _Phase.OVER
         if not task.done():
             await self._end()
-            raise LifespanError(f"The application's startup took longer than {timeout:g} s (--lifespan-startup-timeout)")
+            raise LifespanError(
+                f"The application's startup took longer than {timeout:g} s (--lifespan-startup-timeout)"
+            )
         error = None if task.cancelled() else task.exception()
         if self._mode == "on":
             reason = _one_line(error) if error is not None else "it ended without an answer"
@@ -121,9 +123,7 @@ class Lifespan:
             if error is not None:
                 self._log.error("Exception in the application's shutdown: %s", error, exc_info=error)
         else:
-            self._log.error(
-                "The application's shutdown took longer than %g s (--lifespan-shutdown-timeout)", timeout
-            )
+            self._log.error("The application's shutdown took longer than %g s (--lifespan-shutdown-timeout)", timeout)
         self._phase = _Phase.OVER
         await self._end()
 

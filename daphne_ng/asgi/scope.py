@@ -43,9 +43,7 @@ class ConnectionInfo:
         self.extensions = extensions
 
 
-def http_scope(
-    head: RequestHead, info: ConnectionInfo, root_path: str, state: dict[str, Any] | None
-) -> dict[str, Any]:
+def http_scope(head: RequestHead, info: ConnectionInfo, root_path: str, state: dict[str, Any] | None) -> dict[str, Any]:
     """Build the scope of one request (ASGI HTTP, "HTTP connection scope").
 
     Args:

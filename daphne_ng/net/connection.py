@@ -82,7 +82,8 @@ class OverloadedConnection(Protocol):
         text = b"503 Service Unavailable\nThe server is at its limit of connections.\n"
         transport.write(
             b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n"
-            b"content-length: %d%b\r\nconnection: close\r\n\r\n%b" % (len(text), context.defaults.block_for(0, ()), text)
+            b"content-length: %d%b\r\nconnection: close\r\n\r\n%b"
+            % (len(text), context.defaults.block_for(0, ()), text)
         )
         transport.loseWriteConnection()
         context.refused(connection_info(transport, {}), 503, "The server is at its limit of connections.")
@@ -118,4 +119,4 @@ def connection_info(transport: Any, extensions: dict[str, dict[str, Any]]) -> Co
 
 
 def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1" or address.startswith("::ffff:127.")
+    return address.startswith(("127.", "::ffff:127.")) or address == "::1"

@@ -57,6 +57,7 @@ class ServerContext:
             self.extensions_http1["http.response.early_hint"] = {}
         self.start_application: Callable[[HttpExchange], None] = runner.start
         self._refused = refused
+        self._warned_of_root_path = False
         self._date_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
 
@@ -87,14 +88,28 @@ class ServerContext:
             )
             self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
             return None
+        if head.root_path is not None and not info.trusted:
+            self._warn_of_root_path(info)
         exchange = HttpExchange(runner, head, info, port, http_scope(head, info, config.root_path, runner.state))
         self.start_application(exchange)
         return exchange
 
-    def refused(self, info: ConnectionInfo, status: int, detail: str, head: RequestHead | None = None) -> None:
+    # Once per server: a scanner that sends it should not fill the log.
+    def _warn_of_root_path(self, info: ConnectionInfo) -> None:
+        if not self._warned_of_root_path:
+            self._warned_of_root_path = True
+            self.log.warning(
+                "Ignored Daphne-Root-Path from %s: only loopback and UNIX socket peers may set it; "
+                "set it for every request with --root-path",
+                info.client_text,
+            )
+
+    def refused(
+        self, info: ConnectionInfo, status: int, detail: str, head: RequestHead | None = None, *, begun: bool = False
+    ) -> None:
         """Report a request that was answered without the application."""
         self.log.info("Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
-        if self._refused is not None:
+        if self._refused is not None and not begun:
             self._refused(info, status, detail, head)
 
     # -- connections -------------------------------------------------------------------------------------

@@ -93,9 +93,9 @@ class Http1Channel:
         """See `Http1Driver.abort`."""
         self._transport.abortConnection()
 
-    def refused(self, status: int, detail: str) -> None:
+    def refused(self, status: int, detail: str, begun: bool) -> None:
         """See `Http1Driver.refused`."""
-        self._context.refused(self._info, status, detail)
+        self._context.refused(self._info, status, detail, begun=begun)
 
     def shortened(self, missing: int) -> None:
         """See `Http1Driver.shortened`."""

@@ -42,7 +42,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python import log as twisted_log
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides  # type: ignore[import-untyped]
+from zope.interface import directlyProvides
 
 if sys.platform != "win32":
     from twisted.internet import unix

@@ -18,9 +18,7 @@ TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # An empty field value is legal ("If the authority component is missing ... a client MUST send a Host header
 # field with an empty field value"). Characters such as "/", "?", "#" and "@" are what makes a forged Host
 # change the meaning of a URL that an application builds from it.
-HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
-)
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
 
 
 def connection_options(value: bytes) -> set[bytes]:

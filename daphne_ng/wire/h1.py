@@ -61,9 +61,11 @@ class Http1Driver(Protocol):
     def begin(self, head: RequestHead) -> RequestSink | None:
         """Start an exchange. None if the driver has answered through the port already."""
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`."""
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        """Deliver again."""
 
     def begin_soon(self) -> None:
         """Call `Http1Connection.begin_next` on a later turn of the loop."""
@@ -80,14 +82,15 @@ class Http1Driver(Protocol):
     def abort(self) -> None:
         """Drop the connection at once, so that a truncated response shows as one."""
 
-    def refused(self, status: int, detail: str) -> None:
-        """A request was answered without the application: for the logs."""
+    def refused(self, status: int, detail: str, begun: bool) -> None:
+        """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""
 
     def shortened(self, missing: int) -> None:
         """The application's body ended before its Content-Length: for the logs."""
 
 
-# How the end of a response body shows. Plain integers: looking a member of an Enum up costs a call, three times a response.
+# How the end of a response body shows. Plain integers: looking up a member of an Enum costs a call, and this is done
+# three times for each response.
 _NO_BODY, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
 
 
@@ -197,7 +200,9 @@ class Http1Connection:
                 self._answer_error(self._error)
                 return
             elif not had_head and parser.head_pending:
-                self._set_deadline(self._driver.clock() + self._config.head_timeout if self._config.head_timeout else _NEVER)
+                self._set_deadline(
+                    self._driver.clock() + self._config.head_timeout if self._config.head_timeout else _NEVER
+                )
         else:
             if messages:
                 self._queue.extend(messages)
@@ -216,8 +221,11 @@ class Http1Connection:
                     self._update_deadline()
             elif self._sink is None:
                 self._advance()  # the body that was being drained has ended
-            elif self._body_deadline != _NEVER:
+            elif self._body_deadline != _NEVER or (self._config.http_timeout and self._exchange_deadline == _NEVER):
+                # The body is complete: from here on it is the application's time.
                 self._body_deadline = _NEVER
+                if self._config.http_timeout:
+                    self._exchange_deadline = self._driver.clock() + self._config.http_timeout
                 self._update_deadline()
         if parser.wants_pause:
             parser.wants_pause = False
@@ -471,7 +479,7 @@ class Http1Connection:
             self._body_deadline = self._exchange_deadline = self.deadline = _NEVER
         else:
             now = self._driver.clock()
-            self._exchange_deadline = now + config.http_timeout if config.http_timeout else _NEVER
+            self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else _NEVER
             self._body_deadline = now + config.body_timeout if not message.ended and config.body_timeout else _NEVER
             self._update_deadline()
         if not message.ended and self._error is not None:
@@ -529,7 +537,7 @@ class Http1Connection:
             if self._paused:
                 self._maybe_resume()
 
-    def _disconnect(self, reason: str) -> None:
+    def _disconnect(self, reason: str, status: int | None = None) -> None:
         sink = self._sink
         active = self._active
         self._active = None
@@ -538,7 +546,7 @@ class Http1Connection:
             active.sink = None
             active.parts = ()
         if sink is not None:
-            sink.disconnected(reason)
+            sink.disconnected(reason, status)
 
     # -- errors and closing ------------------------------------------------------------------------------
 
@@ -546,17 +554,18 @@ class Http1Connection:
     def _fail_active(self, error: WireError) -> None:
         self._parser.discarding = True
         started = self._started
-        self._disconnect(error.detail)
+        begun = self._sink is not None
+        self._disconnect(error.detail, None if started else error.status)
         if started:
             self._closing = self._lingering = True
             self._queue.clear()
-            self._driver.refused(error.status, error.detail)
+            self._driver.refused(error.status, error.detail, begun)
             self._driver.abort()
         else:
-            self._answer_error(error)
+            self._answer_error(error, begun)
 
     # Answer without the application, and close.
-    def _answer_error(self, error: WireError) -> None:
+    def _answer_error(self, error: WireError, begun: bool = False) -> None:
         self._error = error
         text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
         fields, _length, _flags = encode_fields(
@@ -569,7 +578,7 @@ class Http1Connection:
             + b"\r\nconnection: close\r\n\r\n"
             + (b"" if self._parser.method == b"HEAD" else text)
         )
-        self._driver.refused(error.status, error.detail)
+        self._driver.refused(error.status, error.detail, begun)
         self._linger()
 
     # Close our half, and give the client a moment to read the answer before the rest of its bytes meet a reset.

@@ -31,8 +31,9 @@ __all__ = ["Http1Message", "Http1Parser"]
 _METHODS: dict[bytes, str] = {
     name.encode("ascii"): name
     for name in (
-        "ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS "
-        "PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE"
+        "ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
+        "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK "
+        "UNLOCK UNSUBSCRIBE"
     ).split()
 }
 
@@ -56,11 +57,12 @@ _HOSTS_MAX = 1024
 _hosts: set[bytes] = set()
 
 _COMMON_NAMES = (
-    "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding Accept-Language Cookie "
-    "Referer Origin Authorization Cache-Control Pragma Upgrade-Insecure-Requests If-None-Match If-Modified-Since Range TE "
-    "X-Forwarded-For X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Host X-Real-IP X-Request-ID X-Requested-With Expect "
-    "Upgrade Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform "
-    "Sec-WebSocket-Key Sec-WebSocket-Version Sec-WebSocket-Extensions Sec-WebSocket-Protocol DNT Via Priority"
+    "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding Accept- "
+    "Language Cookie Referer Origin Authorization Cache-Control Pragma Upgrade-Insecure-Requests If-None-Match "
+    "If-Modified-Since Range TE X-Forwarded-For X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Host X-Real-IP "
+    "X-Request-ID X-Requested-With Expect Upgrade Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User "
+    "Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-WebSocket-Key Sec-WebSocket-Version Sec-WebSocket- "
+    "Extensions Sec-WebSocket-Protocol DNT Via Priority "
 ).split()
 for _name in _COMMON_NAMES:
     _names[_name.encode()] = _names[_name.lower().encode()] = _name.lower().encode()
@@ -220,6 +222,7 @@ class Http1Parser:
     # -- callbacks from llhttp ---------------------------------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
+        """Collect the request target, which may come in pieces."""
         if self._muted:
             return
         if self._target:
@@ -231,6 +234,7 @@ class Http1Parser:
         self._target = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field, or after the head a trailer field."""
         if self._head_done:
             self._on_trailer(name, value)
             return
@@ -250,6 +254,7 @@ class Http1Parser:
         self._headers.append((lower, value))
 
     def on_headers_complete(self) -> None:
+        """Check the head, and make a message of it."""
         if self._muted:
             self._muted = False
             self._head_done = True
@@ -314,6 +319,7 @@ class Http1Parser:
         self.discarding = False
 
     def on_body(self, data: bytes) -> None:
+        """Hand a part of the body on."""
         message = self._message
         assert message is not None  # llhttp fires it between the head and the end of a message only
         message.body_bytes += len(data)
@@ -327,6 +333,7 @@ class Http1Parser:
             message.add_part(data)
 
     def on_message_complete(self) -> None:
+        """End the message."""
         if self._upgraded:
             return
         message = self._message
@@ -452,5 +459,3 @@ def _violation(error: httptools.HttpParserError) -> WireError:
     if "Transfer-Encoding" in text and "invalid" in text.lower() and "present" not in text:
         return WireError(400, "The Transfer-Encoding is invalid.")
     return WireError(400, "The request is malformed.")
-
-

@@ -45,8 +45,11 @@ _SPECIAL = {
 
 # RFC 9110 section 6.5.1: fields that frame, route, authenticate or describe the content are no trailers.
 _FORBIDDEN_TRAILERS = frozenset(
-    b"content-length content-type content-encoding content-range transfer-encoding connection keep-alive host te trailer "
-    b"upgrade authorization set-cookie cache-control expect max-forwards pragma range www-authenticate proxy-authenticate".split()
+    (
+        b"content-length content-type content-encoding content-range transfer-encoding connection keep-alive "
+        b"host te trailer upgrade authorization set-cookie cache-control expect max-forwards pragma range www- "
+        b"authenticate proxy-authenticate "
+    ).split()
 )
 
 
@@ -99,7 +102,7 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
                     if code == _CONNECTION and b"close" in connection_options(value):
                         flags |= CLOSES
                     continue
-                append(prefix)  # type: ignore[arg-type]
+                append(prefix)
             else:
                 append(entry)  # type: ignore[arg-type]
             append(value)

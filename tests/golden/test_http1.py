@@ -78,7 +78,9 @@ def test_h11_reads_the_answers(name: str) -> None:
     kind, data, expected = vector(name)
     server = serve(data)
     # The methods that were sent, also of requests that the application never saw.
-    methods = [line.split()[0].decode() for line in data.split(b"\r\n") if b" HTTP/" in line] if kind == "refused" else []
+    methods = (
+        [line.split()[0].decode() for line in data.split(b"\r\n") if b" HTTP/" in line] if kind == "refused" else []
+    )
     responses = server.responses(*methods)
     assert all(response.complete for response in responses)
     assert responses[-1].closes is (kind != "kept")

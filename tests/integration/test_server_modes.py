@@ -67,9 +67,7 @@ class Process:
     def wait_for(self, pattern: str, timeout: float = 15) -> re.Match[str]:
         """Wait until a line matches."""
         with self._changed:
-            found = self._changed.wait_for(
-                lambda: re.search(pattern, self.log) or not self._reader.is_alive(), timeout
-            )
+            found = self._changed.wait_for(lambda: re.search(pattern, self.log) or not self._reader.is_alive(), timeout)
         match = re.search(pattern, self.log)
         assert found and match, f"no {pattern!r} in:\n{self.log}"
         return match
@@ -105,6 +103,9 @@ def process(*arguments: str, **more: Any) -> Iterator[Process]:
     running = Process(*arguments, **more)
     try:
         yield running
+    except BaseException:
+        print(running.log)
+        raise
     finally:
         if running.popen.poll() is None:
             running.popen.kill()

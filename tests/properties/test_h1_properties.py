@@ -67,8 +67,12 @@ EVIL = [
 
 @st.composite
 def rows(draw: st.DrawFn, most: int = 4) -> bytes:
-    """Good requests in a row."""
-    return b"".join(draw(st.lists(good_requests(), min_size=1, max_size=most)))
+    """Good requests in a row, each with its number in a field ``N``."""
+    data = b""
+    for number, single in enumerate(draw(st.lists(good_requests(), min_size=1, max_size=most))):
+        line, _, rest = single.partition(b"\r\n")
+        data += b"%s\r\nN: %d\r\n%s" % (line, number, rest)
+    return data
 
 
 @st.composite
@@ -158,7 +162,9 @@ def test_no_bytes_raise_and_an_error_is_the_last_word(stream: bytes, data: st.Da
     served = [sink.head.method for sink in server.sinks if sink.ended]
     last = [] if not server.driver.refusals else [refused_method(server.reply)]
     responses = read_responses(server.reply, [*served, *last], closed=True)
-    assert [response.status for response in responses] == [200] * len(served) + [status for status, _ in server.driver.refusals]
+    assert [response.status for response in responses] == [200] * len(served) + [
+        status for status, _ in server.driver.refusals
+    ]
 
 
 # The answer to a broken HEAD has a length and no body; what the method was is not always known to the test.
@@ -169,7 +175,13 @@ def refused_method(reply: bytes) -> str:
 @given(st.data())
 def test_small_limits_hold_for_any_bytes(data: st.DataObject) -> None:
     stream = data.draw(streams())
-    settings = {"request_line_max_bytes": 16, "head_max_bytes": 80, "head_max_fields": 3, "body_max_bytes": 30, "pipelined_max": 1}
+    settings = {
+        "request_line_max_bytes": 16,
+        "head_max_bytes": 80,
+        "head_max_fields": 3,
+        "body_max_bytes": 30,
+        "pipelined_max": 1,
+    }
     server = Http1Server(Replies(), **settings).feed(*data.draw(cut(stream)))
     for sink in server.sinks:
         assert len(sink.head.target) <= 16
@@ -253,7 +265,9 @@ def test_any_legal_sends_read_back_the_same(
     bodiless = method == "HEAD" or status in (204, 304)
     assert first.body == (b"" if bodiless else body)
     ours = (b"content-length", b"transfer-encoding", b"connection")
-    assert [field for field in first.headers if field[0] not in ours] == [(name.lower(), value.strip(b" \t")) for name, value in headers]
+    assert [field for field in first.headers if field[0] not in ours] == [
+        (name.lower(), value.strip(b" \t")) for name, value in headers
+    ]
     lengths = [value for name, value in first.headers if name == b"content-length"]
     assert len(lengths) <= 1
     if lengths:
@@ -269,12 +283,41 @@ def test_any_legal_sends_read_back_the_same(
 
 
 EVIL_TEXT = st.lists(
-    st.sampled_from([b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b"a", b"5", b"0", b",", b"chunked", b"HTTP/1.1 200 OK", b"\x85", b"-"]),
+    st.sampled_from(
+        [
+            b"\r",
+            b"\n",
+            b"\r\n",
+            b"\0",
+            b" ",
+            b"\t",
+            b":",
+            b"a",
+            b"5",
+            b"0",
+            b",",
+            b"chunked",
+            b"HTTP/1.1 200 OK",
+            b"\x85",
+            b"-",
+        ]
+    ),
     max_size=4,
 ).map(b"".join)
 EVIL_NAMES = st.one_of(
     st.sampled_from([b"x", b"content-length", b"date"]),
-    st.sampled_from([b"content-length", b"Content-Length", b"transfer-encoding", b"connection", b"x", b"date", b"server", b"location"]),
+    st.sampled_from(
+        [
+            b"content-length",
+            b"Content-Length",
+            b"transfer-encoding",
+            b"connection",
+            b"x",
+            b"date",
+            b"server",
+            b"location",
+        ]
+    ),
     EVIL_TEXT,
 )
 EVIL_HEADERS = st.lists(
@@ -291,9 +334,13 @@ EVIL_HEADERS = st.lists(
     method=st.sampled_from([b"GET", b"HEAD"]),
     status=st.sampled_from([200, 204, 304]),
     headers=EVIL_HEADERS,
-    parts=st.lists(st.sampled_from([b"", b"a", b"hello", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]), min_size=1, max_size=3),
+    parts=st.lists(
+        st.sampled_from([b"", b"a", b"hello", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]), min_size=1, max_size=3
+    ),
 )
-def test_no_header_list_yields_two_responses(method: bytes, status: int, headers: list[Any], parts: list[bytes]) -> None:
+def test_no_header_list_yields_two_responses(
+    method: bytes, status: int, headers: list[Any], parts: list[bytes]
+) -> None:
     server = Http1Server().feed(request(b"/", method=method))
     port = server.port
     try:
@@ -381,10 +428,14 @@ STEPS = st.lists(
 )
 
 
-@given(stream=st.one_of(rows(most=8), streams()), steps=STEPS)
-def test_any_interleaving_keeps_order_and_ends_each_exchange_once(stream: bytes, steps: list[tuple[str, Any]]) -> None:
+@given(stream=rows(most=8), damaged=st.one_of(st.just(b""), streams()), steps=STEPS)
+def test_any_interleaving_keeps_order_and_ends_each_exchange_once(
+    stream: bytes, damaged: bytes, steps: list[tuple[str, Any]]
+) -> None:
     # The driver and the sinks are strict: most of what can go wrong fails inside them.
     server = Http1Server(inbox_high=20, inbox_high_bytes=20, inbox_low_bytes=5, drain_max_bytes=30, pipelined_max=2)
+    good = stream.count(b"\r\nN: ")
+    stream += damaged
     exchanges: list[Exchange] = []
     lost = False
     for action, value in steps:
@@ -417,6 +468,8 @@ def test_any_interleaving_keeps_order_and_ends_each_exchange_once(stream: bytes,
             assert sink.buffered <= 20 + READ_BYTES
     if server.state in ("open", "half") and not lost:
         server.port.connection_lost("gone")
+    numbers = [dict(sink.head.headers)[b"n"] for sink in server.sinks[:good]]
+    assert numbers == [b"%d" % number for number in range(len(numbers))], "out of order"
     for exchange in exchanges:
         if exchange.state != "done":
             assert exchange.sink.reason, "an exchange without an end"

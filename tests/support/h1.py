@@ -57,8 +57,9 @@ class RecordingSink:
         self.ended = True
         self.trailers = list(trailers)
 
-    def disconnected(self, reason: str) -> None:
+    def disconnected(self, reason: str, status: int | None = None) -> None:
         assert self.reason is None, "two disconnects"
+        assert status is None or status >= 400
         assert reason
         self.reason = reason
 
@@ -143,7 +144,7 @@ class RecordingDriver:
         assert self.state != "aborted", "aborted twice"
         self.state = "aborted"
 
-    def refused(self, status: int, detail: str) -> None:
+    def refused(self, status: int, detail: str, begun: bool) -> None:
         self.refusals.append((status, detail))
 
     def shortened(self, missing: int) -> None:
@@ -396,8 +397,13 @@ def _events(client: h11.Connection, closed: bool) -> Iterator[Any]:
 
 
 def request(
-    target: bytes = b"/", *fields: bytes, method: bytes = b"GET", version: bytes = b"1.1", host: bytes | None = b"test",
-    body: bytes = b"", length: bool = True,
+    target: bytes = b"/",
+    *fields: bytes,
+    method: bytes = b"GET",
+    version: bytes = b"1.1",
+    host: bytes | None = b"test",
+    body: bytes = b"",
+    length: bool = True,
 ) -> bytes:
     """Make the bytes of a request. Content-Length is added for a body unless `length` is false."""
     lines = [b"%s %s HTTP/%s" % (method, target, version)]

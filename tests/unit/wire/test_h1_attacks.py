@@ -65,7 +65,8 @@ HEAD_ATTACKS: dict[str, tuple[int, bytes]] = {
     "TE.TE folded": (400, with_field(b"Transfer-Encoding:\r\n chunked", b"0\r\n\r\n")),
     "TE on HTTP/1.0": (400, b"POST / HTTP/1.0\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "TE on HTTP/1.0 keep-alive": (
-        400, b"POST / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        b"POST / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
     # Content-Length.
     "CL duplicate": (400, cl(b"5\r\nContent-Length: 5")),
@@ -329,7 +330,10 @@ class TestZeroCl:
 
 
 class TestConnectionClose:
-    @pytest.mark.parametrize("field", [b"Connection: close", b"Connection: CLOSE", b"Connection: x, close\t", b"Connection: keep-alive, close"])
+    @pytest.mark.parametrize(
+        "field",
+        [b"Connection: close", b"Connection: CLOSE", b"Connection: x, close\t", b"Connection: keep-alive, close"],
+    )
     def test_what_is_pipelined_after_it_is_not_served(self, field: bytes) -> None:
         data = request(b"/last", field)
         for parts in ([data + SMUGGLED], [data, SMUGGLED], bytewise(data + SMUGGLED)):

@@ -95,7 +95,11 @@ class TestHead:
             refused(server, 431)
 
     def test_empty_lines_before_a_request_are_no_head(self) -> None:
-        for parts in ([b"\r\n" + request(b"/")], [b"\r", b"\n", b"\r\n", request(b"/")], [b"\r\n", *bytewise(request(b"/"))]):
+        for parts in (
+            [b"\r\n" + request(b"/")],
+            [b"\r", b"\n", b"\r\n", request(b"/")],
+            [b"\r\n", *bytewise(request(b"/"))],
+        ):
             server = Http1Server(Replies()).feed(*parts)
             assert server.statuses == [200]
 

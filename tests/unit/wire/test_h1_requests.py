@@ -37,7 +37,7 @@ class TestTarget:
             (b"/%", "/%", b"/%", b""),
             (b"/%zz", "/%zz", b"/%zz", b""),
             (b"/a;b=c", "/a;b=c", b"/a;b=c", b""),
-            (b"/\"<>\\^`{|}", "/\"<>\\^`{|}", b"/\"<>\\^`{|}", b""),
+            (b'/"<>\\^`{|}', '/"<>\\^`{|}', b'/"<>\\^`{|}', b""),
         ],
     )
     def test_origin_form(self, target: bytes, path: str, raw_path: bytes, query: bytes) -> None:
@@ -76,7 +76,19 @@ class TestTarget:
 
 class TestHost:
     @pytest.mark.parametrize(
-        "host", [b"", b"a", b"example.com", b"example.com:80", b"a:", b"127.0.0.1:8000", b"[::1]", b"[::1]:443", b"a_b", b"a%20b"]
+        "host",
+        [
+            b"",
+            b"a",
+            b"example.com",
+            b"example.com:80",
+            b"a:",
+            b"127.0.0.1:8000",
+            b"[::1]",
+            b"[::1]:443",
+            b"a_b",
+            b"a%20b",
+        ],
     )
     def test_legal_values(self, host: bytes) -> None:
         assert head_of(request(b"/", host=host)).headers == [(b"host", host)]
@@ -229,7 +241,9 @@ class TestExpect:
         assert server.state == "open"
 
     def test_chunked(self) -> None:
-        server = Http1Server().feed(request(b"/", b"Transfer-Encoding: chunked", b"Expect: 100-continue", method=b"POST"))
+        server = Http1Server().feed(
+            request(b"/", b"Transfer-Encoding: chunked", b"Expect: 100-continue", method=b"POST")
+        )
         server.port.informational(100, ())
         assert server.reply == CONTINUE
         server.feed(chunked(b"hello"))
@@ -248,7 +262,14 @@ class TestExpect:
             assert server.state == "open"
 
     def test_http_1_0_expects_nothing(self) -> None:
-        data = request(b"/", b"Content-Length: 5", b"Expect: 100-continue", b"Connection: keep-alive", method=b"POST", version=b"1.0")
+        data = request(
+            b"/",
+            b"Content-Length: 5",
+            b"Expect: 100-continue",
+            b"Connection: keep-alive",
+            method=b"POST",
+            version=b"1.0",
+        )
         server = Http1Server().feed(data)
         server.port.informational(100, ())
         assert server.reply == b""

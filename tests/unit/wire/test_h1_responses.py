@@ -24,7 +24,9 @@ class TestFraming:
     def test_one_call_gets_a_content_length_and_is_one_write(self) -> None:
         server = served()
         server.answer(b"hello", (b"content-type", b"text/plain"))
-        assert server.driver.written == [b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"]
+        assert server.driver.written == [
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
+        ]
         assert server.port.body_bytes_sent == 5
 
     def test_one_call_without_a_body(self) -> None:
@@ -50,7 +52,9 @@ class TestFraming:
         assert server.port.body_bytes_sent == 19
         assert server.state == "open"
 
-    @pytest.mark.parametrize("parts", [[b"", b""], [b"", b"a"], [b"a", b""], [BIG, b""], [b"", BIG], [BIG, BIG, b"a", BIG]])
+    @pytest.mark.parametrize(
+        "parts", [[b"", b""], [b"", b"a"], [b"a", b""], [BIG, b""], [b"", BIG], [BIG, BIG, b"a", BIG]]
+    )
     def test_an_empty_part_never_ends_a_chunked_body(self, parts: list[bytes]) -> None:
         server = served()
         server.port.start(200, [], parts[0], False, False)
@@ -102,7 +106,10 @@ class TestWithoutBody:
 
     @pytest.mark.parametrize("streamed", [False, True])
     @pytest.mark.parametrize("length", [None, b"5"])
-    @pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"HEAD", 404), (b"GET", 204), (b"GET", 304), (b"HEAD", 304), (b"HEAD", 204)])
+    @pytest.mark.parametrize(
+        ("method", "status"),
+        [(b"HEAD", 200), (b"HEAD", 404), (b"GET", 204), (b"GET", 304), (b"HEAD", 304), (b"HEAD", 204)],
+    )
     def test_no_byte_of_a_body(self, method: bytes, status: int, length: bytes | None, streamed: bool) -> None:
         server = served(method=method)
         headers = [] if length is None else [(b"content-length", length)]
@@ -397,7 +404,9 @@ class TestTrailers:
         assert server.reply.endswith(b"\r\n\r\na")
         assert server.state == "closed"
 
-    @pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding", b"Host", b"Set-Cookie", b"Connection", b"TRAILER"])
+    @pytest.mark.parametrize(
+        "name", [b"Content-Length", b"Transfer-Encoding", b"Host", b"Set-Cookie", b"Connection", b"TRAILER"]
+    )
     def test_fields_that_frame_or_route_are_no_trailers(self, name: bytes) -> None:
         server = served(b"TE: trailers")
         server.port.start(200, [], b"a", False, True)
