@@ -122,6 +122,8 @@ class CommandLineInterface:
         access_log = self._access_log(options)
         try:
             application = self._application(options)
+            if options.proxy_headers:
+                logger.warning("--proxy-headers takes effect in a later release: addresses are the proxy's until then")
             if options.application is None:
                 # Its page keeps a stream open, which would hold up Ctrl-C for the whole of the grace period.
                 config = config.replace(graceful_timeout=min(config.graceful_timeout, 1.0))

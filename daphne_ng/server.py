@@ -383,8 +383,6 @@ class Server:
             attach(loop.call_later)
         if type(self).create_application is not Server.create_application:
             context.start_application = self._create_application
-        if config.proxy_address_header or config.proxy_port_header or config.proxy_proto_header:
-            logger.warning("--proxy-headers is not implemented yet: the addresses in scopes and logs are the proxy's")
         self._lifespan = Lifespan(self.application, config.lifespan, logger)
         await self._lifespan.startup(config.lifespan_startup_timeout)
         runner.state = self._lifespan.state
