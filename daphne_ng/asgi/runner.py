@@ -38,7 +38,8 @@ class Runner:
         """Called once per exchange, when its response is complete or it was given up."""
         self.exchanges: set[HttpExchange] = set()
         """Exchanges whose application has not ended."""
-        self._idle: asyncio.Event | None = None
+        self.idle: asyncio.Event | None = None
+        """Set while somebody waits for `exchanges` to become empty."""
         self._time = loop.time
         # Tasks start in this one, not in the current one: an exchange may begin within a call of another application,
         # and what that has set is not for the next request on the connection to see.
@@ -50,11 +51,10 @@ class Runner:
         self.exchanges.add(exchange)
         exchange.task = self.loop.create_task(exchange.run(), context=self._context.copy())
 
-    def ended(self, exchange: HttpExchange) -> None:
-        """Note that the application's task is about to end. Called by the exchange."""
-        self.exchanges.discard(exchange)
-        if self._idle is not None and not self.exchanges:
-            self._idle.set()
+    def check_idle(self) -> None:
+        """Wake who waits for the last exchange to end. Called by an exchange that has removed itself."""
+        if self.idle is not None and not self.exchanges:
+            self.idle.set()
 
     async def wait_idle(self, timeout: float | None) -> bool:
         """Wait until no application runs.
@@ -67,14 +67,14 @@ class Runner:
         """
         if not self.exchanges:
             return True
-        self._idle = asyncio.Event()
+        self.idle = asyncio.Event()
         try:
             async with asyncio.timeout(timeout):
-                await self._idle.wait()
+                await self.idle.wait()
         except TimeoutError:
             return False
         finally:
-            self._idle = None
+            self.idle = None
         return True
 
     async def cancel_all(self, reason: str, timeout: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.flow import WriteFlow
+from daphne_ng.net.flow import WriteFlow, unsent_bytes
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
 from daphne_ng.wire.head import RequestHead
@@ -87,7 +87,13 @@ class Http1Channel:
 
     def close_writing(self) -> None:
         """See `Http1Driver.close_writing`."""
+        # As in close(): with a registered producer the half is never closed once the buffer is empty.
+        self._transport.unregisterProducer()
         self._transport.loseWriteConnection()
+
+    def unsent_bytes(self) -> int:
+        """See `Http1Driver.unsent_bytes`."""
+        return unsent_bytes(self._transport)
 
     def abort(self) -> None:
         """See `Http1Driver.abort`."""

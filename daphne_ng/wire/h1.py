@@ -25,13 +25,12 @@ Everything that decides about keeping or closing the connection lives here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, WireError
 from daphne_ng.port import RequestSink
+from daphne_ng.wire.h1_driver import Http1Driver
 from daphne_ng.wire.h1_parser import Http1Message, Http1Parser
 from daphne_ng.wire.h1_writer import (
     CLOSES,
@@ -40,53 +39,13 @@ from daphne_ng.wire.h1_writer import (
     encode_fields,
     encode_trailers,
 )
-from daphne_ng.wire.head import RequestHead
-from daphne_ng.wire.status import bodiless_status, reason_phrase, status_line
+from daphne_ng.wire.status import STATUS_LINES, bodiless_status, reason_phrase, status_line
 
 __all__ = ["Http1Connection", "Http1Driver"]
 
 _NEVER = float("inf")
 # Parts at least this large are written beside their framing instead of being copied into it.
 _COPY_MAX_BYTES = 16384
-
-
-class Http1Driver(Protocol):
-    """What the connection needs from the I/O around it."""
-
-    write: Callable[[bytes], None]
-    write_sequence: Callable[[list[bytes]], None]
-    writable: Callable[[], Awaitable[object] | None]
-    clock: Callable[[], float]
-
-    def begin(self, head: RequestHead) -> RequestSink | None:
-        """Start an exchange. None if the driver has answered through the port already."""
-
-    def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`."""
-
-    def resume_reading(self) -> None:
-        """Deliver again."""
-
-    def begin_soon(self) -> None:
-        """Call `Http1Connection.begin_next` on a later turn of the loop."""
-
-    def rearm(self, deadline: float) -> None:
-        """The deadline is now earlier than the timer: move the timer."""
-
-    def close(self) -> None:
-        """Flush, then close both directions; abort if that takes too long."""
-
-    def close_writing(self) -> None:
-        """Flush, then close our direction."""
-
-    def abort(self) -> None:
-        """Drop the connection at once, so that a truncated response shows as one."""
-
-    def refused(self, status: int, detail: str, begun: bool) -> None:
-        """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""
-
-    def shortened(self, missing: int) -> None:
-        """The application's body ended before its Content-Length: for the logs."""
 
 
 # How the end of a response body shows. Plain integers: looking up a member of an Enum costs a call, and this is done
@@ -108,6 +67,8 @@ class Http1Connection:
         "_begin_scheduled",
         "_body",
         "_body_deadline",
+        "_clock",
+        "_closed",
         "_closing",
         "_config",
         "_continue_sent",
@@ -116,6 +77,7 @@ class Http1Connection:
         "_driver",
         "_error",
         "_exchange_deadline",
+        "_idle_timeout",
         "_keep_alive",
         "_lingering",
         "_messages",
@@ -127,6 +89,7 @@ class Http1Connection:
         "_sink",
         "_sink_full",
         "_started",
+        "_unsent",
         "_write",
         "armed_for",
         "body_bytes_sent",
@@ -139,6 +102,8 @@ class Http1Connection:
         self._defaults = defaults
         self._driver = driver
         self._write = driver.write
+        self._clock = driver.clock
+        self._idle_timeout = config.keep_alive_timeout or _NEVER
         self.writable = driver.writable
         self._messages: list[Http1Message] = []
         self._parser = Http1Parser(config, self._messages)
@@ -152,6 +117,8 @@ class Http1Connection:
         self._paused = False
         self._sink_full = False
         self._served = False
+        self._closed = False  # both directions are closed, or will be once what was written is out
+        self._unsent = 0
         # of the response to the active message
         self._started = False
         self._keep_alive = True
@@ -251,7 +218,7 @@ class Http1Connection:
             return
         self.deadline = _NEVER
         if self._lingering:
-            self._driver.abort()
+            self._end_passed()
         elif self._active is None:
             if self._queue:
                 return  # the next exchange is about to begin
@@ -294,7 +261,8 @@ class Http1Connection:
         fields, length, flags = encode_fields(headers)
         remaining = length
         framing = b""
-        if head.method == "HEAD" or bodiless_status(status):
+        line = STATUS_LINES.get(status) or status_line(status)
+        if head.method == "HEAD" or status < 200 or status == 204 or status == 304:
             kind = _NO_BODY
             if status == 204 and length >= 0:
                 # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
@@ -343,15 +311,15 @@ class Http1Connection:
             self._remaining = remaining - size
             self.body_bytes_sent = size
             if size < _COPY_MAX_BYTES:
-                self._write(b"".join((status_line(status), fields, block, framing, body)))
+                self._write(b"".join((line, fields, block, framing, body)))
             else:
-                self._driver.write_sequence([status_line(status) + fields + block + framing, body])
+                self._driver.write_sequence([line + fields + block + framing, body])
             if excess > 0:
                 self._overlong(excess)
             if end:
                 self._response_ended()
             return
-        preamble = b"".join((status_line(status), fields, block, framing))
+        preamble = b"".join((line, fields, block, framing))
         if kind == _NO_BODY:
             self._write(preamble)
         elif kind == _CHUNKED:
@@ -521,7 +489,16 @@ class Http1Connection:
         self._sink = None
         self._sink_full = False
         self._served = True
-        if not self._keep_alive or (self._closing and not self._queue):
+        if self._keep_alive and not (self._closing or self._queue or self._paused) and self._error is None:
+            # Nothing is waiting and nothing is wrong.
+            self._body_deadline = _NEVER
+            if self._parser.head_pending:
+                self._set_idle_deadline()
+            else:
+                self.deadline = deadline = self._clock() + self._idle_timeout
+                if deadline < self.armed_for:
+                    self._driver.rearm(deadline)
+        elif not self._keep_alive or (self._closing and not self._queue):
             if self._queue or self._error is not None or self._parser.head_pending:
                 self._linger()
             else:
@@ -595,9 +572,21 @@ class Http1Connection:
         self._driver.resume_reading()
         self._set_deadline(self._driver.clock() + self._config.drain_timeout)
 
+    # The time for an ending has passed. A slow client may need longer than that for a large answer: as long as it takes
+    # bytes, it gets them. Then the second stage, and last the axe.
+    def _end_passed(self) -> None:
+        unsent = self._driver.unsent_bytes()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self._set_deadline(self._clock() + self._config.close_timeout)
+        elif self._closed:
+            self._driver.abort()
+        else:
+            self._close()
+
     # Close both directions, what has been written still going out.
     def _close(self) -> None:
-        self._closing = self._lingering = True
+        self._closing = self._lingering = self._closed = True
         self._queue.clear()
         self._driver.close()
         self._set_deadline(self._driver.clock() + self._config.close_timeout)

@@ -164,7 +164,6 @@ class Http1Parser:
                 list; the parser cannot be used again.
         """
         message = self._message
-        before = len(self._messages)
         self._fed = self.head_pending + len(data)
         if message is not None and message.head.chunked:
             self._count_chunk_overhead(message, len(data))
@@ -181,7 +180,7 @@ class Http1Parser:
             break
         if self._message is not None:
             self.head_pending = 0
-        elif message is None and len(self._messages) == before:
+        elif message is None and not self._messages:
             # Still the same head (or nothing at all yet): every byte of this feed belongs to it. But RFC 9112 section
             # 2.2 lets empty lines stand before a request line; some clients send one after a body. They are no head.
             if not self.head_pending and not data.strip(b"\r\n"):

@@ -25,13 +25,21 @@ HAS_DATE = 1
 HAS_SERVER = 2
 CLOSES = 4
 DROP_LENGTH = 8
+_LISTS_SEEN = 16
 
-# Field name as the application spells it -> b"\r\nname: ", or a pair of a code and that, for a name with a meaning.
+# Field name as the application spells it -> what it means to us, and its bytes on the wire up to the value.
 # Bounded: an application that invents names cannot grow it for ever.
 _NAMES_MAX = 2048
-_names: dict[bytes, bytes | tuple[int, bytes]] = {}
+_names: dict[bytes, tuple[int, bytes]] = {}
 
-_LENGTH, _DATE, _SERVER, _CONNECTION, _SKIP = range(1, 6)
+# Most fields of most responses are the same few: (name, value) -> its checked line. Bounded in number and in size, and
+# without fields that differ from response to response or hold secrets.
+_LINES_MAX = 1024
+_LINE_MAX_BYTES = 128
+_VOLATILE = frozenset((b"\r\nset-cookie: ", b"\r\netag: ", b"\r\nlocation: ", b"\r\nlast-modified: ", b"\r\nexpires: "))
+_lines: dict[tuple[bytes, bytes], bytes] = {}
+
+_ORDINARY, _LENGTH, _DATE, _SERVER, _CONNECTION, _SKIP = range(6)
 _SPECIAL = {
     b"content-length": _LENGTH,
     b"date": _DATE,
@@ -53,14 +61,12 @@ _FORBIDDEN_TRAILERS = frozenset(
 )
 
 
-def _learn(name: bytes) -> bytes | tuple[int, bytes]:
+def _learn(name: bytes) -> tuple[int, bytes]:
     if not isinstance(name, bytes):
         raise InvalidHeader(f"header name {name!r} must be bytes, not {type(name).__name__}")
     if not TOKEN.fullmatch(name):
         raise InvalidHeader(f"header name {name!r} is not a token")
-    prefix = b"\r\n" + name + b": "
-    code = _SPECIAL.get(name.lower())
-    entry = prefix if code is None else (code, prefix)
+    entry = (_SPECIAL.get(name.lower(), _ORDINARY), b"\r\n" + name + b": ")
     if len(_names) < _NAMES_MAX and len(name) <= 64:
         _names[name] = entry
     return entry
@@ -82,39 +88,55 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
     """
     parts: list[bytes] = []
     append = parts.append
-    names = _names
+    lines = _lines
     length = NO_LENGTH
     flags = 0
     try:
-        for name, value in headers:
-            entry = names.get(name) or _learn(name)
-            if entry.__class__ is tuple:
-                code, prefix = entry
-                if code == _LENGTH:
-                    length = _content_length(value, length)
-                    if options & DROP_LENGTH:
-                        continue
-                elif code == _DATE:
-                    flags |= HAS_DATE
-                elif code == _SERVER:
-                    flags |= HAS_SERVER
-                else:
-                    if code == _CONNECTION and b"close" in connection_options(value):
-                        flags |= CLOSES
-                    continue
-                append(prefix)
-            else:
-                append(entry)  # type: ignore[arg-type]
-            append(value)
-        block = b"".join(parts)
+        for field in headers:
+            line = lines.get(field)
+            if line is not None:
+                append(line)
+                continue
+            name, value = field
+            code, prefix = _names.get(name) or _learn(name)
+            if code == _ORDINARY:
+                append(_encode_line(field, prefix, value))
+            elif code == _LENGTH:
+                length = _content_length(value, length)
+                if not options & DROP_LENGTH:
+                    append(prefix + value)
+            elif code in (_DATE, _SERVER):
+                flags |= HAS_DATE if code == _DATE else HAS_SERVER
+                append(_checked(prefix + value))
+            elif code == _CONNECTION and b"close" in connection_options(value):
+                flags |= CLOSES
+        return b"".join(parts), length, flags
+    except InvalidHeader:
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidHeader):
-            raise
+        if options & _LISTS_SEEN:
+            raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
+    # Pairs may come as lists too, and those are no dictionary keys.
+    try:
+        pairs = [(name, value) for name, value in headers]
+    except (TypeError, ValueError) as error:
         raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
-    # Each field (two parts) brought exactly one CR and one LF; any more, and any NUL, came from a value.
-    if len(block) - len(block.translate(None, b"\0\r\n")) != len(parts):
+    return encode_fields(pairs, options | _LISTS_SEEN)
+
+
+# Encode an ordinary field, and remember the line if another response is likely to have the same.
+def _encode_line(field: tuple[bytes, bytes], prefix: bytes, value: bytes) -> bytes:
+    line = _checked(prefix + value)
+    if len(_lines) < _LINES_MAX and len(line) <= _LINE_MAX_BYTES and prefix.lower() not in _VOLATILE:
+        _lines[field] = line
+    return line
+
+
+# A line brings exactly one CR and one LF of its own; any more, and any NUL, came from the value.
+def _checked(line: bytes) -> bytes:
+    if len(line) - len(line.translate(None, b"\0\r\n")) != 2:
         raise InvalidHeader("a header value holds CR, LF or NUL")
-    return block, length, flags
+    return line
 
 
 def _content_length(value: bytes, earlier: int) -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-__all__ = ["bodiless_status", "reason_phrase", "status_line"]
+__all__ = ["STATUS_LINES", "bodiless_status", "reason_phrase", "status_line"]
 
 _REASONS = {int(status): status.phrase for status in HTTPStatus}
 # Names that RFC 9110 changed after some of the Python versions we run on were frozen.
 _REASONS.update({413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"})
 
-_LINES: dict[int, bytes] = {
+STATUS_LINES: dict[int, bytes] = {
     status: b"HTTP/1.1 %d %s" % (status, reason.encode("ascii")) for status, reason in _REASONS.items()
 }
+"""Status lines of the registered codes, without their line ends."""
 
 
 def reason_phrase(status: int) -> str:
@@ -22,7 +23,7 @@ def reason_phrase(status: int) -> str:
 
 def status_line(status: int) -> bytes:
     """Return the status line without its line end; unregistered codes get an empty reason phrase."""
-    line = _LINES.get(status)
+    line = STATUS_LINES.get(status)
     return b"HTTP/1.1 %d " % status if line is None else line
 
 

@@ -259,7 +259,7 @@ def test_any_legal_sends_read_back_the_same(
         server.feed(request(b"/next"))
         server.send({"type": "http.response.start", "status": 200, "headers": []})
         server.send({"type": "http.response.body", "body": b"next"})
-    first, *rest = read_responses(server.reply, [method, "GET"], closed=server.state != "open")
+    first, *rest = read_responses(server.reply, [method, "GET"], closed=server.state in ("half", "closed"))
     assert first.complete
     assert first.status == status
     bodiless = method == "HEAD" or status in (204, 304)
@@ -428,12 +428,17 @@ STEPS = st.lists(
 )
 
 
+@example(  # a read between the end of one exchange and the beginning of the next, which waits already
+    stream=b"".join(request(b"/", b"N: %d" % number) for number in range(6)),
+    damaged=b"",
+    steps=[("feed", 80), ("step", 1), ("feed", 60), ("turn", 0), ("step", 1)],
+)
 @given(stream=rows(most=8), damaged=st.one_of(st.just(b""), streams()), steps=STEPS)
 def test_any_interleaving_keeps_order_and_ends_each_exchange_once(
     stream: bytes, damaged: bytes, steps: list[tuple[str, Any]]
 ) -> None:
     # The driver and the sinks are strict: most of what can go wrong fails inside them.
-    server = Http1Server(inbox_high=20, inbox_high_bytes=20, inbox_low_bytes=5, drain_max_bytes=30, pipelined_max=2)
+    server = Http1Server(inbox_high=20, inbox_high_bytes=20, inbox_low_bytes=5, drain_max_bytes=30, pipelined_max=4)
     good = stream.count(b"\r\nN: ")
     stream += damaged
     exchanges: list[Exchange] = []
@@ -463,7 +468,7 @@ def test_any_interleaving_keeps_order_and_ends_each_exchange_once(
         exchanges += [Exchange(server, number) for number in range(len(exchanges), len(server.sinks))]
         live = [exchange for exchange in exchanges if exchange.live]
         assert len(live) <= 1, "two exchanges at once"
-        assert len(server.port._queue) <= 2 + READ_BYTES // 25, "more waits than one read can hold"
+        assert len(server.port._queue) <= 4 + READ_BYTES // 25, "more waits than one read can hold"
         for sink in server.sinks:
             assert sink.buffered <= 20 + READ_BYTES
     if server.state in ("open", "half") and not lost:

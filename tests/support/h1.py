@@ -82,6 +82,7 @@ class RecordingDriver:
         self.refusals: list[tuple[int, str]] = []
         self.missing: list[int] = []
         self.waiter: Any = None
+        self.unsent = 0
         self.refuse: Callable[[RequestHead], None] | None = None
         self.h1: Http1Connection
         self._inbox_high = inbox_high
@@ -139,6 +140,9 @@ class RecordingDriver:
     def close_writing(self) -> None:
         assert self.state == "open"
         self.state = "half"
+
+    def unsent_bytes(self) -> int:
+        return self.unsent
 
     def abort(self) -> None:
         assert self.state != "aborted", "aborted twice"
@@ -293,13 +297,15 @@ class Http1Server:
     def responses(self, *methods: str) -> list[Response]:
         """Parse what was written with h11. See `read_responses`."""
         given = methods or tuple(sink.head.method for sink in self.sinks)
-        return read_responses(self.reply, given, closed=self.state != "open")
+        return read_responses(self.reply, given, closed=self.state in ("half", "closed"))
 
     @property
     def statuses(self) -> list[int]:
         """Statuses of all responses, whatever the methods were."""
         methods = [sink.head.method for sink in self.sinks]
-        return [response.status for response in read_responses(self.reply, methods, closed=self.state != "open")]
+        return [
+            response.status for response in read_responses(self.reply, methods, closed=self.state in ("half", "closed"))
+        ]
 
 
 # -- the oracle ------------------------------------------------------------------------------------------
@@ -334,7 +340,7 @@ def read_responses(data: bytes, methods: Iterable[str], *, closed: bool) -> list
     Args:
         data: What the server wrote.
         methods: Methods of the requests, in order; GET for any response beyond them.
-        closed: Whether the connection is at its end after `data`.
+        closed: Whether the connection ends properly after `data`; a reset does not complete a response.
 
     Raises:
         AssertionError: h11 finds an error, or bytes that belong to no response.

@@ -262,7 +262,7 @@ class TestShutDown:
         server.port.shut_down()
         server.answer()
         server.advance(2.2)
-        assert server.state in ("half", "aborted")
+        assert server.state in ("half", "closed")
 
     def test_twice_is_once(self) -> None:
         server = Http1Server()

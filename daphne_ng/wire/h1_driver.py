@@ -1,0 +1,53 @@
+"""What an HTTP/1.1 connection needs from the I/O around it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from daphne_ng.port import RequestSink
+from daphne_ng.wire.head import RequestHead
+
+__all__ = ["Http1Driver"]
+
+
+class Http1Driver(Protocol):
+    """What the connection needs from the I/O around it."""
+
+    write: Callable[[bytes], None]
+    write_sequence: Callable[[list[bytes]], None]
+    writable: Callable[[], Awaitable[object] | None]
+    clock: Callable[[], float]
+
+    def begin(self, head: RequestHead) -> RequestSink | None:
+        """Start an exchange. None if the driver has answered through the port already."""
+
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Deliver again."""
+
+    def begin_soon(self) -> None:
+        """Call `Http1Connection.begin_next` on a later turn of the loop."""
+
+    def rearm(self, deadline: float) -> None:
+        """The deadline is now earlier than the timer: move the timer."""
+
+    def close(self) -> None:
+        """Flush, then close both directions; abort if that takes too long."""
+
+    def close_writing(self) -> None:
+        """Flush, then close our direction."""
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes written the kernel has not taken yet."""
+
+    def abort(self) -> None:
+        """Drop the connection at once, so that a truncated response shows as one."""
+
+    def refused(self, status: int, detail: str, begun: bool) -> None:
+        """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""
+
+    def shortened(self, missing: int) -> None:
+        """The application's body ended before its Content-Length: for the logs."""
