@@ -57,12 +57,12 @@ _HOSTS_MAX = 1024
 _hosts: set[bytes] = set()
 
 _COMMON_NAMES = (
-    "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding Accept- "
-    "Language Cookie Referer Origin Authorization Cache-Control Pragma Upgrade-Insecure-Requests If-None-Match "
+    "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding "
+    "Accept-Language Cookie Referer Origin Authorization Cache-Control Pragma Upgrade-Insecure-Requests If-None-Match "
     "If-Modified-Since Range TE X-Forwarded-For X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Host X-Real-IP "
     "X-Request-ID X-Requested-With Expect Upgrade Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User "
-    "Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-WebSocket-Key Sec-WebSocket-Version Sec-WebSocket- "
-    "Extensions Sec-WebSocket-Protocol DNT Via Priority "
+    "Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-WebSocket-Key Sec-WebSocket-Version "
+    "Sec-WebSocket-Extensions Sec-WebSocket-Protocol DNT Via Priority "
 ).split()
 for _name in _COMMON_NAMES:
     _names[_name.encode()] = _names[_name.lower().encode()] = _name.lower().encode()

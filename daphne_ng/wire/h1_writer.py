@@ -55,8 +55,8 @@ _SPECIAL = {
 _FORBIDDEN_TRAILERS = frozenset(
     (
         b"content-length content-type content-encoding content-range transfer-encoding connection keep-alive "
-        b"host te trailer upgrade authorization set-cookie cache-control expect max-forwards pragma range www- "
-        b"authenticate proxy-authenticate "
+        b"host te trailer upgrade authorization set-cookie cache-control expect max-forwards pragma range "
+        b"www-authenticate proxy-authenticate "
     ).split()
 )
 
