@@ -188,7 +188,18 @@ class HttpExchange:
         except (KeyError, TypeError):
             raise UnexpectedMessage("a message must be a dict with a 'type'") from None
         if kind == "http.response.start" and state == _START:
-            self._hold(message)
+            try:
+                status = message["status"]
+            except KeyError:
+                raise UnexpectedMessage("http.response.start has no 'status'") from None
+            headers = message.get("headers", ())
+            if status.__class__ is not int or not 200 <= status <= 999 or headers.__class__ is not list:
+                status, headers = _checked_start(status, headers)
+            self._status = status
+            self._headers = headers
+            if message.get("trailers"):
+                self._trailers = True
+            self._state = _HELD
         elif kind == "http.response.body" and _HELD <= state <= _BODY:
             body = message.get("body", b"")
             if body.__class__ is not bytes:
@@ -243,31 +254,6 @@ class HttpExchange:
                 self._completed()
         else:
             self._send_other(message, kind)
-
-    def _hold(self, message: Message) -> None:
-        try:
-            status = message["status"]
-        except KeyError:
-            raise UnexpectedMessage("http.response.start has no 'status'") from None
-        if status.__class__ is not int:
-            if not isinstance(status, int) or isinstance(status, bool):
-                raise UnexpectedMessage(f"'status' of http.response.start must be an int, not {type(status).__name__}")
-            status = int(status)
-        if not 200 <= status <= 999:
-            raise UnexpectedMessage(f"'status' of http.response.start must be from 200 to 999, not {status}")
-        headers = message.get("headers", ())
-        if headers.__class__ is not list:
-            try:
-                headers = list(headers)
-            except TypeError:
-                raise UnexpectedMessage(
-                    f"'headers' of http.response.start must be an iterable of pairs, not {type(headers).__name__}"
-                ) from None
-        self._status = status
-        self._headers = headers
-        if message.get("trailers"):
-            self._trailers = True
-        self._state = _HELD
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
@@ -426,6 +412,20 @@ class HttpExchange:
             if self._state == _DONE:
                 inbox.closed = True
         return inbox
+
+
+# A start that is not made of a plain int and a list: say what is wrong with it, or bring it to that form.
+def _checked_start(status: Any, headers: Any) -> tuple[int, Headers]:
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise UnexpectedMessage(f"'status' of http.response.start must be an int, not {type(status).__name__}")
+    if not 200 <= status <= 999:
+        raise UnexpectedMessage(f"'status' of http.response.start must be from 200 to 999, not {int(status)}")
+    try:
+        return int(status), list(headers)
+    except TypeError:
+        raise UnexpectedMessage(
+            f"'headers' of http.response.start must be an iterable of pairs, not {type(headers).__name__}"
+        ) from None
 
 
 def _as_bytes(body: Any) -> bytes:

@@ -57,6 +57,8 @@ class ServerContext:
             self.extensions_http1["http.response.early_hint"] = {}
         self.start_application: Callable[[HttpExchange], None] = runner.start
         self._refused = refused
+        self._limit = config.limit_concurrency
+        self._root_path = config.root_path
         self._warned_of_root_path = False
         self._date_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
@@ -81,8 +83,7 @@ class ServerContext:
     def begin(self, head: RequestHead, info: ConnectionInfo, port: ResponsePort) -> RequestSink | None:
         """Start an exchange, or answer 503 if too many run. None if the port has been used to answer."""
         runner = self.runner
-        config = self.config
-        if config.limit_concurrency and len(runner.exchanges) >= config.limit_concurrency:
+        if self._limit and len(runner.exchanges) >= self._limit:
             port.start(
                 503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], _OVERLOADED, True, False
             )
@@ -90,7 +91,7 @@ class ServerContext:
             return None
         if head.root_path is not None and not info.trusted:
             self._warn_of_root_path(info)
-        exchange = HttpExchange(runner, head, info, port, http_scope(head, info, config.root_path, runner.state))
+        exchange = HttpExchange(runner, head, info, port, http_scope(head, info, self._root_path, runner.state))
         self.start_application(exchange)
         return exchange
 
