@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
+from daphne_ng.net.endings import abort, close_half
 from daphne_ng.net.h1 import Http1Channel
 
 __all__ = ["OverloadedConnection", "ServerConnection", "connection_info"]
@@ -62,9 +63,8 @@ class ServerConnection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
+        if self.transport is not None:
+            abort(self.transport)
 
 
 class OverloadedConnection(Protocol):
@@ -85,9 +85,9 @@ class OverloadedConnection(Protocol):
             b"content-length: %d%b\r\nconnection: close\r\n\r\n%b"
             % (len(text), context.defaults.block_for(0, ()), text)
         )
-        transport.loseWriteConnection()
+        close_half(transport)
         context.refused(connection_info(transport, {}), 503, "The server is at its limit of connections.")
-        self._timer = context.loop.call_later(context.config.drain_timeout, transport.abortConnection)
+        self._timer = context.loop.call_later(context.config.drain_timeout, abort, transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Throw the request away: a reset would destroy the answer."""

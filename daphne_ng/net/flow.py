@@ -17,7 +17,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-__all__ = ["WriteFlow", "unsent_bytes"]
+__all__ = ["WriteFlow", "socket_transport", "unsent_bytes"]
 
 
 @implementer(IPushProducer)
@@ -84,25 +84,30 @@ class WriteFlow:
     def _check_progress(self) -> None:
         self._timer = None
         unsent = unsent_bytes(self._transport)
-        if unsent < self._unsent:
+        # Not "less than": TLS hands a large part down in slices, and the pause falls before the last of them.
+        if unsent != self._unsent:
             self._unsent = unsent
             self._timer = self._loop.call_later(self._timeout, self._check_progress)
         else:
             self._stalled()
 
 
-def unsent_bytes(transport: Any) -> int:
-    """Return how many bytes below `transport` the kernel has not taken yet.
-
-    Walks down through wrappers such as TLS to the transport that owns the socket.
-    """
+def socket_transport(transport: Any) -> Any:
+    """Return the transport below all wrappers, such as TLS: the one that owns the socket."""
     below = transport
     for _ in range(8):  # deeper stacks of wrappers do not exist
-        count = getattr(below, "unsent_bytes", None)
-        if count is not None:
-            return int(count)
+        # A wrapper passes unknown attributes on; a socket's own transport has no ``transport``.
         following = getattr(below, "transport", None)
         if following is None:
             break
         below = following
+    return below
+
+
+def unsent_bytes(transport: Any) -> int:
+    """Return how many bytes below `transport` the kernel has not taken yet."""
+    below = socket_transport(transport)
+    count = getattr(below, "unsent_bytes", None)
+    if count is not None:
+        return int(count)
     return len(getattr(below, "dataBuffer", b"")) - getattr(below, "offset", 0) + getattr(below, "_tempDataLen", 0)

@@ -8,7 +8,8 @@ from typing import Any
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.flow import WriteFlow, unsent_bytes
+from daphne_ng.net.endings import abort, close_half, peer_gone
+from daphne_ng.net.flow import WriteFlow, socket_transport, unsent_bytes
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
 from daphne_ng.wire.head import RequestHead
@@ -83,21 +84,31 @@ class Http1Channel:
         """See `Http1Driver.close`."""
         # A registered producer would keep the transport from closing once its buffer is empty.
         self._transport.unregisterProducer()
+        self.flow.stopProducing()
         self._transport.loseConnection()
 
     def close_writing(self) -> None:
         """See `Http1Driver.close_writing`."""
         # As in close(): with a registered producer the half is never closed once the buffer is empty.
         self._transport.unregisterProducer()
-        self._transport.loseWriteConnection()
+        self.flow.stopProducing()
+        close_half(self._transport)
 
     def unsent_bytes(self) -> int:
         """See `Http1Driver.unsent_bytes`."""
         return unsent_bytes(self._transport)
 
+    def release(self) -> None:
+        """See `Http1Driver.release`."""
+        socket_transport(self._transport).loseConnection()
+
     def abort(self) -> None:
         """See `Http1Driver.abort`."""
-        self._transport.abortConnection()
+        abort(self._transport)
+
+    def peer_gone(self) -> bool:
+        """See `Http1Driver.peer_gone`."""
+        return peer_gone(self._transport)
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """See `Http1Driver.refused`."""
@@ -123,7 +134,7 @@ class Http1Channel:
         self._context.log.info(
             "Dropped a connection from %s: the client stopped reading", self._info.client_text or "a local client"
         )
-        self._transport.abortConnection()
+        abort(self._transport)
 
     def connection_lost(self, reason: str) -> None:
         """The transport is gone: end what is under way and give the timers back."""

@@ -342,7 +342,19 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
     def loseConnection(self) -> None:
         """Close when everything is flushed; ``connectionLost`` comes on a later turn."""
         self._direct = False
+        if self.connected and not self.disconnecting and self._writeDisconnected:
+            # Our half is closed, so nothing is left to flush. Stock would call connectionLost within this call, and
+            # this call may come from TLS in the middle of its own dataReceived.
+            self.stopReading()
+            self.stopWriting()
+            self.disconnecting = 1
+            self.reactor.callLater(0, self._lose_closed)
+            return
         FileDescriptor.loseConnection(self)
+
+    def _lose_closed(self) -> None:
+        if self.connected:
+            self._disconnect(main.CONNECTION_DONE, False)
 
     def loseWriteConnection(self) -> None:
         """Close the write side when everything is flushed."""
@@ -505,7 +517,17 @@ class TCPPort(_DirectPort):
         self.sessionno = session + 1
         transport: Any = self.transport(connection, protocol, peer, self, session, self.reactor)
         transport._peer = peer_address
+        _connect(protocol, transport)
+
+
+def _connect(protocol: Any, transport: Any) -> None:
+    try:
         protocol.makeConnection(transport)
+    except Exception as exception:
+        _log.failure("Unhandled error while a connection was made")
+        # The loop watches it already. Closing the socket under it would make uvloop abort the process when the
+        # descriptor's number comes round again; this takes it out first.
+        transport._disconnect(exception, False)
 
 
 def _set_stream_options(sock: socket.socket) -> None:
@@ -621,4 +643,4 @@ if sys.platform != "win32":
             session = self.sessionno
             self.sessionno = session + 1
             transport: Any = self.transport(connection, protocol, peer, self, session, self.reactor)
-            protocol.makeConnection(transport)
+            _connect(protocol, transport)

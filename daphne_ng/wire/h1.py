@@ -44,6 +44,8 @@ from daphne_ng.wire.status import STATUS_LINES, bodiless_status, reason_phrase, 
 __all__ = ["Http1Connection", "Http1Driver"]
 
 _NEVER = float("inf")
+# How often a paused connection is asked whether its client is still there.
+_PROBE_SECONDS = 5.0
 # Parts at least this large are written beside their framing instead of being copied into it.
 _COPY_MAX_BYTES = 16384
 
@@ -83,6 +85,8 @@ class Http1Connection:
         "_messages",
         "_parser",
         "_paused",
+        "_paused_at",
+        "_probe_deadline",
         "_queue",
         "_remaining",
         "_served",
@@ -130,6 +134,8 @@ class Http1Connection:
         # of time
         self._body_deadline = _NEVER
         self._exchange_deadline = _NEVER
+        self._probe_deadline = _NEVER
+        self._paused_at = 0.0
         self.deadline = _NEVER
         self.armed_for = _NEVER
         """When the driver's timer will fire; the driver keeps it up to date."""
@@ -197,7 +203,8 @@ class Http1Connection:
         if parser.wants_pause:
             parser.wants_pause = False
             self._sink_full = True
-        if self._sink_full or (self._queue and self._backlogged()):
+        if self._sink_full or self._error is not None or (self._queue and self._backlogged()):
+            # After an error nothing more will be parsed: it is answered once the good requests before it are.
             self._pause()
 
     def eof_received(self) -> None:
@@ -221,7 +228,8 @@ class Http1Connection:
             self._end_passed()
         elif self._active is None:
             if self._queue:
-                return  # the next exchange is about to begin
+                self._update_deadline()  # the next exchange is about to begin
+                return
             if self._parser.head_pending:
                 self._answer_error(WireError(408, "The request head took too long."))
             else:
@@ -231,12 +239,12 @@ class Http1Connection:
             self._exchange_deadline = _NEVER
             self._update_deadline()
             self._sink.expired()
+        elif now >= self._probe_deadline:
+            self._probe(now)
         elif now >= self._body_deadline:
             self._body_deadline = _NEVER
             if self._sink is None:
                 self._linger()  # draining took too long
-            elif self._paused:
-                self._fail_active(WireError(408, "The application left the request body unread."))
             else:
                 self._fail_active(WireError(408, "The request body took too long."))
 
@@ -394,9 +402,7 @@ class Http1Connection:
     def reset(self, reason: str) -> None:
         """See `ResponsePort.reset`."""
         self._sink = None
-        self._closing = self._lingering = True
-        self._queue.clear()
-        self._driver.abort()
+        self._abort()
 
     def consumed(self, count: int) -> None:
         """See `ResponsePort.consumed`."""
@@ -444,7 +450,8 @@ class Http1Connection:
         self.body_bytes_sent = 0
         config = self._config
         if message.ended and not config.http_timeout:
-            self._body_deadline = self._exchange_deadline = self.deadline = _NEVER
+            self._body_deadline = self._exchange_deadline = _NEVER
+            self._set_deadline(self._probe_deadline)
         else:
             now = self._driver.clock()
             self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else _NEVER
@@ -504,7 +511,8 @@ class Http1Connection:
             else:
                 self._close()
         elif self._queue or self._error is not None:
-            self.deadline = self._body_deadline = _NEVER
+            self._body_deadline = self._exchange_deadline = _NEVER
+            self._set_deadline(self._probe_deadline)
             if not self._begin_scheduled:
                 self._begin_scheduled = True
                 self._driver.begin_soon()
@@ -531,18 +539,18 @@ class Http1Connection:
     def _fail_active(self, error: WireError) -> None:
         self._parser.discarding = True
         started = self._started
+        active = self._active
+        bodiless = active is not None and active.head.method == "HEAD"
         begun = self._sink is not None
         self._disconnect(error.detail, None if started else error.status)
         if started:
-            self._closing = self._lingering = True
-            self._queue.clear()
             self._driver.refused(error.status, error.detail, begun)
-            self._driver.abort()
+            self._abort()
         else:
-            self._answer_error(error, begun)
+            self._answer_error(error, begun, bodiless)
 
     # Answer without the application, and close.
-    def _answer_error(self, error: WireError, begun: bool = False) -> None:
+    def _answer_error(self, error: WireError, begun: bool = False, bodiless: bool = False) -> None:
         self._error = error
         text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
         fields, _length, _flags = encode_fields(
@@ -553,7 +561,7 @@ class Http1Connection:
             + fields
             + self._defaults.block_for(0, ())
             + b"\r\nconnection: close\r\n\r\n"
-            + (b"" if self._parser.method == b"HEAD" else text)
+            + (b"" if bodiless or self._parser.method == b"HEAD" else text)
         )
         self._driver.refused(error.status, error.detail, begun)
         self._linger()
@@ -568,6 +576,7 @@ class Http1Connection:
             return
         self._lingering = True
         self._paused = False
+        self._probe_deadline = _NEVER
         self._driver.close_writing()
         self._driver.resume_reading()
         self._set_deadline(self._driver.clock() + self._config.drain_timeout)
@@ -579,10 +588,19 @@ class Http1Connection:
         if unsent and unsent != self._unsent:
             self._unsent = unsent
             self._set_deadline(self._clock() + self._config.close_timeout)
-        elif self._closed:
-            self._driver.abort()
-        else:
+        elif not self._closed:
             self._close()
+        elif unsent:
+            self._abort()
+        else:
+            # The kernel has it all, and a slow client may still be reading: a reset would take it away again.
+            self._driver.release()
+
+    def _abort(self) -> None:
+        self._closing = self._lingering = self._closed = True
+        self._queue.clear()
+        self.deadline = _NEVER
+        self._driver.abort()
 
     # Close both directions, what has been written still going out.
     def _close(self) -> None:
@@ -622,20 +640,37 @@ class Http1Connection:
             return
         self._paused = True
         self._driver.pause_reading()
-        if self._body_deadline != _NEVER:
-            timeout = self._config.paused_read_timeout
-            self._body_deadline = self._driver.clock() + timeout if timeout else _NEVER
-            self._update_deadline()
+        now = self._clock()
+        self._paused_at = now
+        self._probe_deadline = now + _PROBE_SECONDS
+        self._body_deadline = _NEVER
+        self._update_deadline()
 
     def _maybe_resume(self) -> None:
-        if not self._paused or self._sink_full or (self._queue and self._backlogged()):
+        if not self._paused or self._sink_full or self._error is not None or (self._queue and self._backlogged()):
             return
         self._paused = False
+        self._probe_deadline = _NEVER
         self._driver.resume_reading()
         active = self._active
-        if active is not None and not active.ended and self._sink is not None:
-            timeout = self._config.body_timeout
-            self._body_deadline = self._driver.clock() + timeout if timeout else _NEVER
+        if active is not None:
+            if not active.ended and self._sink is not None and self._config.body_timeout:
+                self._body_deadline = self._clock() + self._config.body_timeout
+            self._update_deadline()
+
+    # While reading is paused no event tells that the client has left: ask, and bound the pause.
+    def _probe(self, now: float) -> None:
+        active = self._active
+        limit = self._config.paused_read_timeout
+        if self._driver.peer_gone():
+            self.eof_received()
+        elif active is not None and limit and now - self._paused_at >= limit:
+            if active.ended:
+                self._fail_active(WireError(400, "Too much was sent behind a request that takes long."))
+            else:
+                self._fail_active(WireError(408, "The application left the request body unread."))
+        else:
+            self._probe_deadline = now + _PROBE_SECONDS
             self._update_deadline()
 
     # Whether enough is waiting behind the active message: heads, or the body of the last one, which nobody takes yet.
@@ -649,7 +684,7 @@ class Http1Connection:
         self._set_deadline(self._driver.clock() + timeout if timeout else _NEVER)
 
     def _update_deadline(self) -> None:
-        self._set_deadline(min(self._body_deadline, self._exchange_deadline))
+        self._set_deadline(min(self._body_deadline, self._exchange_deadline, self._probe_deadline))
 
     def _set_deadline(self, deadline: float) -> None:
         self.deadline = deadline

@@ -28,6 +28,9 @@ class Http1Driver(Protocol):
     def resume_reading(self) -> None:
         """Deliver again."""
 
+    def peer_gone(self) -> bool:
+        """Tell whether the client is known to have left, without reading."""
+
     def begin_soon(self) -> None:
         """Call `Http1Connection.begin_next` on a later turn of the loop."""
 
@@ -42,6 +45,9 @@ class Http1Driver(Protocol):
 
     def unsent_bytes(self) -> int:
         """Return how many bytes written the kernel has not taken yet."""
+
+    def release(self) -> None:
+        """Close the socket; what the kernel holds still goes out."""
 
     def abort(self) -> None:
         """Drop the connection at once, so that a truncated response shows as one."""

@@ -72,6 +72,7 @@ class RecordingDriver:
 
     def __init__(self, inbox_high: float = NEVER) -> None:
         self.now = 1000.0
+        self.gone = False
         self.written: list[bytes] = []
         self.state = "open"
         """``open``, ``half`` (our direction is closed), ``closed`` (both, flushed) or ``aborted``."""
@@ -144,9 +145,16 @@ class RecordingDriver:
     def unsent_bytes(self) -> int:
         return self.unsent
 
+    def release(self) -> None:
+        assert self.state == "closed"
+        self.state = "released"
+
     def abort(self) -> None:
         assert self.state != "aborted", "aborted twice"
         self.state = "aborted"
+
+    def peer_gone(self) -> bool:
+        return self.gone
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
         self.refusals.append((status, detail))
@@ -205,7 +213,7 @@ class Http1Server:
     def feed(self, *parts: bytes) -> Http1Server:
         """Deliver reads, with turns of the loop after each; nothing is delivered to a closed connection."""
         for part in parts:
-            if self.driver.state in ("closed", "aborted"):
+            if self.driver.state in ("closed", "released", "aborted"):
                 break
             self.port.receive_data(part)
             self.turn()
@@ -297,14 +305,15 @@ class Http1Server:
     def responses(self, *methods: str) -> list[Response]:
         """Parse what was written with h11. See `read_responses`."""
         given = methods or tuple(sink.head.method for sink in self.sinks)
-        return read_responses(self.reply, given, closed=self.state in ("half", "closed"))
+        return read_responses(self.reply, given, closed=self.state in ("half", "closed", "released"))
 
     @property
     def statuses(self) -> list[int]:
         """Statuses of all responses, whatever the methods were."""
         methods = [sink.head.method for sink in self.sinks]
         return [
-            response.status for response in read_responses(self.reply, methods, closed=self.state in ("half", "closed"))
+            response.status
+            for response in read_responses(self.reply, methods, closed=self.state in ("half", "closed", "released"))
         ]
 
 

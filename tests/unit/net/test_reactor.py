@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import pytest
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, clientFromString, serverFromString
 from twisted.internet.error import ReactorAlreadyRunning
@@ -270,6 +271,8 @@ def test_two_reactors_run_in_two_threads():
     ports: list[Any] = []
     reactors: list[Any] = []
     ready = threading.Barrier(3)
+    # One for the process, which Twisted makes without a lock: two threads at once would each make one.
+    tcp._reservedFD.reserve()
 
     def serve() -> None:
         reactor = DaphneReactor()

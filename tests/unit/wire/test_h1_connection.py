@@ -407,3 +407,38 @@ class TestBackPressure:
     def test_writable_is_the_drivers(self) -> None:
         server = Http1Server().feed(request(b"/"))
         assert server.port.writable() is None
+
+
+class TestPause:
+    """While reading is paused nobody is told that the client has left."""
+
+    def paused(self, **settings: object) -> Http1Server:
+        server = Http1Server(pipelined_max=4, **settings).feed(request(b"/1") + request(b"/2") * 5)
+        assert not server.driver.reading
+        return server
+
+    def test_a_client_that_has_left_is_noticed_by_asking(self) -> None:
+        server = self.paused()
+        server.advance(6)
+        assert server.sink.reason is None
+        server.driver.gone = True
+        server.advance(5)
+        assert server.sink.reason
+        assert server.state == "closed"
+
+    def test_the_pause_is_bounded(self) -> None:
+        server = self.paused(paused_read_timeout=12)
+        server.advance(6)
+        server.advance(5)
+        assert server.state == "open"
+        server.advance(5)
+        assert server.statuses == [400]
+        assert server.sink.reason
+
+    def test_nothing_is_read_behind_an_error(self) -> None:
+        server = Http1Server().feed(request(b"/1") + b"BROKEN\r\n\r\n")
+        assert not server.driver.reading
+        server.answer()
+        server.turn()
+        assert server.statuses == [200, 501]
+        assert server.driver.reading  # what still comes is thrown away while the client reads its answer
