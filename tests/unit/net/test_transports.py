@@ -668,6 +668,36 @@ def test_many_clients_are_accepted_in_one_turn_or_one_by_one(run):
     run(main)
 
 
+def test_a_protocol_that_fails_while_it_is_connected_costs_its_connection_only(run, failures):
+    # Its transport is watched by then. Closed under uvloop, its descriptor's next user would have ended the process.
+    class Failing(Protocol):
+        def connectionMade(self) -> None:
+            raise ZeroDivisionError
+
+    async def main(reactor):
+        last = Recorder()
+        answers: list[Any] = [*(Failing() for _ in range(5)), last]
+        factory = Factory()
+        factory.buildProtocol = lambda address: answers.pop(0)  # type: ignore[method-assign]
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        for _ in range(5):
+            failed = client_of(port)
+            await asyncio.sleep(0.01)
+            assert failed.recv(1) == b""
+            failed.close()
+        client = client_of(port)
+        await last.made
+        client.send(b"hello")
+        while last.data != b"hello":
+            await asyncio.sleep(0.001)
+        assert not [
+            reader for reader in reactor.getReaders() if isinstance(reader, TCPServer) and reader != last.transport
+        ]
+        assert len(failures) == 5
+
+    run(main)
+
+
 def test_a_factory_that_fails_or_refuses_costs_its_connection_only(run, failures):
     async def main(reactor):
         answers: list[Any] = [ZeroDivisionError(), None, Recorder()]
