@@ -84,7 +84,7 @@ class Config:
         False,
         "Responses",
         "send 103 Early Hints over HTTP/1.1 too",
-        why="Proxies that do not know 103 take it for the final response (nginx before 1.29 does), so it is off.",
+        why="A proxy that does not know 103 may take it for the final response, so it is off.",
     )
 
     # -- timeouts ----------------------------------------------------------------------------------------

@@ -270,6 +270,7 @@ class Http1Connection:
         remaining = length
         framing = b""
         line = STATUS_LINES.get(status) or status_line(status)
+        # bodiless_status(), spelled out for the sake of a call.
         if head.method == "HEAD" or status < 200 or status == 204 or status == 304:
             kind = _NO_BODY
             if status == 204 and length >= 0:

@@ -181,7 +181,7 @@ class ResponseDefaults:
         self._date = b""
         self._date_wanted = date
         self.block = b""
-        """What `block_for` gives while no field is overridden."""
+        """What `block_for` gives while no field is overridden; empty if it has to be asked."""
         self.set_date("")
 
     def set_date(self, text: str) -> None:
@@ -200,8 +200,3 @@ class ResponseDefaults:
                 if name.lower() not in present:
                     block += b"\r\n" + name + b": " + value
         return block
-
-    @property
-    def plain(self) -> bool:
-        """Whether `block` alone is right for a response that sets neither Date nor Server."""
-        return not self._extra
