@@ -269,7 +269,9 @@ class CommandLineInterface:
         for name, setting in settings():
             if setting.flags:
                 default = getattr(defaults, name)
-                self._group(setting.group).add_argument(*setting.flags, dest=name, **_option(setting, default))
+                # argparse makes the --no- spelling of a switch itself.
+                flags = setting.flags[:1] if setting.kind == "switch" else setting.flags
+                self._group(setting.group).add_argument(*flags, dest=name, **_option(setting, default))
 
     # -- from the options to the server ------------------------------------------------------------------------
 
@@ -370,6 +372,8 @@ def _option(setting: Setting, default: Any) -> dict[str, Any]:
     if kind in ("flag", "no-flag"):
         return {"action": "store_true" if kind == "flag" else "store_false", "help": _escaped(setting.help)}
     option: dict[str, Any] = {"default": default, "help": _help(setting, default)}
+    if kind == "switch":
+        return {"action": argparse.BooleanOptionalAction, "default": default, "help": _escaped(setting.help)}
     if kind == "headers":
         return option | {"action": "append", "type": _header, "default": [], "metavar": "NAME:VALUE"}
     types: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "NoneType": str}

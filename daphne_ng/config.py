@@ -43,7 +43,8 @@ class Setting:
     minimum: float | None = None
     """The least value allowed."""
     kind: str = "auto"
-    """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``headers``; ``auto`` asks the default."""
+    """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``switch`` (``--x`` and ``--no-x``),
+    ``headers``; ``auto`` asks the default."""
 
 
 def _setting(default: Any, group: str, help: str, *, flags: tuple[str, ...] = (), **more: Any) -> Any:
@@ -325,9 +326,10 @@ class Config:
     websocket_handshake_timeout: float = _setting(
         5,
         "WebSocket",
-        "time for a WebSocket handshake",
+        "time for a WebSocket handshake, whichever of the two is shorter; 0 or negative for no limit",
         unit="seconds",
-        why="Daphne's default.",
+        kind="int",
+        why="Daphne's default; its command line sets it with `--websocket_connect_timeout`.",
     )
     websocket_max_message_size: int = _setting(
         1024 * 1024,
@@ -346,6 +348,57 @@ class Config:
         unit="bytes",
         minimum=0,
         why="Daphne's default since 4.2.2.",
+    )
+    websocket_max_fragments: int = _setting(
+        1024,
+        "WebSocket",
+        "most frames of one incoming message (1008); 0 for no limit",
+        minimum=0,
+        why="A message of a mebibyte in fragments of a kibibyte; smaller fragments cost more than they carry.",
+    )
+    websocket_control_burst: int = _setting(
+        100,
+        "WebSocket",
+        "most pings and pongs that a client may send at once (1008)",
+        minimum=1,
+        why="Far above what any client needs; each ping costs an answer.",
+    )
+    websocket_control_rate: float = _setting(
+        10.0,
+        "WebSocket",
+        "pings and pongs per second that a client may send for ever",
+        minimum=0,
+        kind="float",
+        why="Libraries ping every 20 to 60 seconds.",
+    )
+    websocket_compression: bool = _setting(
+        True,
+        "WebSocket",
+        "agree to permessage-deflate when a client offers it",
+        flags=("--websocket-compression", "--no-websocket-compression"),
+        kind="switch",
+        why="Every browser offers it. Nothing is kept between messages, so that idle sockets stay small.",
+    )
+    websocket_compression_window_bits: int = _setting(
+        12,
+        "WebSocket",
+        "base-two logarithm of the compression window, for both directions where the client allows it",
+        minimum=9,
+        why="4 KiB hold most messages; 15 would cost eight times the memory for each message under way.",
+    )
+    websocket_compression_memory_level: int = _setting(
+        5,
+        "WebSocket",
+        "memory level of the compressor, 1 to 9",
+        minimum=1,
+    )
+    websocket_compression_min_bytes: int = _setting(
+        256,
+        "WebSocket",
+        "smallest message that is sent compressed",
+        unit="bytes",
+        minimum=0,
+        why="Below that the time costs more than the bytes.",
     )
     ping_interval: float = _setting(
         20,
@@ -399,6 +452,10 @@ class Config:
                     raise ConfigurationError(f"{label} must be a finite number, not {value!r}")
                 if setting.minimum is not None and value < setting.minimum:
                     raise ConfigurationError(f"{label} must be at least {setting.minimum:g}, not {value:g}")
+        if self.websocket_compression_window_bits > 15:
+            raise ConfigurationError("websocket_compression_window_bits must be at most 15")
+        if self.websocket_compression_memory_level > 9:
+            raise ConfigurationError("websocket_compression_memory_level must be at most 9")
         if self.inbox_low_bytes > self.inbox_high_bytes:
             raise ConfigurationError("inbox_low_bytes must not exceed inbox_high_bytes")
         try:

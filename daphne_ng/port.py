@@ -1,4 +1,4 @@
-"""The port: two small synchronous interfaces between any protocol and the application.
+"""The port: small synchronous interfaces, in pairs, between any protocol and the application.
 
 The theory of it:
 
@@ -8,12 +8,17 @@ The theory of it:
   awaitable that `ResponsePort.writable` hands out, so one exchange can never block another.
 * Facts are past tense (`RequestSink.body_received`), commands imperative (`ResponsePort.start`).
 
-Call order, which ``tests/contract`` checks for every implementation::
+Call order of an HTTP exchange, which ``tests/contract`` checks for every implementation::
 
     start  body*  [trailers]        with end=True on the last of start/body, or trailers() instead
     reset                           at any time before the end, instead of the rest
     consumed, informational         before the end; informational only before start
     abandon                         at most once, after the end, if the request body has not been read whole
+
+Call order of a WebSocket: either the handshake is answered with an HTTP response, through `WebSocketPort.response`, or
+
+    accept  message*  close         after closed() of the sink, nothing
+    consumed                        at any time between accept and close
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from typing import Protocol
 
 from daphne_ng._types import Headers
 
-__all__ = ["RequestSink", "ResponsePort"]
+__all__ = ["RequestSink", "ResponsePort", "WebSocketPort", "WebSocketSink"]
 
 
 class ResponsePort(Protocol):
@@ -100,3 +105,76 @@ class RequestSink(Protocol):
 
     def expired(self) -> None:
         """The application's time (``--http-timeout``) is over: answer 503 or reset, and cancel it."""
+
+
+class WebSocketPort(Protocol):
+    """What a WebSocket exchange may tell its protocol."""
+
+    response: ResponsePort
+    """Answers the handshake with an ordinary response instead. Not to be touched after `accept`."""
+    bytes_received: int
+    """Payload of the messages received, as the application sees it. For the access log."""
+    bytes_sent: int
+    """Payload of the messages sent, as the application sees it. For the access log."""
+
+    def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Complete the handshake.
+
+        Args:
+            subprotocol: One of those that the client offered, or None.
+            headers: Further fields of the response, in order; those of the handshake itself are the protocol's.
+
+        Raises:
+            InvalidHeader: Nothing was written; another `accept` is allowed.
+        """
+
+    def message(self, payload: bytes, text: bool) -> None:
+        """Send one message, which may be empty.
+
+        Args:
+            payload: UTF-8 if `text`.
+            text: Send it as a text message, not as a binary one.
+        """
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake. What the client still sends is thrown away.
+
+        The sink hears of nothing afterwards, `closed` included: it knows already.
+
+        Args:
+            code: 1000 to 4999, one that may stand in a Close frame (RFC 6455 section 7.4).
+            reason: Cut after 123 bytes of UTF-8.
+        """
+
+    def consumed(self) -> None:
+        """Report that there is room in the inbox again. Called only after a pause was asked for."""
+
+    def writable(self) -> Awaitable[object] | None:
+        """Return what to wait for before sending more, or `None` if there is room now."""
+
+
+class WebSocketSink(Protocol):
+    """What a protocol tells the exchange that serves a WebSocket."""
+
+    def message_received(self, message: bytes | str, size: int) -> bool:
+        """Take one whole message.
+
+        Args:
+            message: Text as str, binary as bytes.
+            size: Length of its payload in bytes.
+
+        Returns:
+            True if reading should pause until `WebSocketPort.consumed`.
+        """
+
+    def closed(self, code: int, reason: str) -> None:
+        """The WebSocket is over, before or after `accept`; called at most once.
+
+        Args:
+            code: The close code as in RFC 6455 section 7.1.5: 1005 if the client's Close frame had none, 1006 if there
+                was no Close frame; or the code with which the server itself ended it.
+            reason: The reason that came or went with it, or empty.
+        """
+
+    def expired(self) -> None:
+        """The application's time for `WebSocketPort.accept` is over: answer 403, and end."""
