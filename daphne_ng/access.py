@@ -47,6 +47,20 @@ _WEBSOCKET_VERBS = {
     "disconnected": "WSDISCONNECT",
 }
 
+# What of the details goes into a record of `LoggingAccessLog`.
+_FIELDS = (
+    "method",
+    "path",
+    "status",
+    "size",
+    "code",
+    "bytes_received",
+    "bytes_sent",
+    "client",
+    "time_taken",
+    "http_version",
+)
+
 
 class _Writes(Protocol):
     def write(self, text: str, /) -> object: ...
@@ -121,7 +135,7 @@ class AccessLogGenerator(_Lines):
         Args:
             protocol: ``http`` or ``websocket``.
             action: ``complete``; or ``connecting``, ``connected``, ``rejected``, ``disconnected``.
-            details: ``path`` and ``client``; for HTTP also ``method``, ``status`` and ``size``.
+            details: ``path`` and ``client``; for HTTP also ``method``, ``status`` and ``size``. More is no harm.
         """
         if protocol == "http" and action == "complete":
             self.write_entry(
@@ -171,8 +185,8 @@ class LoggingAccessLog(_Lines):
 
     The message is the line that `AccessLogGenerator` writes, already formatted. Each record has an attribute
     ``access``, a dict with ``protocol``, ``action`` and those of ``method``, ``path``, ``status``, ``size``,
-    ``client``, ``time_taken`` and ``http_version`` that are known; ``{access[path]}`` reads them in a
-    ``style="{"`` format. Texts in it are escaped like the line.
+    ``code``, ``bytes_received``, ``bytes_sent``, ``client``, ``time_taken`` and ``http_version`` that are known;
+    ``{access[path]}`` reads them in a ``style="{"`` format. Texts in it are escaped like the line.
     """
 
     logger: logging.Logger
@@ -191,7 +205,7 @@ class LoggingAccessLog(_Lines):
         else:
             return
         fields: dict[str, Any] = {"protocol": protocol, "action": action}
-        for name in ("method", "path", "status", "size", "client", "time_taken", "http_version"):
+        for name in _FIELDS:
             if name in details:
                 value = details[name]
                 fields[name] = escape(value) if isinstance(value, str) else value

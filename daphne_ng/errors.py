@@ -68,12 +68,14 @@ class WireError(DaphneError):
     Args:
         status: The HTTP status to answer with, where an answer is still possible.
         detail: A constant sentence; never holds bytes that the peer sent.
+        headers: Fields that the answer must bear, such as Allow with 405; names in lower case.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.headers = headers
 
 
 class TransportClosed(DaphneError, OSError):

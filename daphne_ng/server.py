@@ -26,10 +26,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from daphne_ng._types import ASGIApplication
+from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.asgi.scope import ConnectionInfo
+from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
 from daphne_ng.errors import ConfigurationError, LifespanError
@@ -378,6 +380,7 @@ class Server:
         self._context = context = ServerContext(config, runner, logger, self._record_refused if logs else None)
         if logs:
             runner.record = self._record
+            runner.record_websocket = self._record_websocket
         attach = getattr(self.action_logger, "attach", None)
         if attach is not None:
             attach(loop.call_later)
@@ -435,7 +438,7 @@ class Server:
         if self._stop_requested is not None:
             self._stop_requested.set()
 
-    def _create_application(self, exchange: HttpExchange) -> None:
+    def _create_application(self, exchange: Exchange) -> None:
         assert self._loop is not None  # requests run on it
         exchange.began_at = self._loop.time()
         try:
@@ -446,7 +449,7 @@ class Server:
             # The override declined; the client gets an answer all the same.
             self._loop.call_soon(exchange.cancel, "the server declined the request")
 
-    def _decline(self, exchange: HttpExchange) -> None:
+    def _decline(self, exchange: Exchange) -> None:
         assert self._loop is not None  # requests run on it
         exchange.began_at = self._loop.time()
         self._loop.call_soon(exchange.cancel, "the server is shutting down")
@@ -541,6 +544,27 @@ class Server:
                     "http_version": head.http_version,
                 },
             )
+        except Exception:
+            logger.exception("The access log failed")
+
+    def _record_websocket(self, exchange: WebSocketExchange, action: str) -> None:
+        head = exchange.head
+        assert self._loop is not None  # requests run on it
+        details: dict[str, Any] = {
+            "path": head.target.decode("latin-1"),
+            "client": exchange.info.client_text,
+            "http_version": head.http_version,
+        }
+        if action != "connecting":
+            details["time_taken"] = self._loop.time() - exchange.began_at
+        if exchange.code is not None:
+            details["code"] = exchange.code
+            details["bytes_received"] = exchange.bytes_received
+            details["bytes_sent"] = exchange.bytes_sent
+            if exchange.status is not None:
+                details["status"] = exchange.status
+        try:
+            self.log_action("websocket", action, details)
         except Exception:
             logger.exception("The access log failed")
 

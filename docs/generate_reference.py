@@ -14,7 +14,7 @@ from daphne_ng.config import Config, Setting, settings
 
 TARGET = Path(__file__).with_name("reference") / "settings.md"
 
-NOT_YET_GROUPS = frozenset({"WebSocket", "Proxies"})
+NOT_YET_GROUPS = frozenset({"Proxies"})
 NOT_YET_SETTINGS = frozenset({"tls_handshake_timeout"})
 NOT_YET_FLAGS = frozenset({"--proxy-headers", "--proxy-headers-host", "--proxy-headers-port"})
 

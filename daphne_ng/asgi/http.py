@@ -12,19 +12,23 @@ cancelled - there is one disconnect to receive, one record for the access log, a
 from __future__ import annotations
 
 import asyncio
-import inspect
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from daphne_ng._types import Headers, Message
+from daphne_ng.asgi.exchange import (
+    BURST_MAX_BYTES,
+    DONE,
+    Exchange,
+    answer_error,
+    as_bytes,
+    checked_start,
+    listed,
+    sentence,
+)
 from daphne_ng.asgi.inbox import Inbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, InvalidHeader, UnexpectedMessage
 from daphne_ng.port import ResponsePort
-from daphne_ng.wire.head import RequestHead
-
-if TYPE_CHECKING:
-    from daphne_ng.asgi.runner import Runner
-    from daphne_ng.asgi.scope import ConnectionInfo
 
 __all__ = ["HttpExchange"]
 
@@ -34,52 +38,27 @@ class _State(IntEnum):
     HELD = 1
     BODY = 2
     TRAILERS = 3
-    DONE = 4
+    DONE = DONE
 
-
-# Body bytes that one exchange may send before others get a turn of the loop.
-_BURST_MAX_BYTES = 512 * 1024
 
 _START, _HELD, _BODY, _TRAILERS, _DONE = (int(state) for state in _State)
 
 
-class HttpExchange:
-    """A request being served; implements `RequestSink`.
+class HttpExchange(Exchange):
+    """A request being served; implements `RequestSink`. Its port is a `ResponsePort`."""
 
-    Args:
-        runner: Whose application runs.
-        head: The request.
-        info: Its connection.
-        port: Where the response goes.
-        scope: The ASGI scope.
-    """
-
-    # Defaults on the class: most exchanges never touch most of these, and setting them all for each request shows.
-    task: asyncio.Task[None] | None = None
-    began_at = 0.0
+    _port: ResponsePort
     _state = _START
     _status: int | None = None
     _wire_status: int | None = None
     _headers: Headers = ()
     _trailers = False
     _trailer_fields: Headers = ()
-    _gone: str | None = None
+    _continued = False
     _recorded = False
-    _burst = 0
-    _overdue_timer: asyncio.TimerHandle | None = None
     # A request without a body needs no inbox until somebody waits for its end.
     _inbox: Inbox | None = None
     _delivered = False
-
-    def __init__(
-        self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: ResponsePort, scope: dict[str, Any]
-    ) -> None:
-        self._runner = runner
-        self._port = port
-        self.head = head
-        self.info = info
-        self.scope = scope
-        self._continue_wanted = head.expects_continue
 
     # -- RequestSink -------------------------------------------------------------------------------------
 
@@ -96,10 +75,7 @@ class HttpExchange:
         """See `RequestSink.disconnected`."""
         self._wire_status = status
         self._leave(reason)
-        timeout = self._runner.config.application_close_timeout
-        task = self.task
-        if task is not None and not task.done():
-            self._overdue_timer = self._runner.loop.call_later(max(timeout, 0), self._overdue)
+        self._arm_overdue()
 
     def expired(self) -> None:
         """See `RequestSink.expired`."""
@@ -113,33 +89,8 @@ class HttpExchange:
 
     # -- the application's side --------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Run the application to its end. Raises nothing but what must end the process."""
-        runner = self._runner
-        try:
-            await runner.application(self.scope, self.receive, self.send)
-        except ClientDisconnected as error:
-            if self._gone is None:
-                self._failed(error)
-        except asyncio.CancelledError as error:
-            if self._gone is None:
-                self._failed(error)
-        except (KeyboardInterrupt, GeneratorExit):
-            self._fail(500, b"")
-            raise
-        except BaseException as error:
-            # SystemExit too: one request must not take everybody else's down with it.
-            if self._gone is None or not self._is_disconnect(error):
-                self._failed(error)
-        else:
-            if self._state != _DONE and self._gone is None:
-                runner.log.error("Application returned without completing its response to %s", self.describe())
-                self._fail(500, b"")
-        finally:
-            self._ended()
-
     async def receive(self) -> Message:
-        """The ``receive`` callable of the application."""
+        """See `Exchange.receive`."""
         inbox = self._inbox
         if self._delivered:
             if inbox is None:
@@ -147,8 +98,8 @@ class HttpExchange:
             while not inbox.closed:
                 await inbox.wait()
             return {"type": "http.disconnect"}
-        if self._continue_wanted and self._gone is None and self._state < _BODY:
-            self._continue_wanted = False
+        if self.head.expects_continue and not self._continued and self._gone is None and self._state < _BODY:
+            self._continued = True
             self._port.informational(100, ())
         if inbox is None:
             inbox = self._need_inbox()
@@ -170,7 +121,7 @@ class HttpExchange:
         return {"type": "http.request", "body": data, "more_body": True}
 
     async def send(self, message: Message) -> None:
-        """The ``send`` callable of the application.
+        """See `Exchange.send`.
 
         Raises:
             ClientDisconnected: The exchange is over; nothing can be sent.
@@ -194,7 +145,7 @@ class HttpExchange:
                 raise UnexpectedMessage("http.response.start has no 'status'") from None
             headers = message.get("headers", ())
             if status.__class__ is not int or not 200 <= status <= 999 or headers.__class__ is not list:
-                status, headers = _checked_start(status, headers)
+                status, headers = checked_start(kind, status, headers)
             self._status = status
             self._headers = headers
             if message.get("trailers"):
@@ -203,7 +154,7 @@ class HttpExchange:
         elif kind == "http.response.body" and _HELD <= state <= _BODY:
             body = message.get("body", b"")
             if body.__class__ is not bytes:
-                body = _as_bytes(body)
+                body = as_bytes(kind, body)
             port = self._port
             waiter = port.writable()
             while waiter is not None:
@@ -219,7 +170,7 @@ class HttpExchange:
             if state == _BODY:
                 # A client that takes everything at once would otherwise keep the loop to itself.
                 self._burst += len(body)
-                if self._burst > _BURST_MAX_BYTES:
+                if self._burst > BURST_MAX_BYTES:
                     self._burst = 0
                     await asyncio.sleep(0)
                     if self._gone is not None:
@@ -258,7 +209,7 @@ class HttpExchange:
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
         if kind == "http.response.trailers" and state == _TRAILERS:
-            fields = [*self._trailer_fields, *_listed(message, "headers")]
+            fields = [*self._trailer_fields, *listed(message, "headers")]
             if message.get("more_trailers", False):
                 self._trailer_fields = fields
             else:
@@ -266,7 +217,7 @@ class HttpExchange:
                 self._state = _DONE
                 self._completed()
         elif kind == "http.response.early_hint" and state in (_HELD, _BODY):
-            links = _listed(message, "links")
+            links = listed(message, "links")
             if state == _HELD:
                 self._port.informational(103, [(b"link", link) for link in links])
             # Afterwards it is too late for the wire; ASGI allows it until the last body message.
@@ -299,6 +250,10 @@ class HttpExchange:
             if self._runner.record is not None and not self._recorded:
                 self._record()
 
+    def _returned(self) -> None:
+        self._runner.log.error("Application returned without completing its response to %s", self.describe())
+        self._fail(500, b"")
+
     # Answer with an error of our own, or make the truncation show.
     def _fail(self, status: int, detail: bytes) -> None:
         if self._gone is not None or self._state == _DONE:
@@ -306,74 +261,18 @@ class HttpExchange:
         if self._state < _BODY:
             self._state = _DONE
             self._status = status
-            text = b"%d %s\n%b" % (status, _REASONS[status], detail)
-            self._port.start(status, [(b"content-type", b"text/plain; charset=utf-8")], text, True, False)
+            answer_error(self._port, status, detail)
             self._completed()
         else:
             self._port.reset("the application failed")
             self._leave("the application failed")
 
-    def _failed(self, error: BaseException) -> None:
-        self._runner.log.error("Exception inside application: %s", error, exc_info=error)
-        self._fail(500, b"")
-
-    # Whether an exception that escaped after the end of the exchange tells of nothing but that end.
-    def _is_disconnect(self, error: BaseException) -> bool:
-        if isinstance(error, BaseExceptionGroup):
-            return all(self._is_disconnect(one) for one in error.exceptions)
-        if isinstance(error, ClientDisconnected | asyncio.CancelledError):
-            return True
-        cause: BaseException | None = error
-        while not isinstance(cause, ClientDisconnected):
-            if cause is None:
-                return False
-            cause = cause.__cause__ or cause.__context__
-        # Frameworks raise exceptions of their own for it; but a defect in the clean-up would look the same.
-        log = self._runner.log
-        log.info("Application ended with %s after the end of %s", _one_line(error), self.describe())
-        log.debug("What it raised after the disconnect:", exc_info=error)
-        return True
-
-    # The application's task has ended, or never will begin.
-    def _ended(self) -> None:
-        self.task = None
-        if self._overdue_timer is not None:
-            self._overdue_timer.cancel()
-            self._overdue_timer = None
-        runner = self._runner
-        runner.exchanges.discard(self)
-        if runner.idle is not None:
-            runner.check_idle()
-
-    def _cancel_task(self) -> None:
-        task = self.task
-        if task is None:
-            return
-        task.cancel()
-        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
-            # Cancelled before its first step a task runs nothing, not even a ``finally``.
-            self._ended()
-
-    def _overdue(self) -> None:
-        self._overdue_timer = None
-        task = self.task
-        if task is None or task.done():
-            return
-        self._runner.log.warning(
-            "Application instance for %s took too long to shut down and was killed. %s", self.describe(), where(task)
-        )
-        task.cancel()
-
     def cancel(self, reason: str) -> None:
-        """Give the exchange up.
-
-        Args:
-            reason: A clause in ASCII, such as "the server is shutting down"; the client may read it.
-        """
+        """See `Exchange.cancel`."""
         if self._state == _DONE or self._gone is not None:
             pass
         elif self._state < _BODY:
-            self._fail(503, b"%b.\n" % (reason[:1].upper() + reason[1:]).encode("ascii"))
+            self._fail(503, sentence(reason))
         else:
             self._port.reset(reason)
         self._leave(reason)
@@ -391,10 +290,8 @@ class HttpExchange:
         """Body bytes that went out."""
         return self._port.body_bytes_sent if self._state >= _BODY else 0
 
-    def describe(self) -> str:
-        """Name the request in a log line: method, path and age; safe to print."""
-        age = f", {self._runner.loop.time() - self.began_at:.1f} s old" if self.began_at else ""
-        return f"{self.head.method} {ascii(self.head.path)[1:-1]}{age}"
+    def _title(self) -> str:
+        return self.head.method
 
     def _record(self) -> None:
         self._recorded = True
@@ -414,27 +311,6 @@ class HttpExchange:
         return inbox
 
 
-# A start that is not made of a plain int and a list: say what is wrong with it, or bring it to that form.
-def _checked_start(status: Any, headers: Any) -> tuple[int, Headers]:
-    if not isinstance(status, int) or isinstance(status, bool):
-        raise UnexpectedMessage(f"'status' of http.response.start must be an int, not {type(status).__name__}")
-    if not 200 <= status <= 999:
-        raise UnexpectedMessage(f"'status' of http.response.start must be from 200 to 999, not {int(status)}")
-    try:
-        return int(status), list(headers)
-    except TypeError:
-        raise UnexpectedMessage(
-            f"'headers' of http.response.start must be an iterable of pairs, not {type(headers).__name__}"
-        ) from None
-
-
-def _as_bytes(body: Any) -> bytes:
-    if not isinstance(body, bytes | bytearray | memoryview):
-        raise UnexpectedMessage(f"'body' of http.response.body must be bytes, not {type(body).__name__}")
-    return bytes(body)
-
-
-_REASONS = {500: b"Internal Server Error", 503: b"Service Unavailable"}
 _WHERE = {
     _START: "before http.response.start",
     _HELD: "after http.response.start, before the first http.response.body",
@@ -442,35 +318,3 @@ _WHERE = {
     _TRAILERS: "after the last http.response.body; http.response.trailers is due",
     _DONE: "after the response",
 }
-
-
-def _listed(message: Message, key: str) -> list[Any]:
-    value = message.get(key, ())
-    try:
-        return list(value)
-    except TypeError:
-        raise UnexpectedMessage(
-            f"{key!r} of {message['type']} must be an iterable, not {type(value).__name__}"
-        ) from None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def where(task: asyncio.Task[Any]) -> str:
-    """Say in one clause where a task waits: the innermost frame of its chain of awaits."""
-    frame: Any = None
-    awaitable: Any = task.get_coro()
-    for _ in range(100):
-        inner = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
-        if inner is not None:
-            frame = inner
-        following = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
-        if following is None:
-            break
-        awaitable = following
-    if frame is None:
-        return "It waits at an unknown place."
-    return f"It waits in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})."

@@ -1,53 +1,43 @@
-"""The request body between the wire and ``receive()``: bounded, in order, for any number of readers.
+"""What has arrived between the wire and ``receive()``: bounded, in order, for any number of readers.
 
-A part that brings the buffer to the high mark makes `put` return True, and the protocol pauses reading. `take` hands
-out at most one mark's worth, and reports when what is left has fallen to the low mark, so that reading may go on. What
-one read has already delivered cannot be refused: the bound is the high mark plus one read.
+`Inbox` holds the parts of a request body, `MessageInbox` the messages of a WebSocket. What brings the buffer to the
+high mark makes `put` return True, and the protocol pauses reading. `take` reports when what is left has fallen to the
+low mark, so that reading may go on. What one read has already delivered cannot be refused: the bound is the high mark
+plus one read.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-__all__ = ["Inbox"]
+__all__ = ["MESSAGE_COST_BYTES", "Inbox", "MessageInbox"]
+
+MESSAGE_COST_BYTES = 256
+"""What a message counts in a `MessageInbox` beyond its payload: else a client could fill memory with empty ones."""
 
 
-class Inbox:
-    """Body bytes that have arrived and not been received, and those who wait for them.
+class _Buffer:
+    """What the two inboxes share: the marks, the ends, and those who wait."""
 
-    Args:
-        high: Bytes at which reading pauses.
-        low: Bytes at which it resumes.
-    """
-
-    __slots__ = ("_high", "_low", "_parts", "_paused", "_waiters", "buffered", "closed", "ended")
+    __slots__ = ("_high", "_low", "_paused", "_waiters", "buffered", "closed", "ended", "parts")
 
     def __init__(self, high: int, low: int) -> None:
         self._high = high
         self._low = low
-        self._parts: list[bytes] = []
+        self.parts: list[Any] = []
+        """What is held."""
         self._waiters: list[asyncio.Future[None]] = []
         self._paused = False
         self.buffered = 0
         """Bytes held."""
         self.ended = False
-        """The body is complete; what is held is the rest of it."""
+        """What is held is the rest of it."""
         self.closed = False
         """Nothing more will come: the exchange is over."""
 
-    def put(self, data: bytes) -> bool:
-        """Add a part. True asks for a pause in reading."""
-        self._parts.append(data)
-        self.buffered += len(data)
-        if self._waiters:
-            self.wake()
-        if self.buffered >= self._high:
-            self._paused = True
-            return True
-        return False
-
     def end(self) -> None:
-        """Note that the body is complete."""
+        """Note that what is held is the rest."""
         self.ended = True
         if self._waiters:
             self.wake()
@@ -58,15 +48,64 @@ class Inbox:
         if self._waiters:
             self.wake()
 
+    async def wait(self) -> None:
+        """Return when something has changed. Cancellation passes through and costs other readers nothing."""
+        waiter = self.waiter()
+        try:
+            await waiter
+        except BaseException:
+            self.forget(waiter)
+            raise
+
+    def waiter(self) -> asyncio.Future[None]:
+        """Return a future of the next change. A caller whose awaiting of it fails must `forget` it."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """Take back a `waiter`."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """Wake every reader."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Inbox(_Buffer):
+    """Body bytes that have arrived and not been received, and those who wait for them.
+
+    Args:
+        high: Bytes at which reading pauses.
+        low: Bytes at which it resumes.
+    """
+
+    __slots__ = ()
+
+    def put(self, data: bytes) -> bool:
+        """Add a part. True asks for a pause in reading."""
+        self.parts.append(data)
+        self.buffered += len(data)
+        if self._waiters:
+            self.wake()
+        if self.buffered >= self._high:
+            self._paused = True
+            return True
+        return False
+
     def take(self) -> tuple[bytes, bool]:
-        """Remove what is held, or a part of it when that is much.
+        """Remove what is held, or a part of it when that is much: at most the high mark, unless one part is longer.
 
         Returns:
             The bytes, and whether reading, paused before, may resume.
         """
-        parts = self._parts
+        parts = self.parts
         if len(parts) == 1:
-            data = parts[0]
+            data: bytes = parts[0]
             parts.clear()
         elif self.buffered <= self._high:
             data = b"".join(parts)
@@ -79,19 +118,49 @@ class Inbox:
             return data, True
         return data, False
 
-    async def wait(self) -> None:
-        """Return when something has changed. Cancellation passes through and costs other readers nothing."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
 
-    def wake(self) -> None:
-        """Wake every reader."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+class MessageInbox(_Buffer):
+    """Whole messages that have arrived and not been received, and those who wait for them.
+
+    Each counts its payload and `MESSAGE_COST_BYTES`. After `end` the rest can still be taken; `close` throws it away.
+
+    Args:
+        high: Bytes at which reading pauses.
+        low: Bytes at which it resumes.
+    """
+
+    __slots__ = ()
+
+    def put(self, message: bytes | str, size: int) -> bool:
+        """Add a message with a payload of `size` bytes. True asks for a pause in reading."""
+        if self.closed:
+            return False
+        self.parts.append((message, size))
+        buffered = self.buffered = self.buffered + size + MESSAGE_COST_BYTES
+        if self._waiters:
+            self.wake()
+        if buffered >= self._high:
+            self._paused = True
+            return True
+        return False
+
+    def take(self) -> tuple[bytes | str, bool]:
+        """Remove the oldest message; there must be one.
+
+        Returns:
+            The message, and whether reading, paused before, may resume.
+        """
+        # The marks keep the list short; an empty deque would cost every idle socket more than this costs a busy one.
+        message, size = self.parts.pop(0)
+        buffered = self.buffered = self.buffered - size - MESSAGE_COST_BYTES
+        if self._paused and buffered <= self._low:
+            self._paused = False
+            return message, True
+        return message, False
+
+    def close(self) -> None:
+        """Throw away what is held, and let every reader, now and later, see the end."""
+        self.parts.clear()
+        self.buffered = 0
+        self.ended = True
+        super().close()

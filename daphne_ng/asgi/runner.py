@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from daphne_ng._types import ASGIApplication
+from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
+from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 
 __all__ = ["Runner"]
@@ -36,7 +38,10 @@ class Runner:
         """The lifespan state, if the application has a lifespan."""
         self.record: Callable[[HttpExchange], None] | None = None
         """Called once per exchange, when its response is complete or it was given up."""
-        self.exchanges: set[HttpExchange] = set()
+        self.record_websocket: Callable[[WebSocketExchange, str], None] | None = None
+        """Called as ``(exchange, action)``: ``connecting`` first; ``connected`` if accepted; at the end ``rejected`` or
+        ``disconnected``."""
+        self.exchanges: set[Exchange] = set()
         """Exchanges whose application has not ended."""
         self.idle: asyncio.Event | None = None
         """Set while somebody waits for `exchanges` to become empty."""
@@ -45,7 +50,7 @@ class Runner:
         # and what that has set is not for the next request on the connection to see.
         self._context = contextvars.copy_context()
 
-    def start(self, exchange: HttpExchange) -> None:
+    def start(self, exchange: Exchange) -> None:
         """Start the application's task."""
         exchange.began_at = self._time()
         self.exchanges.add(exchange)

@@ -1,12 +1,13 @@
-"""ASGI scopes for HTTP, from a request head and what is known of its connection."""
+"""ASGI scopes for HTTP and WebSocket, from a request head and what is known of its connection."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from daphne_ng.wire.head import RequestHead
 
-__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "http_scope"]
+__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "http_scope", "websocket_scope"]
 
 ASGI_VERSION = "3.0"
 SPEC_VERSION = "2.5"
@@ -72,3 +73,27 @@ def http_scope(head: RequestHead, info: ConnectionInfo, root_path: str, state: d
     if state is not None:
         scope["state"] = state.copy()
     return scope
+
+
+def websocket_scope(
+    head: RequestHead, info: ConnectionInfo, root_path: str, state: dict[str, Any] | None, subprotocols: Iterable[str]
+) -> dict[str, Any]:
+    """Build the scope of one WebSocket (ASGI WebSocket, "WebSocket connection scope").
+
+    Args:
+        head: The request that asks for it.
+        info: Its connection.
+        root_path: The configured root path.
+        state: The lifespan state, copied shallowly for each; None if the application has no lifespan.
+        subprotocols: Those that the client offers, in its order.
+    """
+    scope = http_scope(head, info, root_path, state)
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = _WEBSOCKET_SCHEMES[info.scheme]
+    scope["subprotocols"] = list(subprotocols)
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}

@@ -18,6 +18,7 @@ from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.endings import abort, close_half
 from daphne_ng.net.h1 import Http1Channel
+from daphne_ng.net.websocket import WebSocketChannel
 
 __all__ = ["OverloadedConnection", "ServerConnection", "connection_info"]
 
@@ -28,7 +29,7 @@ class ServerConnection(Protocol):
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
-        self._channel: Http1Channel | None = None
+        self._channel: Http1Channel | WebSocketChannel | None = None
 
     def connectionMade(self) -> None:
         """Start as HTTP/1.1; bytes go straight to the protocol from here on."""
@@ -36,9 +37,13 @@ class ServerConnection(Protocol):
         transport: Any = self.transport
         context.connections.add(self)
         info = connection_info(transport, context.extensions_http1)
-        self._channel = channel = Http1Channel(context, transport, info)
+        self.switch(Http1Channel(context, transport, info, self.switch))
+
+    def switch(self, channel: Http1Channel | WebSocketChannel) -> None:
+        """Let another protocol speak from here on."""
+        self._channel = channel
         # Bound once on the instance: one call less for every read.
-        self.dataReceived = channel.h1.receive_data  # type: ignore[method-assign]
+        self.dataReceived = channel.receive_data  # type: ignore[method-assign, assignment]
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008 (Twisted's signature)
         """The transport is gone."""
@@ -47,11 +52,14 @@ class ServerConnection(Protocol):
             return
         channel.connection_lost("the client disconnected")
         self._context.closed(self)
+        self._channel = None
+        self.transport = None
+        del self.dataReceived
 
     def readConnectionLost(self) -> None:
         """The client closed its half; ours may still be flushing."""
         if self._channel is not None:
-            self._channel.h1.eof_received()
+            self._channel.eof_received()
 
     def writeConnectionLost(self) -> None:
         """Our half is closed and flushed; the client's may still deliver."""
@@ -59,7 +67,7 @@ class ServerConnection(Protocol):
     def shut_down(self) -> None:
         """Finish what has begun, then close."""
         if self._channel is not None:
-            self._channel.h1.shut_down()
+            self._channel.shut_down()
 
     def abort(self) -> None:
         """Drop the connection at once."""

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.asgi.scope import ConnectionInfo, http_scope
+from daphne_ng.asgi.scope import ConnectionInfo, http_scope, websocket_scope
+from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
-from daphne_ng.port import RequestSink, ResponsePort
+from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
 from daphne_ng.wire.h1_writer import ResponseDefaults
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.ws_deflate import Deflater
+from daphne_ng.wire.ws_handshake import WebSocketRequest
 
 if TYPE_CHECKING:
     from daphne_ng.net.connection import ServerConnection
@@ -55,7 +59,13 @@ class ServerContext:
         self.extensions_http1: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
         if config.http1_early_hints:
             self.extensions_http1["http.response.early_hint"] = {}
-        self.start_application: Callable[[HttpExchange], None] = runner.start
+        self.start_application: Callable[[Exchange], None] = runner.start
+        # Not at the head of the module: see there.
+        from daphne_ng.net.ws_engine import EngineFactory, native_unmask
+
+        self.engines = EngineFactory(config, log)
+        self.native_unmask = native_unmask
+        self._deflaters: dict[int, Deflater] = {}
         self._refused = refused
         self._limit = config.limit_concurrency
         self._root_path = config.root_path
@@ -84,16 +94,42 @@ class ServerContext:
         """Start an exchange, or answer 503 if too many run. None if the port has been used to answer."""
         runner = self.runner
         if self._limit and len(runner.exchanges) >= self._limit:
-            port.start(
-                503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], _OVERLOADED, True, False
-            )
-            self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
+            self._refuse_for_load(head, info, port)
             return None
         if head.root_path is not None and not info.trusted:
             self._warn_of_root_path(info)
         exchange = HttpExchange(runner, head, info, port, http_scope(head, info, self._root_path, runner.state))
         self.start_application(exchange)
         return exchange
+
+    def begin_websocket(
+        self, request: WebSocketRequest, info: ConnectionInfo, port: WebSocketPort
+    ) -> WebSocketSink | None:
+        """Start the exchange of a handshake, as `begin` does for a request."""
+        runner, head = self.runner, request.head
+        if self._limit and len(runner.exchanges) >= self._limit:
+            self._refuse_for_load(head, info, port.response)
+            return None
+        if head.root_path is not None and not info.trusted:
+            self._warn_of_root_path(info)
+        scope = websocket_scope(head, info, self._root_path, runner.state, request.subprotocols)
+        exchange = WebSocketExchange(runner, head, info, port, scope)
+        self.start_application(exchange)
+        return exchange
+
+    def deflater(self, window_bits: int) -> Deflater:
+        """Return the one that all connections with this window share."""
+        deflater = self._deflaters.get(window_bits)
+        if deflater is None:
+            deflater = Deflater(window_bits, self.config.websocket_compression_memory_level)
+            self._deflaters[window_bits] = deflater
+        return deflater
+
+    def _refuse_for_load(self, head: RequestHead, info: ConnectionInfo, port: ResponsePort) -> None:
+        port.start(
+            503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], _OVERLOADED, True, False
+        )
+        self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
 
     # Once per server: a scanner that sends it should not fill the log.
     def _warn_of_root_path(self, info: ConnectionInfo) -> None:

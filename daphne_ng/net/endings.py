@@ -11,7 +11,8 @@ from daphne_ng.net.flow import socket_transport
 
 __all__ = ["abort", "close_half", "peer_gone"]
 
-_GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
+_HALF = getattr(select, "POLLRDHUP", 0)
+_GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL | _HALF
 
 
 def close_half(transport: Any) -> None:
@@ -35,8 +36,13 @@ def abort(transport: Any) -> None:
     socket_transport(transport).abortConnection()
 
 
-def peer_gone(transport: Any) -> bool:
-    """Tell whether the peer has closed or reset the connection, without reading from it."""
+def peer_gone(transport: Any, *, half: bool = True) -> bool:
+    """Tell whether the peer has closed or reset the connection, without reading from it.
+
+    Args:
+        transport: The connection's.
+        half: Whether a peer counts as gone that has closed its half, perhaps behind bytes that are still unread.
+    """
     below = socket_transport(transport)
     try:
         fd = below.fileno()
@@ -45,5 +51,5 @@ def peer_gone(transport: Any) -> bool:
     if fd < 0:
         return True
     poll = select.poll()
-    poll.register(fd, getattr(select, "POLLRDHUP", 0))
+    poll.register(fd, _HALF if half else 0)
     return any(events & _GONE for _fd, events in poll.poll(0))

@@ -31,7 +31,7 @@ class WriteFlow:
         stalled: Called when that has passed.
     """
 
-    __slots__ = ("_loop", "_stalled", "_timeout", "_timer", "_transport", "_unsent", "_waiters", "paused")
+    __slots__ = ("_loop", "_timeout", "_timer", "_transport", "_unsent", "_waiters", "paused", "stalled")
 
     def __init__(
         self, transport: Any, loop: asyncio.AbstractEventLoop, timeout: float, stalled: Callable[[], None]
@@ -39,7 +39,7 @@ class WriteFlow:
         self._transport = transport
         self._loop = loop
         self._timeout = timeout
-        self._stalled = stalled
+        self.stalled = stalled
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -89,7 +89,7 @@ class WriteFlow:
             self._unsent = unsent
             self._timer = self._loop.call_later(self._timeout, self._check_progress)
         else:
-            self._stalled()
+            self.stalled()
 
 
 def socket_transport(transport: Any) -> Any:

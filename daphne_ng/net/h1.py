@@ -2,58 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from daphne_ng.asgi.scope import ConnectionInfo
+from daphne_ng.net.channel import Channel, DeadlineTimer
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.endings import abort, close_half, peer_gone
-from daphne_ng.net.flow import WriteFlow, socket_transport, unsent_bytes
+from daphne_ng.net.websocket import WebSocketChannel
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.ws_handshake import WebSocketRequest
 
 __all__ = ["Http1Channel"]
 
-_NEVER = float("inf")
 
-
-class Http1Channel:
+class Http1Channel(Channel):
     """Implements `Http1Driver` on a Twisted transport.
 
     Args:
         context: The server.
         transport: The connection's transport; this channel registers the producer with it.
         info: What the requests of the connection share.
+        switch: Hands the connection over to the channel of another protocol, once and for all.
     """
 
-    __slots__ = (
-        "_context",
-        "_info",
-        "_timer",
-        "_transport",
-        "clock",
-        "flow",
-        "h1",
-        "writable",
-        "write",
-        "write_sequence",
-    )
+    __slots__ = ("_switch", "_timer", "_upgrade", "h1", "rearm", "receive_data")
 
-    def __init__(self, context: ServerContext, transport: Any, info: ConnectionInfo) -> None:
-        self._context = context
-        self._transport = transport
-        self._info = info
-        self._timer: asyncio.TimerHandle | None = None
-        self.flow = WriteFlow(transport, context.loop, context.config.write_timeout, self._stalled)
-        self.write: Callable[[bytes], None] = transport.write
-        self.write_sequence: Callable[[list[bytes]], None] = transport.writeSequence
-        self.writable: Callable[[], Awaitable[object] | None] = self.flow.writable
-        self.clock = context.clock
-        transport.registerProducer(self.flow, True)
-        self.h1 = Http1Connection(context.config, context.defaults, self)
-        self.h1.opened()
+    def __init__(
+        self,
+        context: ServerContext,
+        transport: Any,
+        info: ConnectionInfo,
+        switch: Callable[[WebSocketChannel], None],
+    ) -> None:
+        super().__init__(context, transport, info)
+        self._switch = switch
+        self._upgrade: WebSocketChannel | None = None
+        self.h1 = h1 = Http1Connection(context.config, context.defaults, self)
+        self._timer = DeadlineTimer(context.loop, h1)
+        self.rearm: Callable[[float], None] = self._timer.rearm
+        self.receive_data: Callable[[bytes], None] = h1.receive_data
+        h1.opened()
 
     # -- Http1Driver -------------------------------------------------------------------------------------
 
@@ -61,54 +51,16 @@ class Http1Channel:
         """See `Http1Driver.begin`."""
         return self._context.begin(head, self._info, self.h1)
 
-    def pause_reading(self) -> None:
-        """See `Http1Driver.pause_reading`."""
-        self._transport.pauseProducing()
-
-    def resume_reading(self) -> None:
-        """See `Http1Driver.resume_reading`."""
-        self._transport.resumeProducing()
+    def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
+        """See `Http1Driver.begin_websocket`."""
+        self._upgrade = upgrade = WebSocketChannel(
+            self._context, self._transport, self._info, self.flow, request, self.h1, self._switch_protocols
+        )
+        return upgrade if upgrade.begin() else None
 
     def begin_soon(self) -> None:
         """See `Http1Driver.begin_soon`."""
         self._context.loop.call_soon(self.h1.begin_next)
-
-    def rearm(self, deadline: float) -> None:
-        """See `Http1Driver.rearm`."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._context.loop.call_at(deadline, self._deadline_passed)
-        self.h1.armed_for = deadline
-
-    def close(self) -> None:
-        """See `Http1Driver.close`."""
-        # A registered producer would keep the transport from closing once its buffer is empty.
-        self._transport.unregisterProducer()
-        self.flow.stopProducing()
-        self._transport.loseConnection()
-
-    def close_writing(self) -> None:
-        """See `Http1Driver.close_writing`."""
-        # As in close(): with a registered producer the half is never closed once the buffer is empty.
-        self._transport.unregisterProducer()
-        self.flow.stopProducing()
-        close_half(self._transport)
-
-    def unsent_bytes(self) -> int:
-        """See `Http1Driver.unsent_bytes`."""
-        return unsent_bytes(self._transport)
-
-    def release(self) -> None:
-        """See `Http1Driver.release`."""
-        socket_transport(self._transport).loseConnection()
-
-    def abort(self) -> None:
-        """See `Http1Driver.abort`."""
-        abort(self._transport)
-
-    def peer_gone(self) -> bool:
-        """See `Http1Driver.peer_gone`."""
-        return peer_gone(self._transport)
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """See `Http1Driver.refused`."""
@@ -120,27 +72,39 @@ class Http1Channel:
             "The application's body ended %d bytes before its Content-Length; the connection was dropped", missing
         )
 
-    # -- timers ------------------------------------------------------------------------------------------
+    # -- what the connection reports ---------------------------------------------------------------------
 
-    def _deadline_passed(self) -> None:
-        h1 = self.h1
-        self._timer = None
-        h1.armed_for = _NEVER
-        h1.deadline_passed(self.clock())
-        if h1.deadline < h1.armed_for:
-            self.rearm(h1.deadline)
+    def eof_received(self) -> None:
+        """The client closed its half."""
+        self.h1.eof_received()
 
-    def _stalled(self) -> None:
-        self._context.log.info(
-            "Dropped a connection from %s: the client stopped reading", self._info.client_text or "a local client"
-        )
-        abort(self._transport)
+    def shut_down(self) -> None:
+        """Finish what has begun, then close."""
+        if self._upgrade is not None:
+            self._upgrade.shut_down()
+        self.h1.shut_down()
 
     def connection_lost(self, reason: str) -> None:
         """The transport is gone: end what is under way and give the timers back."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         # First the exchange, so that a send() that is released finds it gone.
         self.h1.connection_lost(reason)
-        self.flow.stopProducing()
+        if self._upgrade is not None:
+            self._upgrade.connection_lost(reason)
+        self._let_go()
+        self._forget_h1()
+
+    def _forget_h1(self) -> None:
+        self._timer.cancel()
+        self._upgrade = None
+        del self.h1, self.rearm, self.receive_data, self._timer, self._switch
+
+    # -- WebSocket ---------------------------------------------------------------------------------------
+
+    # Answer 101 and hand the connection over. Returns what came behind the request.
+    def _switch_protocols(self, fields: list[tuple[bytes, bytes]]) -> bytes:
+        upgrade = self._upgrade
+        assert upgrade is not None  # it is who calls
+        rest = self.h1.switch_protocols(fields)
+        self._switch(upgrade)
+        self._forget_h1()
+        return rest

@@ -16,34 +16,37 @@ overtake each other.
    responses to the good requests before it, and the connection closes.
 4. The connection closes in two stages: our half first, while what the client still sends is read and thrown
    away for a moment (a reset would destroy the answer in flight); then the whole.
-5. `deadline` is the one point in time at which something must happen unless something else happens first. The
+5. Behind a request that asks for an upgrade to ``websocket`` nothing is HTTP any more. Either `switch_protocols` ends
+   the life of this object, with what the client sent on its heels handed over, or the request is answered like any
+   other and the connection closes.
+6. `deadline` is the one point in time at which something must happen unless something else happens first. The
    driver keeps a timer no later than that and calls `deadline_passed`.
 
-Everything that decides about keeping or closing the connection lives here.
+Everything that decides about keeping or closing the connection lives here; how it is closed, in `h1_ending`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, WireError
-from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1_driver import Http1Driver
+from daphne_ng.wire.h1_ending import NEVER, Http1Ending
 from daphne_ng.wire.h1_parser import Http1Message, Http1Parser
 from daphne_ng.wire.h1_writer import (
     CLOSES,
     DROP_LENGTH,
     ResponseDefaults,
+    encode_error,
     encode_fields,
+    encode_switch,
     encode_trailers,
 )
-from daphne_ng.wire.status import STATUS_LINES, bodiless_status, reason_phrase, status_line
+from daphne_ng.wire.status import STATUS_LINES, bodiless_status, status_line
+from daphne_ng.wire.ws_handshake import from_upgrade
 
 __all__ = ["Http1Connection", "Http1Driver"]
 
-_NEVER = float("inf")
 # How often a paused connection is asked whether its client is still there.
 _PROBE_SECONDS = 5.0
 # Parts at least this large are written beside their framing instead of being copied into it.
@@ -55,7 +58,7 @@ _COPY_MAX_BYTES = 16384
 _NO_BODY, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
 
 
-class Http1Connection:
+class Http1Connection(Http1Ending):
     """Protocol state of one connection; implements `ResponsePort` for the active exchange.
 
     Args:
@@ -65,64 +68,41 @@ class Http1Connection:
     """
 
     __slots__ = (
-        "_active",
         "_begin_scheduled",
         "_body",
-        "_body_deadline",
-        "_clock",
-        "_closed",
-        "_closing",
-        "_config",
         "_continue_sent",
         "_defaults",
         "_drained_from",
-        "_driver",
         "_error",
-        "_exchange_deadline",
         "_idle_timeout",
         "_keep_alive",
-        "_lingering",
         "_messages",
         "_parser",
-        "_paused",
         "_paused_at",
-        "_probe_deadline",
-        "_queue",
         "_remaining",
         "_served",
-        "_sink",
         "_sink_full",
         "_started",
-        "_unsent",
+        "_switched",
         "_write",
-        "armed_for",
         "body_bytes_sent",
-        "deadline",
         "writable",
     )
 
     def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http1Driver) -> None:
-        self._config = config
+        super().__init__(config, driver)
         self._defaults = defaults
-        self._driver = driver
         self._write = driver.write
-        self._clock = driver.clock
-        self._idle_timeout = config.keep_alive_timeout or _NEVER
+        self._idle_timeout = config.keep_alive_timeout or NEVER
         self.writable = driver.writable
         self._messages: list[Http1Message] = []
         self._parser = Http1Parser(config, self._messages)
-        self._queue: deque[Http1Message] = deque()
-        self._active: Http1Message | None = None
-        self._sink: RequestSink | None = None
         self._error: WireError | None = None
         self._begin_scheduled = False
-        self._closing = False  # no further request will be served
-        self._lingering = False  # our half is closed, or all of it: input is thrown away
-        self._paused = False
         self._sink_full = False
         self._served = False
-        self._closed = False  # both directions are closed, or will be once what was written is out
-        self._unsent = 0
+        self._switched = False  # the connection speaks another protocol now
+        self._paused_at = 0.0
         # of the response to the active message
         self._started = False
         self._keep_alive = True
@@ -131,14 +111,6 @@ class Http1Connection:
         self._remaining = 0
         self._drained_from = 0
         self.body_bytes_sent = 0
-        # of time
-        self._body_deadline = _NEVER
-        self._exchange_deadline = _NEVER
-        self._probe_deadline = _NEVER
-        self._paused_at = 0.0
-        self.deadline = _NEVER
-        self.armed_for = _NEVER
-        """When the driver's timer will fire; the driver keeps it up to date."""
 
     def opened(self) -> None:
         """Note that the connection is open: the first head is due."""
@@ -174,7 +146,7 @@ class Http1Connection:
                 return
             elif not had_head and parser.head_pending:
                 self._set_deadline(
-                    self._driver.clock() + self._config.head_timeout if self._config.head_timeout else _NEVER
+                    self._driver.clock() + self._config.head_timeout if self._config.head_timeout else NEVER
                 )
         else:
             if messages:
@@ -189,14 +161,16 @@ class Http1Connection:
                     return
                 if self._sink is None:
                     self._continue_drain(active)
-                elif self._body_deadline != _NEVER:
+                elif self._body_deadline != NEVER:
                     self._body_deadline = self._driver.clock() + self._config.body_timeout
                     self._update_deadline()
             elif self._sink is None:
                 self._advance()  # the body that was being drained has ended
-            elif self._body_deadline != _NEVER or (self._config.http_timeout and self._exchange_deadline == _NEVER):
+            elif not active.head.websocket and (
+                self._body_deadline != NEVER or (self._config.http_timeout and self._exchange_deadline == NEVER)
+            ):
                 # The body is complete: from here on it is the application's time.
-                self._body_deadline = _NEVER
+                self._body_deadline = NEVER
                 if self._config.http_timeout:
                     self._exchange_deadline = self._driver.clock() + self._config.http_timeout
                 self._update_deadline()
@@ -209,21 +183,28 @@ class Http1Connection:
 
     def eof_received(self) -> None:
         """The client closed its half. In mid-request that is a disconnect, as in Daphne."""
+        if self._switched:
+            return
+        # A body that only the end of the connection ends must not look whole: it may be cut off, not closed.
+        cut = self._active is not None and self._started and self._body == _UNTIL_CLOSE
         self._disconnect("the client closed its half of the connection")
-        self._close()
+        if cut:
+            self._abort()
+        else:
+            self._close()
 
     def connection_lost(self, reason: str) -> None:
         """The transport is gone."""
         self._closing = self._lingering = True
         self._queue.clear()
         self._disconnect(reason)
-        self.deadline = _NEVER
+        self.deadline = NEVER
 
     def deadline_passed(self, now: float) -> None:
         """Act on the deadline, if it has really passed."""
         if now < self.deadline:
             return
-        self.deadline = _NEVER
+        self.deadline = NEVER
         if self._lingering:
             self._end_passed()
         elif self._active is None:
@@ -236,13 +217,13 @@ class Http1Connection:
                 # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
                 self._close()
         elif now >= self._exchange_deadline and self._sink is not None:
-            self._exchange_deadline = _NEVER
+            self._exchange_deadline = NEVER
             self._update_deadline()
             self._sink.expired()
         elif now >= self._probe_deadline:
             self._probe(now)
         elif now >= self._body_deadline:
-            self._body_deadline = _NEVER
+            self._body_deadline = NEVER
             if self._sink is None:
                 self._linger()  # draining took too long
             else:
@@ -253,6 +234,35 @@ class Http1Connection:
         self._closing = True
         if self._active is None and not self._queue and not self._lingering:
             self._close()
+
+    def switch_protocols(self, fields: Headers) -> bytes:
+        """Answer the upgrade that is active with 101, and leave the connection to the WebSocket.
+
+        Whatever the driver reports here afterwards is ignored, and nothing is asked of it any more; `deadline` is
+        never. Reading is left paused if it was: once the caller has taken the bytes, and is ready for more, it calls
+        `Http1Driver.resume_reading` in any case.
+
+        Args:
+            fields: Those of the handshake, and the application's. Upgrade, Connection and the server's fields are
+                added; what would frame a body is left out.
+
+        Returns:
+            The bytes that came behind the request: the first ones of the WebSocket.
+
+        Raises:
+            InvalidHeader: Nothing was written; another answer is allowed.
+        """
+        active = self._active
+        assert active is not None  # it is an answer, and the only one
+        assert active.head.websocket
+        assert not self._started
+        self._write(encode_switch(fields, self._defaults))
+        self._active = self._sink = None
+        self._closing = self._lingering = self._closed = self._switched = True
+        self._body_deadline = self._exchange_deadline = self._probe_deadline = self.deadline = NEVER
+        rest = self._parser.rest
+        self._parser.rest = b""
+        return rest
 
     @property
     def idle(self) -> bool:
@@ -402,6 +412,8 @@ class Http1Connection:
 
     def reset(self, reason: str) -> None:
         """See `ResponsePort.reset`."""
+        if self._switched:
+            return
         self._sink = None
         self._abort()
 
@@ -426,7 +438,7 @@ class Http1Connection:
             self._linger()
             return
         self._body_deadline = self._driver.clock() + self._config.drain_timeout
-        self._exchange_deadline = _NEVER
+        self._exchange_deadline = NEVER
         self._update_deadline()
         self._maybe_resume()
 
@@ -447,16 +459,19 @@ class Http1Connection:
         self._active = message
         self._started = False
         self._continue_sent = False
-        self._keep_alive = message.head.keep_alive
+        self._keep_alive = keep_alive = message.head.keep_alive
         self.body_bytes_sent = 0
+        if not keep_alive and message.head.websocket:
+            self._begin_upgrade(message)
+            return
         config = self._config
         if message.ended and not config.http_timeout:
-            self._body_deadline = self._exchange_deadline = _NEVER
+            self._body_deadline = self._exchange_deadline = NEVER
             self._set_deadline(self._probe_deadline)
         else:
             now = self._driver.clock()
-            self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else _NEVER
-            self._body_deadline = now + config.body_timeout if not message.ended and config.body_timeout else _NEVER
+            self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else NEVER
+            self._body_deadline = now + config.body_timeout if not message.ended and config.body_timeout else NEVER
             self._update_deadline()
         if not message.ended and self._error is not None:
             # The body broke in the very read that brought its head.
@@ -480,6 +495,22 @@ class Http1Connection:
                 self._sink_full = True
         message.parts = ()
 
+    # Nothing but the client's leaving ends the wait for the decision: its time is the driver's to measure.
+    def _begin_upgrade(self, message: Http1Message) -> None:
+        self._body_deadline = self._exchange_deadline = NEVER
+        self._set_deadline(self._probe_deadline)
+        try:
+            request = from_upgrade(message.head)
+        except WireError as error:
+            self._answer_error(error, bodiless=message.head.method == "HEAD")
+            return
+        sink = self._driver.begin_websocket(request)
+        if self._active is not message:
+            return  # answered already
+        if sink is None:
+            self.abandon()
+        self._sink = sink
+
     # The response has ended; its exchange makes no further call, but for abandon().
     def _response_ended(self) -> None:
         active = self._active
@@ -499,7 +530,7 @@ class Http1Connection:
         self._served = True
         if self._keep_alive and not (self._closing or self._queue or self._paused) and self._error is None:
             # Nothing is waiting and nothing is wrong.
-            self._body_deadline = _NEVER
+            self._body_deadline = NEVER
             if self._parser.head_pending:
                 self._set_idle_deadline()
             else:
@@ -507,18 +538,18 @@ class Http1Connection:
                 if deadline < self.armed_for:
                     self._driver.rearm(deadline)
         elif not self._keep_alive or (self._closing and not self._queue):
-            if self._queue or self._error is not None or self._parser.head_pending:
+            if self._queue or self._error is not None or self._parser.head_pending or self._parser.switched:
                 self._linger()
             else:
                 self._close()
         elif self._queue or self._error is not None:
-            self._body_deadline = self._exchange_deadline = _NEVER
+            self._body_deadline = self._exchange_deadline = NEVER
             self._set_deadline(self._probe_deadline)
             if not self._begin_scheduled:
                 self._begin_scheduled = True
                 self._driver.begin_soon()
         else:
-            self._body_deadline = _NEVER
+            self._body_deadline = NEVER
             self._set_idle_deadline()
             if self._paused:
                 self._maybe_resume()
@@ -553,62 +584,9 @@ class Http1Connection:
     # Answer without the application, and close.
     def _answer_error(self, error: WireError, begun: bool = False, bodiless: bool = False) -> None:
         self._error = error
-        text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
-        fields, _length, _flags = encode_fields(
-            [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-        )
-        self._write(
-            status_line(error.status)
-            + fields
-            + self._defaults.block_for(0, ())
-            + b"\r\nconnection: close\r\n\r\n"
-            + (b"" if bodiless or self._parser.method == b"HEAD" else text)
-        )
+        self._write(encode_error(error, self._defaults, bodiless or self._parser.method == b"HEAD"))
         self._driver.refused(error.status, error.detail, begun)
         self._linger()
-
-    # Close our half, and give the client a moment to read the answer before the rest of its bytes meet a reset.
-    def _linger(self) -> None:
-        self._active = None
-        self._sink = None
-        self._closing = True
-        self._queue.clear()
-        if self._lingering:
-            return
-        self._lingering = True
-        self._paused = False
-        self._probe_deadline = _NEVER
-        self._driver.close_writing()
-        self._driver.resume_reading()
-        self._set_deadline(self._driver.clock() + self._config.drain_timeout)
-
-    # The time for an ending has passed. A slow client may need longer than that for a large answer: as long as it takes
-    # bytes, it gets them. Then the second stage, and last the axe.
-    def _end_passed(self) -> None:
-        unsent = self._driver.unsent_bytes()
-        if unsent and unsent != self._unsent:
-            self._unsent = unsent
-            self._set_deadline(self._clock() + self._config.close_timeout)
-        elif not self._closed:
-            self._close()
-        elif unsent:
-            self._abort()
-        else:
-            # The kernel has it all, and a slow client may still be reading: a reset would take it away again.
-            self._driver.release()
-
-    def _abort(self) -> None:
-        self._closing = self._lingering = self._closed = True
-        self._queue.clear()
-        self.deadline = _NEVER
-        self._driver.abort()
-
-    # Close both directions, what has been written still going out.
-    def _close(self) -> None:
-        self._closing = self._lingering = self._closed = True
-        self._queue.clear()
-        self._driver.close()
-        self._set_deadline(self._driver.clock() + self._config.close_timeout)
 
     # Whether the unread rest of the body is worth reading to keep the connection.
     def _drainable(self, active: Http1Message) -> bool:
@@ -644,14 +622,16 @@ class Http1Connection:
         now = self._clock()
         self._paused_at = now
         self._probe_deadline = now + _PROBE_SECONDS
-        self._body_deadline = _NEVER
+        self._body_deadline = NEVER
         self._update_deadline()
 
     def _maybe_resume(self) -> None:
         if not self._paused or self._sink_full or self._error is not None or (self._queue and self._backlogged()):
             return
+        if len(self._parser.rest) >= self._config.inbox_high_bytes:
+            return
         self._paused = False
-        self._probe_deadline = _NEVER
+        self._probe_deadline = NEVER
         self._driver.resume_reading()
         active = self._active
         if active is not None:
@@ -682,12 +662,4 @@ class Http1Connection:
     def _set_idle_deadline(self) -> None:
         config = self._config
         timeout = config.keep_alive_timeout if self._served and not self._parser.head_pending else config.head_timeout
-        self._set_deadline(self._driver.clock() + timeout if timeout else _NEVER)
-
-    def _update_deadline(self) -> None:
-        self._set_deadline(min(self._body_deadline, self._exchange_deadline, self._probe_deadline))
-
-    def _set_deadline(self, deadline: float) -> None:
-        self.deadline = deadline
-        if deadline < self.armed_for:
-            self._driver.rearm(deadline)
+        self._set_deadline(self._driver.clock() + timeout if timeout else NEVER)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.ws_handshake import WebSocketRequest
 
 __all__ = ["Http1Driver"]
 
@@ -21,6 +22,14 @@ class Http1Driver(Protocol):
 
     def begin(self, head: RequestHead) -> RequestSink | None:
         """Start an exchange. None if the driver has answered through the port already."""
+
+    def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
+        """Start the exchange of a WebSocket handshake. None if the driver has answered through the port already.
+
+        It is answered either by `Http1Connection.switch_protocols` or, like any request, by a response. Of the sink,
+        nothing is called but `RequestSink.disconnected`: there is no body, and the time for an answer is the driver's
+        to measure.
+        """
 
     def pause_reading(self) -> None:
         """Deliver nothing until `resume_reading`."""

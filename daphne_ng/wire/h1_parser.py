@@ -6,7 +6,8 @@ llhttp does the lexing and the framing of bodies. What it leaves to its user, an
 * Host: missing, repeated or malformed (RFC 9112 section 3.2 asks for 400);
 * Transfer-Encoding: ``gzip, chunked``, ``chunked `` with a trailing space and any coding on HTTP/1.0 pass it;
 * versions 0.9 and 2.0, methods of RTSP, fragments in the target, a request target that fits no method;
-* Expect, and an Upgrade that the server does not want (llhttp stops before the body: see `_resume`).
+* Expect, and Upgrade, at which llhttp stops before the body. Behind one to ``websocket`` it is not asked again (see
+  `_keep`); behind one that the server does not want it has to be set going again (see `_resume`).
 
 One ``feed`` may hold many requests; they come out as `Http1Message` in order. There is no pause inside a feed.
 """
@@ -124,6 +125,8 @@ class Http1Parser:
         "_upgraded",
         "discarding",
         "head_pending",
+        "rest",
+        "switched",
         "wants_pause",
     )
 
@@ -148,6 +151,10 @@ class Http1Parser:
         """A sink asked for a pause in reading."""
         self.discarding = False
         """The body of the current message goes nowhere."""
+        self.switched = False
+        """The last message asks for an upgrade to ``websocket``: no further bytes are parsed."""
+        self.rest = b""
+        """What came behind it. `wants_pause` is set with each feed that leaves `Config.inbox_high_bytes` or more."""
 
     @property
     def method(self) -> bytes:
@@ -172,6 +179,9 @@ class Http1Parser:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as stop:
                 data = data[stop.args[0] :]
+                if self.switched or (self._message is not None and self._message.head.websocket):
+                    self._keep(data)
+                    return
                 self._resume()
                 if data:
                     continue
@@ -201,6 +211,22 @@ class Http1Parser:
         overhead = self._chunk_raw_bytes - count - message.body_bytes
         if overhead > self._config.chunk_overhead_max_bytes + 5 * message.body_bytes:
             raise WireError(400, "The chunked body is mostly framing.")
+
+    def _keep(self, data: bytes) -> None:
+        # Whatever stands behind an upgrade is of the other protocol, whether the upgrade comes about or not. Nobody has
+        # agreed to it yet, so it waits.
+        if not self.switched:
+            message = self._message
+            assert message is not None  # llhttp stopped at the end of its head
+            self._message = None
+            # A body would stand in the rest, but such a handshake is refused.
+            message.ended = True
+            self.switched = True
+            self._parser = _Stopped()
+            self.head_pending = 0
+        self.rest += data
+        if len(self.rest) >= self._config.inbox_high_bytes:
+            self.wants_pause = True
 
     def _resume(self) -> None:
         # llhttp stops at any Upgrade that the Connection field lists and leaves the body unparsed. We did not
@@ -385,7 +411,7 @@ class Http1Parser:
                     raise WireError(417, "Only 100-continue can be expected.")
                 head.expects_continue = head.http_version == "1.1"
             elif name == b"upgrade":
-                upgrade = value
+                upgrade = value if upgrade is None else upgrade + b", " + value
             elif name == b"te":
                 head.accepts_trailers |= b"trailers" in connection_options(value)
             elif name == b"daphne-root-path":
@@ -397,14 +423,39 @@ class Http1Parser:
                 head.keep_alive = False
             elif head.http_version == "1.0":
                 head.keep_alive = b"keep-alive" in options
-            if upgrade is not None:
-                # Asked of llhttp itself: where it stops must not depend on our reading of the Connection field.
-                self._upgraded = self._parser.should_upgrade()
-                if b"upgrade" in options:
-                    head.upgrade = upgrade
+        if upgrade is not None:
+            # Asked of llhttp itself: where it stops must not depend on our reading of the fields. It heeds
+            # Proxy-Connection and HTTP/1.0, too.
+            self._upgraded = self._parser.should_upgrade()
+            # RFC 9110 section 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0
+            # request."
+            if b"upgrade" in options and head.http_version == "1.1":
+                self._apply_upgrade(head, upgrade)
         if head.expects_continue and head.content_length == 0:
             head.expects_continue = False
         return host
+
+    def _apply_upgrade(self, head: RequestHead, upgrade: bytes) -> None:
+        head.upgrade = upgrade
+        if b"websocket" not in connection_options(upgrade):  # a list of the same form
+            return
+        if not self._upgraded:
+            # What follows would be parsed as HTTP by llhttp, and taken for WebSocket frames by us.
+            raise WireError(400, "The Connection field is malformed.")
+        head.websocket = True
+        head.keep_alive = False
+
+
+class _Stopped:
+    """Stands in for llhttp behind an upgrade: stops before each first byte."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Take nothing."""
+        raise httptools.HttpParserUpgrade(0)
+
+    def get_method(self) -> bytes:
+        """There is no request being read."""
+        return b""
 
 
 def _check_transfer_encoding(head: RequestHead, value: bytes) -> None:

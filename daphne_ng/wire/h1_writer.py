@@ -7,8 +7,9 @@ application sends, the client reads exactly one response with exactly these fiel
 from __future__ import annotations
 
 from daphne_ng._types import Headers
-from daphne_ng.errors import InvalidHeader
+from daphne_ng.errors import InvalidHeader, WireError
 from daphne_ng.wire.grammar import TOKEN, connection_options
+from daphne_ng.wire.status import reason_phrase, status_line
 
 __all__ = [
     "CLOSES",
@@ -16,7 +17,9 @@ __all__ = [
     "HAS_SERVER",
     "NO_LENGTH",
     "ResponseDefaults",
+    "encode_error",
     "encode_fields",
+    "encode_switch",
     "encode_trailers",
 ]
 
@@ -200,3 +203,46 @@ class ResponseDefaults:
                 if name.lower() not in present:
                     block += b"\r\n" + name + b": " + value
         return block
+
+
+def encode_error(error: WireError, defaults: ResponseDefaults, bodiless: bool) -> bytes:
+    """Encode the answer to a request that broke the protocol; the connection is to be closed after it.
+
+    Args:
+        error: What was wrong.
+        defaults: The server's fields.
+        bodiless: The request was a HEAD.
+    """
+    text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
+    fields, _length, _flags = encode_fields(
+        [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(text)),
+            *error.headers,
+        ]
+    )
+    # RFC 9110 section 7.8: "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header
+    # field".
+    options = b"close, upgrade" if any(name == b"upgrade" for name, _value in error.headers) else b"close"
+    head = status_line(error.status) + fields + defaults.block_for(0, error.headers)
+    return head + b"\r\nconnection: " + options + b"\r\n\r\n" + (b"" if bodiless else text)
+
+
+def encode_switch(headers: Headers, defaults: ResponseDefaults) -> bytes:
+    """Encode the answer that turns a connection into a WebSocket (RFC 9110 section 15.2.2).
+
+    Args:
+        headers: Fields of the handshake and of the application. Those that belong to the connection, or frame a body,
+            are left out.
+        defaults: The server's fields.
+
+    Raises:
+        InvalidHeader: As `encode_fields`.
+    """
+    fields, _length, flags = encode_fields(headers, DROP_LENGTH)
+    # Only now are they known to be pairs of bytes.
+    others = [(name, value) for name, value in headers if name.lower() != b"upgrade"]
+    if len(others) != len(list(headers)):
+        fields, _length, flags = encode_fields(others, DROP_LENGTH)
+    block = defaults.block_for(flags, headers)
+    return status_line(101) + b"\r\nupgrade: websocket\r\nconnection: Upgrade" + fields + block + b"\r\n\r\n"

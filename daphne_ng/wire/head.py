@@ -39,4 +39,6 @@ class RequestHead:
     root_path: str | None = None
     """Value of ``Daphne-Root-Path``, to be believed only from a trusted peer."""
     upgrade: bytes | None = None
-    """Value of the Upgrade field, if the Connection field lists it."""
+    """Value of the Upgrade field, if the Connection field lists it and the version is 1.1."""
+    websocket: bool = False
+    """Whether the request asks for an upgrade to ``websocket``: nothing behind it is HTTP."""

@@ -3,7 +3,7 @@
 * `on_loop` runs an ``async def`` test on a loop whose clock jumps to the next timer instead of waiting for it. A
   loop on which nothing can ever happen again raises, where a real one would hang.
 * `StrictPort` is a `ResponsePort` that fails the test on any call out of the port's order (see ``daphne_ng.port``);
-  that is how Early Hints sent after the head were found.
+  that is how Early Hints sent after the head were found. `StrictWebSocketPort` is the same for a `WebSocketPort`.
 * `Bridge` holds a `Runner` and starts exchanges, with no socket and no protocol.
 * `serving` and `Client` are the same for tests on real sockets; the client parses every answer with h11.
 """
@@ -24,7 +24,8 @@ import pytest
 
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.asgi.scope import ConnectionInfo, http_scope
+from daphne_ng.asgi.scope import ConnectionInfo, http_scope, websocket_scope
+from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, InvalidHeader
 from daphne_ng.net.reactor import new_event_loop
@@ -231,6 +232,113 @@ class StrictPort:
             self.state = "ended"
 
 
+class StrictWebSocketPort:
+    """The same for a WebSocket; plays the part of the protocol too, where a test wants one."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.response = StrictPort()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.state = "connecting"
+        self.paused = False
+        self._blocked = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # What the exchange calls.
+
+    def accept(self, subprotocol: str | None, headers: Fields) -> None:
+        self._expect("connecting", "accept")
+        assert self.response.state == "open", f"accept() with the response {self.response.state}"
+        assert subprotocol is None or (type(subprotocol) is str and subprotocol)
+        self.calls.append(("accept", subprotocol, _checked(headers)))
+        self.state = "open"
+        self.response.state = "out of reach after accept"
+
+    def message(self, payload: bytes, text: bool) -> None:
+        self._expect("open", "message")
+        assert type(payload) is bytes
+        assert not self._blocked, "message() although there is no room"
+        if text:
+            payload.decode()
+        self.bytes_sent += len(payload)
+        self.calls.append(("message", payload, text))
+
+    def close(self, code: int, reason: str) -> None:
+        self._expect("open", "close")
+        assert type(code) is int
+        assert 1000 <= code <= 4999 and code not in (1004, 1005, 1006, 1015)
+        assert type(reason) is str
+        self.calls.append(("close", code, reason))
+        self.state = "closed"
+        self.unblock()
+
+    def consumed(self) -> None:
+        self._expect("open", "consumed")
+        assert self.paused, "consumed() although no pause was asked for"
+        self.paused = False
+        self.calls.append(("consumed",))
+
+    def writable(self) -> Awaitable[object] | None:
+        self._expect("open", "writable")
+        if not self._blocked:
+            return None
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    # What a test does to it.
+
+    def deliver(self, exchange: WebSocketExchange, message: bytes | str) -> bool:
+        """Hand a message over, as a protocol does. True if reading is paused now."""
+        assert self.state == "open"
+        assert not self.paused, "the protocol does not read while it is paused"
+        size = len(message.encode() if isinstance(message, str) else message)
+        self.bytes_received += size
+        self.paused = exchange.message_received(message, size)
+        return self.paused
+
+    def leave(self, exchange: WebSocketExchange, code: int = 1006, reason: str = "") -> None:
+        """The WebSocket is over for the wire: every further call is a mistake."""
+        assert self.state in ("connecting", "open")
+        assert self.response.state != "ended"
+        self.state = "gone"
+        self.response.gone()
+        exchange.closed(code, reason)
+        self.unblock()
+        self.response.unblock()
+
+    def block(self) -> None:
+        """The client does not read."""
+        self._blocked = True
+
+    def unblock(self) -> None:
+        """The client reads again, or is gone."""
+        self._blocked = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return sum(not waiter.done() for waiter in self._waiters)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the calls, in order."""
+        return [call[0] for call in self.calls]
+
+    @property
+    def sent(self) -> list[bytes | str]:
+        """The messages sent."""
+        return [call[1].decode() if call[2] else call[1] for call in self.calls if call[0] == "message"]
+
+    def _expect(self, state: str, call: str) -> None:
+        assert self.state == state, f"{call}() when {self.state}"
+
+
 def _checked(headers: Fields) -> list[tuple[bytes, bytes]]:
     fields = []
     for pair in headers:
@@ -289,6 +397,20 @@ class Bridge:
         self.runner = Runner(application, Config(**settings), asyncio.get_running_loop(), LOG)
         self.records: list[tuple[HttpExchange, int | None, int]] = []
         self.runner.record = lambda exchange: self.records.append((exchange, exchange.status, exchange.body_bytes_sent))
+        self.actions: list[str] = []
+        self.runner.record_websocket = lambda exchange, action: self.actions.append(action)
+
+    def begin_websocket(
+        self, *subprotocols: str, head: RequestHead | None = None
+    ) -> tuple[WebSocketExchange, StrictWebSocketPort]:
+        """Start an exchange for a WebSocket."""
+        head = head or request_head()
+        info = connection()
+        port = StrictWebSocketPort()
+        scope = websocket_scope(head, info, "", self.runner.state, subprotocols)
+        exchange = WebSocketExchange(self.runner, head, info, port, scope)
+        self.runner.start(exchange)
+        return exchange, port
 
     def begin(self, head: RequestHead | None = None) -> tuple[HttpExchange, StrictPort]:
         """Start an exchange."""

@@ -10,6 +10,8 @@ timer in the past. Each of those was once a real bug of some server.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,6 +22,7 @@ from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
 from daphne_ng.wire.h1_writer import ResponseDefaults
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.ws_handshake import WebSocketRequest
 
 NEVER = float("inf")
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -28,10 +31,14 @@ OK_HEADERS = [(b"content-type", b"text/plain")]
 
 
 class RecordingSink:
-    """A `RequestSink` that keeps what it is told, and fails on what the port's contract forbids."""
+    """A `RequestSink` that keeps what it is told, and fails on what the port's contract forbids.
 
-    def __init__(self, head: RequestHead, high: float = NEVER) -> None:
+    With a `websocket` it is that of a handshake, which has neither a body nor a time limit here.
+    """
+
+    def __init__(self, head: RequestHead, high: float = NEVER, websocket: WebSocketRequest | None = None) -> None:
         self.head = head
+        self.websocket = websocket
         self.body = b""
         self.parts: list[bytes] = []
         self.buffered = 0
@@ -42,6 +49,7 @@ class RecordingSink:
         self._high = high
 
     def body_received(self, data: bytes) -> bool:
+        assert self.websocket is None, "a body of a handshake"
         assert type(data) is bytes
         assert data, "an empty part of a body"
         assert not self.ended, "body after its end"
@@ -52,6 +60,7 @@ class RecordingSink:
         return self.buffered >= self._high
 
     def body_ended(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+        assert self.websocket is None, "the end of the body of a handshake"
         assert not self.ended, "the body ended twice"
         assert self.reason is None, "the body ended after the disconnect"
         self.ended = True
@@ -64,6 +73,7 @@ class RecordingSink:
         self.reason = reason
 
     def expired(self) -> None:
+        assert self.websocket is None, "http_timeout of a handshake"
         self.expirations += 1
 
 
@@ -85,12 +95,14 @@ class RecordingDriver:
         self.waiter: Any = None
         self.unsent = 0
         self.refuse: Callable[[RequestHead], None] | None = None
+        self.switched = False
         self.h1: Http1Connection
         self._inbox_high = inbox_high
 
     def write(self, data: bytes) -> None:
         assert type(data) is bytes
         assert data, "an empty write"
+        assert not self.switched, "a write as HTTP after the switch"
         assert self.state == "open", f"a write when {self.state}"
         self.written.append(data)
 
@@ -116,7 +128,17 @@ class RecordingDriver:
         self.sinks.append(sink)
         return sink
 
+    def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
+        assert self.state == "open", f"an exchange begins when {self.state}"
+        if self.refuse is not None:
+            self.refuse(request.head)
+            return None
+        sink = RecordingSink(request.head, websocket=request)
+        self.sinks.append(sink)
+        return sink
+
     def pause_reading(self) -> None:
+        assert not self.switched
         assert self.state == "open"
         assert self.reading, "paused twice"
         self.reading = False
@@ -130,11 +152,13 @@ class RecordingDriver:
         self.soon += 1
 
     def rearm(self, deadline: float) -> None:
+        assert not self.switched, "a deadline after the switch"
         assert deadline < self.timer
         assert deadline != NEVER
         self.timer = self.h1.armed_for = deadline
 
     def close(self) -> None:
+        assert not self.switched, "a close as HTTP after the switch"
         assert self.state in ("open", "half"), f"close() when {self.state}"
         self.state = "closed"
 
@@ -167,11 +191,18 @@ class RecordingDriver:
 class Replies:
     """An application for `Http1Server`: answers each request once its body has ended.
 
-    The answer repeats what was received, so that bytes taken for the wrong request show.
+    The answer repeats what was received, so that bytes taken for the wrong request show. A WebSocket is accepted with the
+    first subprotocol, unless its path is ``/denied``.
     """
 
     def __call__(self, server: Http1Server, sink: RecordingSink) -> None:
         head = sink.head
+        if sink.websocket is not None:
+            if head.path == "/denied":
+                server.port.start(403, OK_HEADERS, b"denied\n", True, False)
+            else:
+                server.accept()
+            return
         text = b"%s %s %s\n%s" % (head.method.encode(), head.target, head.http_version.encode(), sink.body)
         for name, value in sink.trailers:
             text += b"\n%s: %s" % (name, value)
@@ -204,6 +235,8 @@ class Http1Server:
             self.defaults.set_date(DATE)
         self.driver = RecordingDriver(inbox_high)
         self.port = self.driver.h1 = Http1Connection(self.config, self.defaults, self.driver)
+        self.switched: bytes | None = None
+        """What the client sent to the WebSocket, once there is one."""
         self._reply = reply
         self._answered = 0
         self.port.opened()
@@ -215,8 +248,11 @@ class Http1Server:
         for part in parts:
             if self.driver.state in ("closed", "released", "aborted"):
                 break
-            self.port.receive_data(part)
-            self.turn()
+            if self.switched is None:
+                self.port.receive_data(part)
+                self.turn()
+            else:
+                self.switched += part
         return self
 
     def turn(self) -> None:
@@ -229,7 +265,7 @@ class Http1Server:
                 sink = self.sinks[self._answered]
                 if sink.reason is not None:
                     self._answered += 1
-                elif sink.ended:
+                elif sink.ended or sink.websocket is not None:
                     self._answered += 1
                     self._reply(self, sink)
                 else:
@@ -269,6 +305,17 @@ class Http1Server:
         if not self.sinks[-1].ended:
             self.port.abandon()
         self.turn()
+
+    def accept(self, *headers: tuple[bytes, bytes]) -> None:
+        """Complete the active handshake, with the first subprotocol if there is any."""
+        websocket = self.sink.websocket
+        assert websocket is not None
+        assert websocket.key is not None
+        digest = hashlib.sha1(websocket.key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        fields = [(b"sec-websocket-accept", base64.b64encode(digest))]
+        fields += [(b"sec-websocket-protocol", name.encode()) for name in websocket.subprotocols[:1]]
+        self.switched = self.port.switch_protocols([*fields, *headers])
+        self.driver.switched = True
 
     # -- looking -----------------------------------------------------------------------------------------
 
@@ -428,6 +475,22 @@ def request(
     if body and length:
         lines.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def upgrade(
+    target: bytes = b"/",
+    *fields: bytes,
+    key: bytes | None = b"dGhlIHNhbXBsZSBub25jZQ==",
+    ws_version: bytes | None = b"13",
+    **others: Any,
+) -> bytes:
+    """Make the opening handshake of a WebSocket, with the key of RFC 6455 section 1.3. See `request`."""
+    lines = [b"Upgrade: websocket", b"Connection: Upgrade"]
+    if key is not None:
+        lines.append(b"Sec-WebSocket-Key: " + key)
+    if ws_version is not None:
+        lines.append(b"Sec-WebSocket-Version: " + ws_version)
+    return request(target, *lines, *fields, **others)
 
 
 def chunked(*parts: bytes, trailers: bytes = b"") -> bytes:

@@ -415,6 +415,25 @@ def test_websocket_events_go_to_the_logger_too(caplog: pytest.LogCaptureFixture)
     }
 
 
+def test_how_a_websocket_ended_is_in_the_record_but_not_in_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    details = {
+        "path": "/chat",
+        "client": "h:1",
+        "time_taken": 1.5,
+        "code": 1001,
+        "bytes_received": 10,
+        "bytes_sent": 20,
+        "http_version": "1.1",
+    }
+    caplog.set_level(logging.INFO, "daphne_ng.access")
+    LoggingAccessLog()("websocket", "disconnected", details)
+
+    (record,) = caplog.records
+    assert record.access == {"protocol": "websocket", "action": "disconnected", **details}  # type: ignore[attr-defined]
+    assert record.getMessage().endswith('"WSDISCONNECT /chat" - -')
+    assert logged("websocket", "disconnected", **details).endswith('"WSDISCONNECT /chat" - -\n')
+
+
 def test_a_logger_above_info_costs_no_formatting() -> None:
     logger = logging.Logger("quiet", logging.WARNING)
 

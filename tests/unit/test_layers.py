@@ -57,7 +57,7 @@ LAYERS = [
 # (what is imported, who may do so). Names are patterns.
 ONLY_IN = [
     ("httptools", ["daphne_ng.wire.h1_parser"]),
-    ("autobahn", ["daphne_ng.net.websocket"]),
+    ("autobahn", ["daphne_ng.net.ws_engine"]),
     ("h2", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("hpack", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("priority", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),

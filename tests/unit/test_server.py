@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.server import EXIT_LISTEN, Server
-from tests.support.asgi import on_loop
+from tests.support.asgi import Bridge, on_loop, request_head, settle
 
 # daphne 4.2.3, ``daphne.server.Server.__init__``.
 DAPHNE = {
@@ -181,3 +181,52 @@ def test_a_listen_failure_aborts(failure: Any, caplog: pytest.LogCaptureFixture)
     assert server.exit_code == EXIT_LISTEN == 1
     [record] = caplog.records
     assert (record.levelname, record.getMessage()) == ("CRITICAL", "Listen failure: in use")
+
+
+@on_loop
+async def test_the_actions_of_a_websocket_say_what_is_known_by_then() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/closed":
+            return await send({"type": "websocket.close"})
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        await receive()
+
+    async def actions(path: str) -> list[Any]:
+        calls: list[Any] = []
+        server = make(action_logger=lambda *call: calls.append(call))
+        bridge = Bridge(application)
+        server._loop = bridge.runner.loop
+        bridge.runner.record_websocket = server._record_websocket
+        bridge.begin_websocket(head=request_head(path=path))
+        await settle()
+        assert {call[0] for call in calls} == {"websocket"}
+        return [call[1:] for call in calls]
+
+    known = {"path": "/chat", "client": "192.0.2.1:5000", "http_version": "1.1"}
+    assert await actions("/chat") == [
+        ("connecting", known),
+        ("connected", {**known, "time_taken": 0.0}),
+        ("disconnected", {**known, "time_taken": 0.0, "code": 1000, "bytes_received": 0, "bytes_sent": 5}),
+    ]
+    _, (action, details) = await actions("/closed")
+    assert action == "rejected"
+    assert details["status"] == 403
+
+
+@on_loop
+async def test_a_failing_action_logger_costs_no_websocket(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    def fail(*call: Any) -> None:
+        raise OSError
+
+    server = make(action_logger=fail)
+    bridge = Bridge(application)
+    server._loop = bridge.runner.loop
+    bridge.runner.record_websocket = server._record_websocket
+    _, port = bridge.begin_websocket()
+    await settle()
+    assert port.names == ["accept", "close"]
+    assert {record.getMessage() for record in caplog.records} == {"The access log failed"}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from daphne_ng.asgi.inbox import Inbox
+from daphne_ng.asgi.inbox import MESSAGE_COST_BYTES, Inbox, MessageInbox
 from tests.support.asgi import on_loop, settle
 
 
@@ -77,3 +77,56 @@ async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
         await waiter
     assert inbox._waiters == []
     inbox.put(b"x")
+
+
+# -- messages --------------------------------------------------------------------------------------------------
+
+
+def test_messages_come_out_one_by_one_in_order() -> None:
+    inbox = MessageInbox(65536, 100)
+    message = b"x" * 50
+    assert inbox.put(message, 50) is False
+    assert inbox.put("é", 2) is False
+    assert inbox.buffered == 52 + 2 * MESSAGE_COST_BYTES
+    taken, _ = inbox.take()
+    assert taken is message
+    assert inbox.take() == ("é", False)
+    assert inbox.buffered == 0
+
+
+def test_empty_messages_ask_for_a_pause_too() -> None:
+    inbox = MessageInbox(10 * MESSAGE_COST_BYTES, 4 * MESSAGE_COST_BYTES)
+    assert [inbox.put(b"", 0) for _ in range(11)] == [False] * 9 + [True] * 2
+    assert [inbox.take()[1] for _ in range(11)] == [False] * 6 + [True] + [False] * 4
+
+
+def test_a_message_beyond_the_high_mark_pauses_and_resumes_alone() -> None:
+    inbox = MessageInbox(1000, 0)
+    assert inbox.put("x" * 5000, 5000) is True
+    assert inbox.take() == ("x" * 5000, True)
+
+
+def test_after_its_end_the_rest_can_be_taken_and_after_its_close_nothing() -> None:
+    inbox = MessageInbox(1000, 0)
+    inbox.put("a", 1)
+    inbox.end()
+    assert inbox.ended
+    assert inbox.take() == ("a", False)
+    inbox.put("b", 1)
+    inbox.close()
+    assert inbox.ended
+    assert inbox.put("x" * 5000, 5000) is False
+    assert (inbox.parts, inbox.buffered) == ([], 0)
+
+
+@on_loop
+async def test_every_waiter_for_a_message_is_woken() -> None:
+    for change in (lambda inbox: inbox.put("x", 1), MessageInbox.end, MessageInbox.close):
+        inbox = MessageInbox(1000, 0)
+        waiters = [asyncio.ensure_future(inbox.wait()) for _ in range(3)]
+        await settle()
+        waiters.pop().cancel()
+        await settle()
+        change(inbox)
+        await asyncio.wait_for(asyncio.gather(*waiters), 1)
+        assert inbox._waiters == []

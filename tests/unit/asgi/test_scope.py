@@ -1,8 +1,8 @@
-"""`daphne_ng.asgi.scope`: checklist 2, 10, 18-21 and 54, as far as the bridge is concerned."""
+"""`daphne_ng.asgi.scope`: checklist 2, 10, 18-21, 30 and 54, as far as the bridge is concerned."""
 
 from __future__ import annotations
 
-from daphne_ng.asgi.scope import http_scope
+from daphne_ng.asgi.scope import http_scope, websocket_scope
 from tests.support.asgi import connection, request_head
 
 
@@ -62,3 +62,56 @@ def test_21_there_is_no_state_without_a_lifespan() -> None:
 
 def test_54_a_plain_connection_has_no_tls_extension() -> None:
     assert "tls" not in http_scope(request_head(), connection(), "", None)["extensions"]
+
+
+# -- WebSocket -------------------------------------------------------------------------------------------------
+
+
+def test_30_every_key_of_the_websocket_scope_is_there() -> None:
+    fields = [(b"b", b"1"), (b"a", b"2")]
+    head = request_head("GET", "/pfad", query_string=b"q=%20", raw_path=b"/pfad", headers=fields)
+    assert websocket_scope(head, connection(), "/mount", None, ("chat", "soap")) == {
+        "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": "/pfad",
+        "raw_path": b"/pfad",
+        "query_string": b"q=%20",
+        "root_path": "/mount",
+        "headers": [(b"b", b"1"), (b"a", b"2")],
+        "client": ["192.0.2.1", 5000],
+        "server": ["192.0.2.2", 80],
+        "subprotocols": ["chat", "soap"],
+        "extensions": {"websocket.http.response": {}},
+    }
+
+
+def test_30_the_scheme_is_wss_where_http_is_https() -> None:
+    assert websocket_scope(request_head(), connection(scheme="https"), "", None, ())["scheme"] == "wss"
+
+
+def test_10_one_websocket_cannot_change_what_another_finds() -> None:
+    offered = ["chat"]
+    scope = websocket_scope(request_head(), connection(), "", None, offered)
+    scope["extensions"]["websocket.http.response"]["x"] = scope["extensions"]["made.up"] = {}
+    scope["subprotocols"].append("more")
+    assert offered == ["chat"]
+    other = websocket_scope(request_head(), connection(), "", None, offered)
+    assert other["extensions"] == {"websocket.http.response": {}}
+    assert other["subprotocols"] == ["chat"]
+
+
+def test_18_the_root_path_of_a_websocket_counts_from_a_trusted_peer_only() -> None:
+    head = request_head(root_path="/claimed")
+    assert websocket_scope(head, connection(trusted=False), "/mount", None, ())["root_path"] == "/mount"
+    assert websocket_scope(head, connection(trusted=True), "/mount", None, ())["root_path"] == "/claimed"
+
+
+def test_21_the_state_is_copied_shallowly_for_each_websocket() -> None:
+    state = {"pool": []}
+    one = websocket_scope(request_head(), connection(), "", state, ())["state"]
+    assert one == state
+    assert one is not state
+    assert one["pool"] is state["pool"]
+    assert "state" not in websocket_scope(request_head(), connection(), "", None, ())

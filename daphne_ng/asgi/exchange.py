@@ -1,0 +1,258 @@
+"""What a run of the application is, whatever it serves: `HttpExchange` and `WebSocketExchange` build on it.
+
+An `Exchange` stands between a port and ASGI messages. It owns the application's task, tells apart the ways in which
+that ends, and sees to it that after the end of the exchange the task ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from daphne_ng._types import Headers, Message
+from daphne_ng.errors import ClientDisconnected, UnexpectedMessage
+from daphne_ng.port import ResponsePort
+from daphne_ng.wire.head import RequestHead
+
+if TYPE_CHECKING:
+    from daphne_ng.asgi.runner import Runner
+    from daphne_ng.asgi.scope import ConnectionInfo
+
+__all__ = [
+    "BURST_MAX_BYTES",
+    "DONE",
+    "Exchange",
+    "answer_error",
+    "as_bytes",
+    "checked_start",
+    "listed",
+    "sentence",
+    "where",
+]
+
+BURST_MAX_BYTES = 512 * 1024
+"""What one exchange may send before others get a turn of the loop."""
+
+DONE = 4
+"""The last state of every exchange: all that it had to send has been sent."""
+
+
+class Exchange:
+    """A request or WebSocket being served.
+
+    Args:
+        runner: Whose application runs.
+        head: The request.
+        info: Its connection.
+        port: Where what the application sends goes.
+        scope: The ASGI scope.
+    """
+
+    # Defaults on the class: most exchanges never touch most of these, and setting them all for each request shows.
+    task: asyncio.Task[None] | None = None
+    began_at = 0.0
+    _state = 0
+    # Why nothing can be sent or received any more, once that is so.
+    _gone: str | None = None
+    _burst = 0
+    _overdue_timer: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: Any, scope: dict[str, Any]
+    ) -> None:
+        self._runner = runner
+        self._port = port
+        self.head = head
+        self.info = info
+        self.scope = scope
+
+    # -- what differs ------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The ``receive`` callable of the application."""
+        raise NotImplementedError
+
+    async def send(self, message: Message) -> None:
+        """The ``send`` callable of the application."""
+        raise NotImplementedError
+
+    def cancel(self, reason: str) -> None:
+        """Give the exchange up.
+
+        Args:
+            reason: A clause in ASCII, such as "the server is shutting down"; the client may read it.
+        """
+        raise NotImplementedError
+
+    # Answer with an error of our own, or make the failure show. Does nothing after the end.
+    def _fail(self, status: int, detail: bytes) -> None:
+        raise NotImplementedError
+
+    # The application returned, and its exchange is not over.
+    def _returned(self) -> None:
+        raise NotImplementedError
+
+    # What `describe` begins with.
+    def _title(self) -> str:
+        raise NotImplementedError
+
+    # -- the application's task --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the application to its end. Raises nothing but what must end the process."""
+        runner = self._runner
+        try:
+            await runner.application(self.scope, self.receive, self.send)
+        except ClientDisconnected as error:
+            if self._gone is None:
+                self._failed(error)
+        except asyncio.CancelledError as error:
+            if self._gone is None:
+                self._failed(error)
+        except (KeyboardInterrupt, GeneratorExit):
+            self._fail(500, b"")
+            raise
+        except BaseException as error:
+            # SystemExit too: one request must not take everybody else's down with it.
+            if self._gone is None or not self._is_disconnect(error):
+                self._failed(error)
+        else:
+            if self._state != DONE and self._gone is None:
+                self._returned()
+        finally:
+            self._ended()
+
+    def _failed(self, error: BaseException) -> None:
+        self._runner.log.error("Exception inside application: %s", error, exc_info=error)
+        self._fail(500, b"")
+
+    # Whether an exception that escaped after the end of the exchange tells of nothing but that end.
+    def _is_disconnect(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._is_disconnect(one) for one in error.exceptions)
+        if isinstance(error, ClientDisconnected | asyncio.CancelledError):
+            return True
+        cause: BaseException | None = error
+        while not isinstance(cause, ClientDisconnected):
+            if cause is None:
+                return False
+            cause = cause.__cause__ or cause.__context__
+        # Frameworks raise exceptions of their own for it; but a defect in the clean-up would look the same.
+        log = self._runner.log
+        log.info("Application ended with %s after the end of %s", _one_line(error), self.describe())
+        log.debug("What it raised after the disconnect:", exc_info=error)
+        return True
+
+    # The application's task has ended, or never will begin.
+    def _ended(self) -> None:
+        self.task = None
+        if self._overdue_timer is not None:
+            self._overdue_timer.cancel()
+            self._overdue_timer = None
+        runner = self._runner
+        runner.exchanges.discard(self)
+        if runner.idle is not None:
+            runner.check_idle()
+
+    def _cancel_task(self) -> None:
+        task = self.task
+        if task is None:
+            return
+        task.cancel()
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            # Cancelled before its first step a task runs nothing, not even a ``finally``.
+            self._ended()
+
+    # The exchange is over: give the application the configured time to see that.
+    def _arm_overdue(self) -> None:
+        task = self.task
+        if task is not None and not task.done():
+            runner = self._runner
+            timeout = max(runner.config.application_close_timeout, 0)
+            self._overdue_timer = runner.loop.call_later(timeout, self._overdue)
+
+    def _overdue(self) -> None:
+        self._overdue_timer = None
+        task = self.task
+        if task is None or task.done():
+            return
+        self._runner.log.warning(
+            "Application instance for %s took too long to shut down and was killed. %s", self.describe(), where(task)
+        )
+        task.cancel()
+
+    # -- for the logs ------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Name the exchange in a log line: what it is, path and age; safe to print."""
+        age = f", {self._runner.loop.time() - self.began_at:.1f} s old" if self.began_at else ""
+        return f"{self._title()} {ascii(self.head.path)[1:-1]}{age}"
+
+
+def checked_start(kind: str, status: Any, headers: Any) -> tuple[int, Headers]:
+    """Bring a start that is not made of a plain int and a list to that form, or say what is wrong with it."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise UnexpectedMessage(f"'status' of {kind} must be an int, not {type(status).__name__}")
+    if not 200 <= status <= 999:
+        raise UnexpectedMessage(f"'status' of {kind} must be from 200 to 999, not {int(status)}")
+    try:
+        return int(status), list(headers)
+    except TypeError:
+        raise UnexpectedMessage(
+            f"'headers' of {kind} must be an iterable of pairs, not {type(headers).__name__}"
+        ) from None
+
+
+def as_bytes(kind: str, body: Any) -> bytes:
+    """Make bytes of what else ASGI applications send for them, or say what is wrong."""
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise UnexpectedMessage(f"'body' of {kind} must be bytes, not {type(body).__name__}")
+    return bytes(body)
+
+
+def listed(message: Message, key: str) -> list[Any]:
+    """Return an optional iterable of a message as a list."""
+    value = message.get(key, ())
+    try:
+        return list(value)
+    except TypeError:
+        raise UnexpectedMessage(
+            f"{key!r} of {message['type']} must be an iterable, not {type(value).__name__}"
+        ) from None
+
+
+def answer_error(port: ResponsePort, status: int, detail: bytes) -> None:
+    """Send a whole response of our own. `detail` is lines of text, or empty."""
+    text = b"%d %s\n%b" % (status, _REASONS[status], detail)
+    port.start(status, [(b"content-type", b"text/plain; charset=utf-8")], text, True, False)
+
+
+def sentence(clause: str) -> bytes:
+    """Make a line of text of a clause in ASCII."""
+    return b"%b.\n" % (clause[:1].upper() + clause[1:]).encode("ascii")
+
+
+_REASONS = {403: b"Forbidden", 500: b"Internal Server Error", 503: b"Service Unavailable"}
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def where(task: asyncio.Task[Any]) -> str:
+    """Say in one clause where a task waits: the innermost frame of its chain of awaits."""
+    frame: Any = None
+    awaitable: Any = task.get_coro()
+    for _ in range(100):
+        inner = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
+        if inner is not None:
+            frame = inner
+        following = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
+        if following is None:
+            break
+        awaitable = following
+    if frame is None:
+        return "It waits at an unknown place."
+    return f"It waits in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})."

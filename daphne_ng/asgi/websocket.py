@@ -1,0 +1,440 @@
+"""One WebSocket: a run of the application between a `WebSocketPort` and ASGI messages.
+
+Written once for every protocol. It knows neither frames nor which protocol it serves.
+
+It goes through `_State`::
+
+    CONNECTING --accept--> OPEN ----------------------------+
+        |  ^                                                |
+        |  +-- its head was refused --+                     |
+        |                             |                     |
+        +--http.response.start--> DENIAL_HELD --body--> DENIAL
+        |                             |                     |
+        +-----------------------------+---------------------+--> DONE
+
+From whichever state it ends - the application, the client or the server closed it, the handshake was refused, the
+application raised or was cancelled - it ends in `_over`, once. From there on there is one disconnect to receive, any
+number of times, nothing can be sent, and the application's task has `application_close_timeout` to end.
+
+What came before the client's close is delivered before the disconnect. After an end of our own making nobody is
+interested in it any more, and it is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from daphne_ng._types import Headers, Message
+from daphne_ng.asgi.exchange import (
+    BURST_MAX_BYTES,
+    DONE,
+    Exchange,
+    answer_error,
+    as_bytes,
+    checked_start,
+    listed,
+    sentence,
+)
+from daphne_ng.asgi.inbox import MessageInbox
+from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, InvalidHeader, UnexpectedMessage
+from daphne_ng.port import WebSocketPort
+from daphne_ng.wire.head import RequestHead
+
+if TYPE_CHECKING:
+    from daphne_ng.asgi.runner import Runner
+    from daphne_ng.asgi.scope import ConnectionInfo
+
+__all__ = ["WebSocketExchange"]
+
+
+class _State(IntEnum):
+    CONNECTING = 0
+    DENIAL_HELD = 1
+    DENIAL = 2
+    OPEN = 3
+    DONE = DONE
+
+
+_CONNECTING, _HELD, _DENIAL, _OPEN, _DONE = (int(state) for state in _State)
+
+# What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds.
+_MESSAGE_BURST_BYTES = 512
+
+# The close codes of our own: RFC 6455 section 7.4.1 and the IANA registry.
+_NORMAL = 1000
+_ABNORMAL = 1006
+_INTERNAL_ERROR = 1011
+_SERVICE_RESTART = 1012
+
+
+class WebSocketExchange(Exchange):
+    """A WebSocket being served; implements `WebSocketSink`.
+
+    Args:
+        runner: Whose application runs.
+        head: The request that asks for it.
+        info: Its connection.
+        port: Where the messages go.
+        scope: The ASGI scope.
+    """
+
+    code: int | None = None
+    """The close code that the application is told, None before the end."""
+    reason = ""
+    """The close reason that the application is told."""
+    status: int | None = None
+    """Status of the response, if the handshake was answered with one."""
+    accepted = False
+    """Whether the handshake was completed."""
+
+    _port: WebSocketPort
+    _state = _CONNECTING
+    _announced = False
+    _greeted = False
+    _held: tuple[int, Headers] = (0, ())
+
+    def __init__(
+        self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: WebSocketPort, scope: dict[str, Any]
+    ) -> None:
+        super().__init__(runner, head, info, port, scope)
+        config = runner.config
+        self._inbox = inbox = MessageInbox(config.inbox_high_bytes, config.inbox_low_bytes)
+        # Bound once, for every message goes through them. The first is a method of `WebSocketSink`.
+        self.message_received = inbox.put
+        self._message = port.message
+        self._writable = port.writable
+        # The application may change its scope, but not what the client offered.
+        self._offered: tuple[str, ...] = tuple(scope["subprotocols"])
+
+    # -- WebSocketSink -----------------------------------------------------------------------------------
+
+    def closed(self, code: int, reason: str) -> None:
+        """See `WebSocketSink.closed`."""
+        if self._gone is None:
+            self._inbox.end()
+            self._over(code, reason, f"the WebSocket was closed with code {code}", "disconnected")
+            self._arm_overdue()
+
+    def expired(self) -> None:
+        """See `WebSocketSink.expired`."""
+        if self._gone is None and self._state != _OPEN:
+            self._runner.log.warning("Application did not accept %s in time", self.describe())
+            self._give_up(403, b"The application did not accept the WebSocket in time.\n", "the application was slow")
+            self._arm_overdue()
+
+    # -- the application's side --------------------------------------------------------------------------
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """See `Exchange.run`. What is logged of the socket begins with this call, not with its first step."""
+        self._record("connecting")
+        return super().run()
+
+    async def receive(self) -> Message:
+        """See `Exchange.receive`."""
+        if not self._greeted:
+            self._greeted = True
+            return {"type": "websocket.connect"}
+        inbox = self._inbox
+        while not inbox.parts:
+            if inbox.ended:
+                return {"type": "websocket.disconnect", "code": self.code, "reason": self.reason}
+            waiter = inbox.waiter()  # not inbox.wait(): that would be another coroutine for each message
+            try:
+                await waiter
+            except BaseException:
+                inbox.forget(waiter)
+                raise
+        message, resume = inbox.take()
+        if resume and self._gone is None:
+            self._port.consumed()
+        if message.__class__ is str:
+            return {"type": "websocket.receive", "text": message}
+        return {"type": "websocket.receive", "bytes": message}
+
+    async def send(self, message: Message) -> None:
+        """See `Exchange.send`.
+
+        Raises:
+            ClientDisconnected: The WebSocket is over; nothing can be sent.
+            UnexpectedMessage: ASGI does not allow this message, or not here.
+            InvalidHeader: The handshake cannot be answered with these fields; another answer is allowed.
+            BodyLengthMismatch: The body of a denial was longer than its Content-Length, and was cut.
+        """
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise UnexpectedMessage("a message must be a dict with a 'type'") from None
+        if kind == "websocket.send" and self._state == _OPEN:
+            text = message.get("text")
+            payload = message.get("bytes")
+            if text.__class__ is str and payload is None:
+                is_text = True
+                try:
+                    payload = text.encode()
+                except UnicodeEncodeError:
+                    payload = _utf8(text, "'text' of websocket.send")  # raises
+            elif payload.__class__ is bytes and text is None:
+                is_text = False
+            else:
+                payload, is_text = _checked_payload(text, payload)
+            # A client that takes everything at once would otherwise keep the loop to itself.
+            burst = self._burst + len(payload) + _MESSAGE_BURST_BYTES
+            if burst > BURST_MAX_BYTES:
+                burst = 0
+                await asyncio.sleep(0)
+                if self._state != _OPEN:
+                    raise ClientDisconnected(self._gone)
+            self._burst = burst
+            waiter = self._writable()
+            while waiter is not None:
+                await waiter
+                if self._state != _OPEN:
+                    raise ClientDisconnected(self._gone)
+                waiter = self._writable()
+            self._message(payload, is_text)
+        elif kind == "websocket.http.response.body" and _HELD <= self._state <= _DENIAL:
+            await self._send_denial(message, kind)
+        else:
+            self._send_other(message, kind)
+
+    def _send_other(self, message: Message, kind: Any) -> None:
+        state = self._state
+        if not isinstance(kind, str):
+            raise UnexpectedMessage(f"'type' of a message must be str, not {type(kind).__name__}")
+        if kind not in _KINDS:
+            raise UnexpectedMessage(f"{kind} is not a message that a WebSocket application may send")
+        if self._gone is not None:
+            # Consumers close in their disconnect handlers; that is no mistake.
+            if kind != "websocket.close":
+                raise ClientDisconnected(self._gone)
+        elif kind == "websocket.accept" and state == _CONNECTING:
+            self._accept(message)
+        elif kind == "websocket.close" and state == _OPEN:
+            self._close(*_checked_close(message), "the application closed the WebSocket")
+            self._arm_overdue()
+        elif kind == "websocket.close" and state == _CONNECTING:
+            # The code goes nowhere, so any will do; Daphne's applications send the status here.
+            self._refuse(403, b"", "the application refused the WebSocket")
+            self._arm_overdue()
+        elif kind == "websocket.http.response.start" and state == _CONNECTING:
+            try:
+                status = message["status"]
+            except KeyError:
+                raise UnexpectedMessage(f"{kind} has no 'status'") from None
+            self._held = checked_start(kind, status, message.get("headers", ()))
+            self._state = _HELD
+        else:
+            raise UnexpectedMessage(f"{kind} is not allowed {_WHERE[state]}")
+
+    def _accept(self, message: Message) -> None:
+        subprotocol = message.get("subprotocol")
+        if not subprotocol and (subprotocol is None or isinstance(subprotocol, str)):
+            subprotocol = None
+        elif not isinstance(subprotocol, str):
+            raise UnexpectedMessage(
+                f"'subprotocol' of websocket.accept must be str or None, not {type(subprotocol).__name__}"
+            )
+        elif subprotocol not in self._offered:
+            raise UnexpectedMessage(f"the client did not offer the subprotocol {subprotocol!a}")
+        headers = listed(message, "headers")
+        for field in headers:
+            try:
+                name, _ = field
+            except (TypeError, ValueError):
+                raise InvalidHeader("a header must be a pair of bytes") from None
+            if isinstance(name, bytes) and name.lower() == b"sec-websocket-protocol":
+                raise InvalidHeader("the subprotocol goes into 'subprotocol' of websocket.accept, not into a header")
+        # The state first, so that whatever the port reports from here on finds it true.
+        self._state = _OPEN
+        self.accepted = True
+        try:
+            self._port.accept(subprotocol, headers)
+        except InvalidHeader:
+            self._state = _CONNECTING
+            self.accepted = False
+            raise
+        if self._gone is None:
+            self._record("connected")
+
+    # A part of the response that stands in for the handshake.
+    async def _send_denial(self, message: Message, kind: str) -> None:
+        body = as_bytes(kind, message.get("body", b""))
+        response = self._port.response
+        waiter = response.writable()
+        while waiter is not None:
+            await waiter
+            if self._gone is not None:
+                raise ClientDisconnected(self._gone)
+            if not _HELD <= self._state <= _DENIAL:
+                raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
+            waiter = response.writable()
+        end = not message.get("more_body", False)
+        state = self._state
+        self._state = _DONE if end else _DENIAL
+        try:
+            if state == _HELD:
+                self.status, headers = self._held
+                response.start(self.status, headers, body, end, False)
+            else:
+                response.body(body, end)
+        except InvalidHeader:
+            self._state = _CONNECTING
+            self.status = None
+            raise
+        except BodyLengthMismatch:
+            self._denied()
+            raise
+        if end:
+            self._denied()
+
+    # -- endings -----------------------------------------------------------------------------------------
+
+    # The one end of all. What is still to be told to the port, the caller tells it afterwards.
+    def _over(self, code: int, reason: str, gone: str, action: str) -> None:
+        self._gone = gone
+        self._state = _DONE
+        self.code = code
+        self.reason = reason
+        self._record(action)
+
+    # The response in place of the handshake is complete.
+    def _denied(self) -> None:
+        self._inbox.close()
+        self._over(_ABNORMAL, "", "the application denied the WebSocket", "rejected")
+        self._arm_overdue()
+
+    # Answer the handshake with a response of our own.
+    def _refuse(self, status: int, detail: bytes, gone: str) -> None:
+        self.status = status
+        self._inbox.close()
+        self._over(_ABNORMAL, "", gone, "rejected")
+        answer_error(self._port.response, status, detail)
+
+    # Close what is open.
+    def _close(self, code: int, reason: str, gone: str) -> None:
+        self._inbox.close()
+        self._over(code, reason, gone, "disconnected")
+        self._port.close(code, reason)
+
+    # Answer the handshake, or make it show that the response to it is not whole.
+    def _give_up(self, status: int, detail: bytes, gone: str) -> None:
+        if self._state < _DENIAL:
+            self._refuse(status, detail, gone)
+        else:
+            self._inbox.close()
+            self._over(_ABNORMAL, "", gone, "rejected")
+            self._port.response.reset(gone)
+
+    def _returned(self) -> None:
+        state = self._state
+        if state == _OPEN:
+            self._close(_NORMAL, "", "the application has ended")
+            return
+        what = "accepting or closing" if state == _CONNECTING else "completing its response to"
+        self._runner.log.error("Application returned without %s %s", what, self.describe())
+        self._fail(500, b"")
+
+    def _fail(self, status: int, detail: bytes) -> None:
+        if self._gone is not None:
+            return
+        if self._state == _OPEN:
+            self._close(_INTERNAL_ERROR, "", "the application failed")
+        else:
+            self._give_up(status, detail, "the application failed")
+
+    def cancel(self, reason: str) -> None:
+        """See `Exchange.cancel`."""
+        if self._gone is None:
+            if self._state == _OPEN:
+                self._close(_SERVICE_RESTART, reason, reason)
+            else:
+                self._give_up(503, sentence(reason), reason)
+        self._cancel_task()
+
+    # -- for the logs ------------------------------------------------------------------------------------
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload of the messages received."""
+        return self._port.bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        """Payload of the messages sent, or of the response in their place."""
+        port = self._port
+        return port.bytes_sent if self.status is None else port.response.body_bytes_sent
+
+    def _title(self) -> str:
+        return "WebSocket"
+
+    def _record(self, action: str) -> None:
+        record = self._runner.record_websocket
+        if record is None:
+            return
+        if not self._announced:
+            # It may end before it runs; whoever reads the log looks for pairs.
+            self._announced = True
+            record(self, "connecting")
+        if action != "connecting":
+            record(self, action)
+
+
+_KINDS = frozenset(
+    (
+        "websocket.accept",
+        "websocket.send",
+        "websocket.close",
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    )
+)
+
+_WHERE = {
+    _CONNECTING: "before websocket.accept",
+    _HELD: "after websocket.http.response.start; websocket.http.response.body is due",
+    _DENIAL: "while the response in place of the WebSocket is being sent",
+    _OPEN: "after websocket.accept",
+    _DONE: "after the end",
+}
+
+
+# What is not simply one str or bytes: say what is wrong with it, or bring it to that form.
+def _checked_payload(text: Any, payload: Any) -> tuple[bytes, bool]:
+    if (text is None) == (payload is None):
+        raise UnexpectedMessage("websocket.send must have either 'text' or 'bytes', and not both")
+    if text is not None:
+        if not isinstance(text, str):
+            raise UnexpectedMessage(f"'text' of websocket.send must be str, not {type(text).__name__}")
+        return _utf8(text, "'text' of websocket.send"), True
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        raise UnexpectedMessage(f"'bytes' of websocket.send must be bytes, not {type(payload).__name__}")
+    return bytes(payload), False
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return str.encode(text)
+    except UnicodeEncodeError:
+        raise UnexpectedMessage(f"{what} has no UTF-8: it holds lone surrogates") from None
+
+
+# Code and reason of a websocket.close.
+def _checked_close(message: Message) -> tuple[int, str]:
+    code = message.get("code")
+    if code is None:
+        code = _NORMAL
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise UnexpectedMessage(f"'code' of websocket.close must be an int, not {type(code).__name__}")
+    # RFC 6455 section 7.4: 1004, 1005, 1006 and 1015 must not be sent, the rest below 3000 is reserved.
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise UnexpectedMessage(f"'code' of websocket.close must be one that may be sent, not {int(code)}")
+    reason = message.get("reason")
+    if reason is None:
+        reason = ""
+    if not isinstance(reason, str):
+        raise UnexpectedMessage(f"'reason' of websocket.close must be str, not {type(reason).__name__}")
+    _utf8(reason, "'reason' of websocket.close")
+    return int(code), reason

@@ -1,0 +1,236 @@
+"""Autobahn as the judge of WebSocket frames: the only importer of that library.
+
+Autobahn's `WebSocketServerProtocol` is borrowed by a connection whenever a frame comes that is not ordinary (see
+`daphne_ng.wire.ws`). It never sees a client's request: to open, it is fed a constant one. Its timers are off, since
+they know no injected clock; ours are in `daphne_ng.wire.ws`. It never touches the transport: what it sends goes
+through the connection's writer, and where it would drop the transport it reports instead.
+
+Importing Autobahn takes some 50 ms and 6 MiB, so this module is imported when a server starts, not before.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.exception import PayloadCorruptError, PayloadExceededError
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.util import encode_truncate
+from autobahn.websocket import USES_NVX
+from autobahn.websocket.compress import PerMessageDeflateOfferAccept
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
+
+from daphne_ng.config import Config
+from daphne_ng.wire.ws import WebSocketConnection
+from daphne_ng.wire.ws_deflate import is_whole
+from daphne_ng.wire.ws_frames import unmask
+
+__all__ = ["EngineFactory", "native_unmask"]
+
+# Autobahn opens only after a handshake; this is the one it gets. The client's was checked by `wire.ws_handshake`.
+_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+_HANDSHAKE_DEFLATE = _HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+# Engines that wait to be borrowed. More are needed only while as many clients are in the middle of a long frame.
+_FREE_MAX = 32
+_REASON_MAX_BYTES = 123  # RFC 6455 section 5.5: a control frame's payload is 125 bytes at most, and the code takes two
+
+
+# Autobahn explains itself at every step, in arguments that cost more than the step. What concerns our users is logged
+# by us; what is left are its own defects.
+class _Log:
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+
+    def debug(self, *args: object, **details: object) -> None:
+        pass
+
+    info = warn = trace = debug
+
+    def error(self, text: str = "", **details: Any) -> None:
+        self._log.error("Autobahn: %s", text.format(**details))
+
+    failure = critical = error
+
+
+# In place of Autobahn's own, which takes a message that is cut off for a whole one, throws away what follows a last
+# block - and keeps it in memory until the message ends -, and holds its window until the next compressed message.
+class _Inflater:
+    EXTENSION_NAME = "permessage-deflate"
+
+    def __init__(self) -> None:
+        self._inflater: Any = None
+
+    def start_decompress_message(self) -> None:
+        # With the largest window, which reads every other too.
+        self._inflater = zlib.decompressobj(-15)
+
+    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        inflater = self._inflater
+        try:
+            # One byte too many tells more from enough: zlib may hold some back with all of the input used up.
+            message: bytes = inflater.decompress(data, 0 if max_output_len is None else max(max_output_len, 0) + 1)
+        except zlib.error as error:
+            raise PayloadCorruptError(str(error)) from None
+        if max_output_len is not None and len(message) > max_output_len:
+            raise PayloadExceededError("too large")
+        if len(inflater.unused_data) > 1:
+            raise PayloadCorruptError("data behind the last block")
+        return message
+
+    def end_decompress_message(self) -> None:
+        inflater, self._inflater = self._inflater, None
+        try:
+            whole = is_whole(inflater)
+        except zlib.error:
+            whole = False
+        if not whole:
+            raise PayloadCorruptError("it ends too early")
+
+
+class _Session(WebSocketServerProtocol):
+    """Autobahn's side of a WebSocket; implements `WebSocketEngine`.
+
+    Args:
+        factory: Autobahn's.
+        free: Where it waits to be borrowed again.
+    """
+
+    # Autobahn copies its options to every instance that lacks them: here they are on the class, see `EngineFactory`.
+    CONFIG_ATTRS: list[str] = []
+    peer = ""
+
+    def __init__(self, factory: WebSocketServerFactory, free: list[_Session]) -> None:
+        super().__init__()
+        self.factory = factory
+        self._free = free
+        self._connection: WebSocketConnection | None = None
+        self.inside_message = False
+        self._connectionMade()
+
+    def open(self, deflate: bool) -> None:
+        """Let Autobahn go through its handshake."""
+        self._dataReceived(_HANDSHAKE_DEFLATE if deflate else _HANDSHAKE)
+        if self.state != self.STATE_OPEN:
+            raise RuntimeError(f"Autobahn refused its handshake: {self.wasNotCleanReason}")
+        if deflate:
+            self._perMessageCompress: Any = _Inflater()
+
+    def engage(self, connection: WebSocketConnection) -> None:
+        """Judge for this connection from here on."""
+        self._connection = connection
+
+    # -- WebSocketEngine ---------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """See `WebSocketEngine.feed`."""
+        self._dataReceived(data)
+
+    def send_close(self, code: int, reason: str) -> None:
+        """See `WebSocketEngine.send_close`. Autobahn's ``sendClose`` knows fewer codes than the registry."""
+        self.sendCloseFrame(code, encode_truncate(reason, _REASON_MAX_BYTES) if reason else None)
+
+    def give_back(self) -> None:
+        """See `WebSocketEngine.give_back`."""
+        self._connection = None
+        if len(self._free) < _FREE_MAX:
+            self._free.append(self)
+
+    def release(self) -> None:
+        """See `WebSocketEngine.release`."""
+        self.state = self.STATE_CLOSED
+        self._connection = None
+
+    # -- what Autobahn calls -----------------------------------------------------------------------------
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write what Autobahn sends: all but the answer to its handshake."""
+        if self._connection is not None:
+            self._connection.write_control(data)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Hand on a message that Autobahn has assembled."""
+        if self._connection is not None:
+            self._connection.message_judged(payload, not isBinary)
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Report that both Close frames are through, instead of dropping the transport."""
+        self.state = self.STATE_CLOSED
+        if self._connection is not None:
+            self._connection.close_judged(self.remoteCloseCode, self.remoteCloseReason)
+
+    def _fail_connection(self, code: int = 1001, reason: str = "") -> None:
+        super()._fail_connection(code, reason)
+        # Autobahn would go on to look for the client's Close frame in what follows.
+        self.state = self.STATE_CLOSED
+        if self._connection is not None:
+            self._connection.failure_judged(code, reason)
+
+
+class EngineFactory:
+    """Lends engines to the connections of a server.
+
+    Args:
+        config: The settings.
+        log: For what Autobahn itself reports as an error.
+    """
+
+    def __init__(self, config: Config, log: logging.Logger) -> None:
+        # It asks for a reactor only to start timers with, and those are off.
+        self._factory = factory = WebSocketServerFactory(reactor=False)
+        factory.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            failByDrop=False,
+            echoCloseCodeReason=True,
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            autoPingInterval=0,
+            maxMessagePayloadSize=config.websocket_max_message_size,
+            maxFramePayloadSize=config.websocket_max_frame_size,
+            perMessageCompressionAccept=_accept_compression,
+        )
+        options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
+        options["perMessageCompressionAccept"] = staticmethod(_accept_compression)
+        options["log"] = _Log(log)
+        self._session: type[_Session] = type("Session", (_Session,), options)
+        self._free_plain: list[_Session] = []
+        self._free_deflate: list[_Session] = []
+
+    def lend(self, connection: WebSocketConnection) -> _Session:
+        """Lend an engine to a connection without compression."""
+        return self._lend(connection, self._free_plain, False)
+
+    def lend_deflate(self, connection: WebSocketConnection) -> _Session:
+        """Lend an engine to a connection that has agreed on permessage-deflate."""
+        return self._lend(connection, self._free_deflate, True)
+
+    def _lend(self, connection: WebSocketConnection, free: list[_Session], deflate: bool) -> _Session:
+        if free:
+            session = free.pop()
+        else:
+            session = self._session(self._factory, free)
+            session.open(deflate)
+        session.engage(connection)
+        return session
+
+
+# What was agreed on is the connection's affair. All that Autobahn needs is how to read: with the largest window, which
+# reads every other too, and without the context of earlier messages.
+def _accept_compression(offers: list[Any]) -> Any:
+    return PerMessageDeflateOfferAccept(offers[0], request_no_context_takeover=True, no_context_takeover=True)
+
+
+if USES_NVX:
+
+    def native_unmask(data: bytes, key: bytes) -> bytes:
+        """Apply a masking key with Autobahn's native masker."""
+        return create_xor_masker(key, len(data)).process(data)  # type: ignore[no-any-return]
+
+else:
+    # Autobahn's masker in Python takes one byte at a time.
+    native_unmask: Callable[[bytes, bytes], bytes] = unmask  # type: ignore[no-redef]

@@ -1,0 +1,116 @@
+"""The end of an HTTP/1.1 connection, and the one deadline that everything on it is measured by.
+
+A connection is closed in two stages, as `h1` says: our half, then the whole. Each stage has its time; a client that
+keeps taking bytes of a large answer gets more of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from daphne_ng.config import Config
+from daphne_ng.port import RequestSink
+from daphne_ng.wire.h1_driver import Http1Driver
+from daphne_ng.wire.h1_parser import Http1Message
+
+__all__ = ["NEVER", "Http1Ending"]
+
+NEVER = float("inf")
+
+
+class Http1Ending:
+    """What `Http1Connection` builds on: how it ends, and when something is due.
+
+    Args:
+        config: Limits and timeouts.
+        driver: The I/O around it.
+    """
+
+    __slots__ = (
+        "_active",
+        "_body_deadline",
+        "_clock",
+        "_closed",
+        "_closing",
+        "_config",
+        "_driver",
+        "_exchange_deadline",
+        "_lingering",
+        "_paused",
+        "_probe_deadline",
+        "_queue",
+        "_sink",
+        "_unsent",
+        "armed_for",
+        "deadline",
+    )
+
+    def __init__(self, config: Config, driver: Http1Driver) -> None:
+        self._config = config
+        self._driver = driver
+        self._clock = driver.clock
+        self._queue: deque[Http1Message] = deque()
+        self._active: Http1Message | None = None
+        self._sink: RequestSink | None = None
+        self._paused = False
+        self._closing = False  # no further request will be served
+        self._lingering = False  # our half is closed, or all of it: input is thrown away
+        self._closed = False  # both directions are closed, or will be once what was written is out
+        self._unsent = 0
+        self._body_deadline = NEVER
+        self._exchange_deadline = NEVER
+        self._probe_deadline = NEVER
+        self.deadline = NEVER
+        self.armed_for = NEVER
+        """When the driver's timer will fire; the driver keeps it up to date."""
+
+    # Close our half, and give the client a moment to read the answer before the rest of its bytes meet a reset.
+    def _linger(self) -> None:
+        self._active = None
+        self._sink = None
+        self._closing = True
+        self._queue.clear()
+        if self._lingering:
+            return
+        self._lingering = True
+        self._paused = False
+        self._probe_deadline = NEVER
+        self._driver.close_writing()
+        self._driver.resume_reading()
+        self._set_deadline(self._driver.clock() + self._config.drain_timeout)
+
+    # The time for an ending has passed. A slow client may need longer than that for a large answer: as long as it takes
+    # bytes, it gets them. Then the second stage, and last the axe.
+    def _end_passed(self) -> None:
+        unsent = self._driver.unsent_bytes()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self._set_deadline(self._clock() + self._config.close_timeout)
+        elif not self._closed:
+            self._close()
+        elif unsent:
+            self._abort()
+        else:
+            # The kernel has it all, and a slow client may still be reading: a reset would take it away again.
+            self._driver.release()
+
+    def _abort(self) -> None:
+        self._closing = self._lingering = self._closed = True
+        self._queue.clear()
+        self.deadline = NEVER
+        self._driver.abort()
+
+    # Close both directions, what has been written still going out.
+    def _close(self) -> None:
+        self._closing = self._lingering = self._closed = True
+        self._queue.clear()
+        self._driver.close()
+        self._set_deadline(self._driver.clock() + self._config.close_timeout)
+
+    def _update_deadline(self) -> None:
+        self._set_deadline(min(self._body_deadline, self._exchange_deadline, self._probe_deadline))
+
+    def _set_deadline(self, deadline: float) -> None:
+        self.deadline = deadline
+        if deadline < self.armed_for:
+            self._driver.rearm(deadline)
