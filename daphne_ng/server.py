@@ -551,7 +551,7 @@ class Server:
         head = exchange.head
         assert self._loop is not None  # requests run on it
         details: dict[str, Any] = {
-            "path": head.target.decode("latin-1"),
+            "path": head.raw_path.decode("latin-1"),
             "client": exchange.info.client_text,
             "http_version": head.http_version,
         }

@@ -138,8 +138,9 @@ class MessageInbox(_Buffer):
         self.parts.append((message, size))
         buffered = self.buffered = self.buffered + size + MESSAGE_COST_BYTES
         if self._waiters:
+            # Somebody takes it on the next turn of the loop, however large it is.
             self.wake()
-        if buffered >= self._high:
+        elif buffered >= self._high:
             self._paused = True
             return True
         return False

@@ -121,7 +121,10 @@ class ServerContext:
         """Return the one that all connections with this window share."""
         deflater = self._deflaters.get(window_bits)
         if deflater is None:
-            deflater = Deflater(window_bits, self.config.websocket_compression_memory_level)
+            config = self.config
+            deflater = Deflater(
+                window_bits, config.websocket_compression_memory_level, config.websocket_compression_level
+            )
             self._deflaters[window_bits] = deflater
         return deflater
 

@@ -103,6 +103,7 @@ class _Session(WebSocketServerProtocol):
     # Autobahn copies its options to every instance that lacks them: here they are on the class, see `EngineFactory`.
     CONFIG_ATTRS: list[str] = []
     peer = ""
+    _isMessageCompressed = False
 
     def __init__(self, factory: WebSocketServerFactory, free: list[_Session]) -> None:
         super().__init__()
@@ -151,6 +152,21 @@ class _Session(WebSocketServerProtocol):
         """Write what Autobahn sends: all but the answer to its handshake."""
         if self._connection is not None:
             self._connection.write_control(data)
+
+    def onFrameData(self, payload: bytes) -> Any:
+        """Take a piece of a frame.
+
+        Autobahn counts a compressed frame with its length until it has been inflated. What has not come yet must not
+        count beside what came out already, or a message would be too large only because its frame came in pieces.
+        """
+        frame = self.current_frame
+        if frame.opcode > 7 or not self._isMessageCompressed:
+            return super().onFrameData(payload)
+        missing = frame.length - self.current_frame_masker.pointer()
+        self.message_data_total_length -= missing
+        judged = super().onFrameData(payload)
+        self.message_data_total_length += missing
+        return judged
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Hand on a message that Autobahn has assembled."""
@@ -225,12 +241,45 @@ def _accept_compression(offers: list[Any]) -> Any:
     return PerMessageDeflateOfferAccept(offers[0], request_no_context_takeover=True, no_context_takeover=True)
 
 
-if USES_NVX:
+# Autobahn's own way to its native masker makes two objects for each payload, which take longer than the masking of
+# 4 KiB. The extension beneath is called directly if it is the one that we know.
+def _masker() -> Callable[[bytes | memoryview, bytes], bytes]:
+    try:
+        from _nvx_xormasker import ffi, lib  # type: ignore[import-not-found]
 
-    def native_unmask(data: bytes, key: bytes) -> bytes:
-        """Apply a masking key with Autobahn's native masker."""
-        return create_xor_masker(key, len(data)).process(data)  # type: ignore[no-any-return]
+        new, process, free, from_buffer = (
+            lib.nvx_xormask_new,
+            lib.nvx_xormask_process,
+            lib.nvx_xormask_free,
+            ffi.from_buffer,
+        )
 
-else:
-    # Autobahn's masker in Python takes one byte at a time.
-    native_unmask: Callable[[bytes, bytes], bytes] = unmask  # type: ignore[no-redef]
+        def native(data: bytes | memoryview, key: bytes) -> bytes:
+            masked = bytearray(data)
+            masker = new(key)
+            try:
+                process(masker, from_buffer(masked), len(masked))
+            finally:
+                free(masker)
+            return bytes(masked)
+
+        sample = bytes(range(256)) * 3
+        if all(
+            native(sample[:size], b"\x01\x80\xff\x7e") == unmask(sample[:size], b"\x01\x80\xff\x7e") for size in _SIZES
+        ):
+            return native
+    except (ImportError, AttributeError, TypeError):
+        pass  # Autobahn was built without it, or has another one now; what follows does the same
+    return _autobahn_unmask if USES_NVX else unmask
+
+
+def _autobahn_unmask(data: bytes | memoryview, key: bytes) -> bytes:
+    if len(data) < 1400:
+        return unmask(data, key)
+    return create_xor_masker(key, len(data)).process(data)  # type: ignore[no-any-return]
+
+
+_SIZES = (0, 1, 5, 16, 33, 700, 768)
+
+native_unmask = _masker()
+"""Applies a masking key, as `daphne_ng.wire.ws_frames.unmask` does, faster for payloads that are not small."""

@@ -195,7 +195,7 @@ class WebSocketConnection:
         limits = [limit for limit in (config.websocket_max_message_size, config.websocket_max_frame_size) if limit]
         self._direct_max = min(limits) if limits else _NO_LIMIT
         self._message_max = config.websocket_max_message_size
-        self._native_unmask: Callable[[bytes, bytes], bytes] = unmask
+        self._native_unmask: Callable[[bytes | memoryview, bytes], bytes] = unmask
         self._deflater: Deflater | None = None
         self._deflate_min = config.websocket_compression_min_bytes
         self._inflate_bits = 0
@@ -236,7 +236,7 @@ class WebSocketConnection:
         self,
         borrow: Callable[[WebSocketConnection], WebSocketEngine],
         rest: bytes,
-        native_unmask: Callable[[bytes, bytes], bytes] | None = None,
+        native_unmask: Callable[[bytes | memoryview, bytes], bytes] | None = None,
         deflater: Deflater | None = None,
         inflate_bits: int = 0,
     ) -> None:
@@ -320,7 +320,7 @@ class WebSocketConnection:
                     if size < UNMASK_NATIVE_MIN_BYTES:
                         payload = unmask(data[start:stop], data[start - 4 : start])
                     else:
-                        payload = self._native_unmask(data[start:stop], data[start - 4 : start])
+                        payload = self._native_unmask(memoryview(data)[start:stop], data[start - 4 : start])
                     self._waits = 0
                     message: bytes | str | None = payload
                     if b0 & _RSV1:

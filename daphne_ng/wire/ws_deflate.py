@@ -108,11 +108,13 @@ class Deflater:
     Args:
         window_bits: 9 to 15.
         memory_level: 1 to 9.
+        level: 1 to 9, or -1 for the library's choice.
     """
 
-    __slots__ = ("_memory_level", "_message", "_squeezed", "_window_bits")
+    __slots__ = ("_level", "_memory_level", "_message", "_squeezed", "_window_bits")
 
-    def __init__(self, window_bits: int, memory_level: int) -> None:
+    def __init__(self, window_bits: int, memory_level: int, level: int = -1) -> None:
+        self._level = level
         self._window_bits = window_bits
         self._memory_level = memory_level
         self._message = b""
@@ -122,7 +124,7 @@ class Deflater:
         """Return the payload of a frame that carries `message` compressed."""
         if message == self._message:
             return self._squeezed
-        squeezer = zlib.compressobj(-1, zlib.DEFLATED, -self._window_bits, self._memory_level)
+        squeezer = zlib.compressobj(self._level, zlib.DEFLATED, -self._window_bits, self._memory_level)
         squeezed = (squeezer.compress(message) + squeezer.flush(zlib.Z_SYNC_FLUSH))[:-4]
         if len(message) <= _KEPT_MAX_BYTES:
             self._message = message

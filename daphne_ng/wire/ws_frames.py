@@ -6,15 +6,15 @@ from struct import Struct
 
 __all__ = ["UNMASK_NATIVE_MIN_BYTES", "frame_head", "unmask"]
 
-UNMASK_NATIVE_MIN_BYTES = 1400
-"""From this size on a native masker is faster than `unmask`: its set-up costs 4 us, each KiB here 2.5 us."""
+UNMASK_NATIVE_MIN_BYTES = 256
+"""From this size on a native masker is faster than `unmask`: it takes 0.9 us to set up, and each KiB here 2.5 us."""
 
 _HEAD_16 = Struct("!BBH").pack
 _HEAD_64 = Struct("!BBQ").pack
 _SMALL_HEADS = {b0: [bytes((b0, size)) for size in range(126)] for b0 in (0x81, 0x82, 0xC1, 0xC2)}
 
 
-def unmask(data: bytes, key: bytes) -> bytes:
+def unmask(data: bytes | memoryview, key: bytes) -> bytes:
     """Apply a masking key (RFC 6455 section 5.3) as one XOR of two long integers."""
     size = len(data)
     return (int.from_bytes(data, "little") ^ int.from_bytes((key * (size // 4 + 1))[:size], "little")).to_bytes(

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import BenchError
-from .peers import BASELINE, PEERS, Server, version
+from .errors import BenchError, UnsupportedError
+from .peers import BASELINE, OURS, PEERS, Server, version
 from .report import Result, as_json, table
-from .workloads import IDLE_CONNECTIONS, WORKLOADS, Settings, Workload
+from .workloads import IDLE_CONNECTIONS, WEBSOCKET, WORKLOADS, Settings, Workload
 
 # A server that failed this often in a workload is not asked again in the remaining rounds.
 _FAILURES_MAX = 2
+# Names that stand for several workloads.
+_GROUPS = {"http": [name for name in WORKLOADS if name not in WEBSOCKET], "ws": list(WEBSOCKET)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--peers", default=",".join(PEERS), metavar="A,B", help="servers (default: %(default)s)")
     parser.add_argument(
-        "--workloads", default=",".join(WORKLOADS), metavar="X,Y", help="workloads (default: %(default)s)"
+        "--workloads",
+        default=",".join(WORKLOADS),
+        metavar="X,Y",
+        help="workloads; http and ws mean all of that kind (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: %(default)g)")
@@ -61,7 +66,9 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the samples and results there too")
     given = parser.parse_args(arguments)
-    peers, workloads = given.peers.split(","), given.workloads.split(",")
+    peers, workloads = given.peers.split(","), []
+    for name in given.workloads.split(","):
+        workloads += _GROUPS.get(name, [name])
     for what, names, known in (("server", peers, PEERS), ("workload", workloads, WORKLOADS)):
         if unknown := [name for name in names if name not in known]:
             parser.error(f"unknown {what} {', '.join(unknown)}; choose from {', '.join(known)}")
@@ -97,11 +104,14 @@ def measure(options: Options, workload: Workload, results: dict[str, Result]) ->
     for turn in range(options.rounds):
         for peer in options.peers:
             result = results[peer]
-            if len(result.failures) >= _FAILURES_MAX:
+            if result.unsupported or len(result.failures) >= _FAILURES_MAX:
                 continue
             print(f"{workload.name} {turn + 1}/{options.rounds} {peer}", file=sys.stderr, flush=True)
             try:
                 result.samples.append(_once(options, workload, peer))
+            except UnsupportedError as error:
+                print(f"  skipped: {error}", file=sys.stderr, flush=True)
+                result.unsupported = str(error)
             except BenchError as error:
                 print(f"  failed: {error}", file=sys.stderr, flush=True)
                 result.failures.append(str(error))
@@ -131,6 +141,8 @@ def _raise_file_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        if limit < wanted:
+            print(f"warning: the hard limit is {hard} open files; the idle workloads need {wanted}", file=sys.stderr)
 
 
 def _terminated(*_: object) -> NoReturn:
@@ -176,14 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.workloads:
             results[name] = {peer: Result() for peer in options.peers}
             measure(options, WORKLOADS[name], results[name])
-            print(table(WORKLOADS[name], results[name], versions, BASELINE), flush=True)
+            print(table(WORKLOADS[name], results[name], versions, BASELINE, OURS), flush=True)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
         if any(result.samples for result in results[name].values()):
-            print(table(WORKLOADS[name], results[name], versions, BASELINE), flush=True)
+            print(table(WORKLOADS[name], results[name], versions, BASELINE, OURS), flush=True)
     if options.json is not None:
-        options.json.write_text(json.dumps(as_json(WORKLOADS, results, BASELINE, about), indent=2) + "\n")
+        options.json.write_text(json.dumps(as_json(WORKLOADS, results, BASELINE, OURS, about), indent=2) + "\n")
     return status
 
 

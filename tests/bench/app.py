@@ -13,6 +13,13 @@ path        behaviour
             read then pays with memory of its own, instead of with references to one constant
 ``/upload`` reads and counts the body, answers the count in decimal
 ==========  ============================================================================================
+
+WebSockets:
+
+==========  ============================================================================================
+``/echo``   accepts, and sends every message back, text as text and bytes as bytes
+``/fan``    accepts, sends ``joined``, and sends every text to all that are connected here, one after the other
+==========  ============================================================================================
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 HELLO = b"Hello, World!"
+JOINED = "joined"
 PIECE_BYTES = 64 * 1024
 PIECES = 1024
 STREAM_BYTES = PIECE_BYTES * PIECES
@@ -101,17 +109,56 @@ async def not_found(_receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
+async def websocket_echo(receive: Receive, send: Send) -> None:
+    """Send every message back."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        if text is not None:
+            await send({"type": "websocket.send", "text": text})
+        else:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
+_members: set[Send] = set()
+
+
+async def websocket_fan(receive: Receive, send: Send) -> None:
+    """Send every text to all members."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    _members.add(send)
+    try:
+        # The client has the handshake before this coroutine runs again: this tells it that it is a member.
+        await send({"type": "websocket.send", "text": JOINED})
+        while (message := await receive())["type"] == "websocket.receive":
+            for member in tuple(_members):
+                await member({"type": "websocket.send", "text": message["text"]})
+    finally:
+        _members.discard(send)
+
+
+async def websocket_refuse(receive: Receive, send: Send) -> None:
+    """Answer 403."""
+    await receive()
+    await send({"type": "websocket.close"})
+
+
 _HANDLERS: dict[str, Handler] = {"/": hello, "/echo": echo, "/stream": stream, "/fresh": fresh, "/upload": upload}
+_WEBSOCKETS: dict[str, Handler] = {"/echo": websocket_echo, "/fan": websocket_fan}
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Serve one ASGI connection.
 
     Raises:
-        NotImplementedError: For scopes other than ``http`` and ``lifespan``.
+        NotImplementedError: For scopes other than ``http``, ``websocket`` and ``lifespan``.
     """
     if scope["type"] == "http":
         await _HANDLERS.get(scope["path"], not_found)(receive, send)
+    elif scope["type"] == "websocket":
+        await _WEBSOCKETS.get(scope["path"], websocket_refuse)(receive, send)
     elif scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})

@@ -22,7 +22,7 @@ _BUFFER_BYTES = 256 * 1024
 # A server that trickles never meets the timeout of a single operation.
 _LIFETIME_SECONDS = 180.0
 # SO_LINGER on with 0 seconds: close resets, so that thousands of closed connections leave no TIME_WAIT behind.
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,15 @@ class Client:
     def close(self) -> None:
         """Reset the connection."""
         with suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._socket.close()
+
+    def detach(self) -> tuple[socket.socket, bytes]:
+        """Hand over the socket, which this object then does not close, and what came after the last response."""
+        timeout = self._socket.gettimeout()
+        taken = socket.socket(fileno=self._socket.detach())
+        taken.settimeout(timeout)
+        return taken, self._pending
 
     def send(self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
         """Send one whole request. The caller next reads the response: `read_head`, then the body."""

@@ -69,7 +69,8 @@ class Peer:
 
 def _uvicorn(launch: Launch) -> list[str]:
     arguments = ["-m", "uvicorn", "--host", HOST, "--port", str(launch.port), "--http", "httptools", "--loop", "uvloop"]
-    arguments += ["--timeout-keep-alive", "120"]
+    # The cheapest of its three WebSocket implementations.
+    arguments += ["--timeout-keep-alive", "120", "--ws", "websockets-sansio"]
     if launch.access_log:
         # Its default configuration with the access handler's stream replaced by a file.
         formatter = {
@@ -140,6 +141,7 @@ PEERS: dict[str, Peer] = {
     )
 }
 BASELINE = "uvicorn"
+OURS = "daphne-ng"
 
 
 def version(peer: Peer, python: str) -> str | None:

@@ -12,6 +12,8 @@ from .workloads import Metric, Sample, Workload
 
 # Above this share of the server's core the rates say little; CPU time per request stays usable.
 _FOREIGN_LIMIT = 0.10
+# Above this share of its own core the load generator may be what bounds the rate.
+_CLIENT_LIMIT = 0.90
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Result:
 
     samples: list[Sample] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    unsupported: str | None = None
+    """Why the server was left out."""
 
     def median(self, key: str) -> float | None:
         """Return the median over the good rounds, or ``None`` if there is none."""
@@ -37,40 +41,79 @@ def ratio(results: Results, peer: str, key: str, baseline: str) -> float | None:
     return value / base if value is not None and base else None
 
 
-def table(workload: Workload, results: Results, versions: Mapping[str, str | None], baseline: str) -> str:
+def best(results: Results, key: str, ours: str) -> float | None:
+    """Return the lowest median among the servers other than `ours`, or ``None`` if there is none."""
+    medians = (result.median(key) for peer, result in results.items() if peer != ours)
+    return min((value for value in medians if value), default=None)
+
+
+def versus_best(results: Results, peer: str, key: str, ours: str) -> float | None:
+    """Return a server's median divided by `best`, or ``None`` if either is missing."""
+    value, base = results[peer].median(key), best(results, key, ours)
+    return value / base if value is not None and base else None
+
+
+def table(workload: Workload, results: Results, versions: Mapping[str, str | None], baseline: str, ours: str) -> str:
     """Render one workload: title, Markdown table, and notes on what failed or disturbed it.
 
-    The first metric is shown with its range over the rounds. A server without a good round shows ``n/a``.
+    The first metric is shown with its range over the rounds. A server without a good round shows ``n/a``, one that
+    does not support what the workload needs ``skipped``. The best peer is chosen among all servers but `ours`.
     """
     header = ["server", "version"]
     for index, metric in enumerate(workload.metrics):
         header.append(metric.title)
         header += ["min–max"] if index == 0 else []
         header += [f"× {baseline}"] if metric.ratio else []
-    rows = [_row(workload.metrics, results, peer, versions.get(peer), baseline) for peer in results]
-    notes = []
+        header += ["× best peer"] if metric.versus_best else []
+    rows = [_row(workload.metrics, results, peer, versions.get(peer), baseline, ours) for peer in results]
+    notes = _goal(workload, results, ours)
     for peer, result in results.items():
         notes += [f"- {peer}: {reason}" for reason in dict.fromkeys(result.failures)]
+        notes += [f"- {peer}: {result.unsupported}"] if result.unsupported else []
         errors = sum(sample.get("socket_errors", 0) for sample in result.samples)
         notes += [f"- {peer}: {errors:.0f} socket errors seen by wrk"] if errors else []
         foreign = max((sample.get("foreign", 0.0) for sample in result.samples), default=0.0)
         if foreign > _FOREIGN_LIMIT:
             notes.append(f"- {peer}: other processes took up to {foreign:.0%} of the server's core")
+        client = max((sample.get("client", 0.0) for sample in result.samples), default=0.0)
+        if client > _CLIENT_LIMIT:
+            notes.append(
+                f"- {peer}: the load generator used up to {client:.0%} of its core, so the rate may be its own"
+            )
     text = f"### {workload.name}: {workload.summary}\n\n{markdown(header, rows)}\n"
     return text + ("\n" + "\n".join(notes) + "\n" if notes else "")
 
 
-def _row(metrics: Sequence[Metric], results: Results, peer: str, version: str | None, baseline: str) -> list[str]:
+def _goal(workload: Workload, results: Results, ours: str) -> list[str]:
+    if workload.goal is None or ours not in results:
+        return []
+    goal, metric = workload.goal, workload.metrics[0]
+    if goal.of_best:
+        limit, digits = f"{goal.limit:.2f} × best peer", 2
+        value = versus_best(results, ours, metric.key, ours)
+    else:
+        limit, digits = f"{goal.limit:g} {metric.title}", metric.digits
+        value = results[ours].median(metric.key)
+    return [f"- goal of {ours}: at most {limit}; here {'n/a' if value is None else f'{value:.{digits}f}'}"]
+
+
+def _row(
+    metrics: Sequence[Metric], results: Results, peer: str, version: str | None, baseline: str, ours: str
+) -> list[str]:
     result = results[peer]
     row = [peer, version or "–"]
     for index, metric in enumerate(metrics):
         value = result.median(metric.key)
-        row.append("n/a" if value is None else f"{value:.{metric.digits}f}")
+        missing = "skipped" if result.unsupported else "n/a"
+        row.append(missing if value is None else f"{value:.{metric.digits}f}")
         if index == 0:
             values = [sample[metric.key] for sample in result.samples]
             row.append(f"{min(values):.{metric.digits}f}–{max(values):.{metric.digits}f}" if values else "")
         if metric.ratio:
             share = ratio(results, peer, metric.key, baseline)
+            row.append("" if share is None else f"{share:.2f}")
+        if metric.versus_best:
+            share = versus_best(results, peer, metric.key, ours)
             row.append("" if share is None else f"{share:.2f}")
     return row
 
@@ -91,20 +134,27 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_json(
-    workloads: Mapping[str, Workload], results: Mapping[str, Results], baseline: str, about: Mapping[str, Any]
+    workloads: Mapping[str, Workload],
+    results: Mapping[str, Results],
+    baseline: str,
+    ours: str,
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the whole run as plain data: `about`, and by workload and server the samples, medians and ratios."""
     rendered: dict[str, Any] = {}
     for name, by_peer in results.items():
         keys = [metric.key for metric in workloads[name].metrics]
+        compared = [metric.key for metric in workloads[name].metrics if metric.versus_best]
         rendered[name] = {
             "summary": workloads[name].summary,
             "servers": {
                 peer: {
                     "median": {key: result.median(key) for key in keys},
                     "ratio": {key: ratio(by_peer, peer, key, baseline) for key in keys},
+                    "versus_best": {key: versus_best(by_peer, peer, key, ours) for key in compared},
                     "samples": [_finite(sample) for sample in result.samples],
                     "failures": result.failures,
+                    "unsupported": result.unsupported,
                 }
                 for peer, result in by_peer.items()
             },

@@ -1,4 +1,4 @@
-"""The pieces of the harness that need neither peers nor wrk. Nothing here asserts a time."""
+"""The pieces of the harness that need no wrk, and peers only where they are installed. Nothing here asserts a time."""
 
 from __future__ import annotations
 
@@ -6,20 +6,42 @@ import asyncio
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import app, procfs, wrk
-from .__main__ import parse
+from . import app, procfs, workloads, wrk
+from .__main__ import Options, measure, parse
 from .client import Client
-from .errors import BenchError
+from .errors import BenchError, UnsupportedError
 from .peers import PEERS, Launch, Peer, Server, version
-from .report import Result, as_json, markdown, ratio, table
-from .workloads import ECHO_BODY, ECHO_HEADERS, WORKLOADS, Metric, Workload
+from .report import Result, as_json, best, markdown, ratio, table, versus_best
+from .websocket import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Deflate,
+    Parser,
+    Pool,
+    WebSocket,
+    client_frame,
+    json_messages,
+    own_messages,
+    plain,
+    server_frame,
+    visit,
+)
+from .workloads import ECHO_BODY, ECHO_HEADERS, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -212,6 +234,292 @@ def test_every_peer_is_told_its_port_and_where_to_log(peer: Peer, tmp_path: Path
     assert peer.logs_to_output or str(launch.log) in configuration
 
 
+# -- WebSocket frames -------------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_masked_as_in_the_example_of_the_rfc() -> None:
+    assert client_frame(TEXT, b"Hello") == bytes.fromhex("818537fa213d7f9f4d5158")
+    assert client_frame(BINARY, b"", compressed=True) == bytes.fromhex("c28037fa213d")
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_every_length_of_a_frame_is_read_back(size: int) -> None:
+    parser = Parser()
+    assert list(parser.feed(server_frame(BINARY, bytes(size)))) == [(BINARY, bytes(size))]
+    assert parser.between
+    assert len(client_frame(BINARY, bytes(size))) == len(server_frame(BINARY, bytes(size))) + 4
+
+
+def test_fragments_are_joined_and_pings_between_them_kept_apart_at_any_split() -> None:
+    data = b"\x01\x02ab" + b"\x89\x01p" + b"\x80\x01c" + server_frame(TEXT, b"d") + b"\x88\x02\x03\xe8"
+    parser = Parser()
+    found = [message for index in range(len(data)) for message in parser.feed(data[index : index + 1])]
+    assert found == [(TEXT, b"abc"), (TEXT, b"d")]
+    assert (parser.pings, parser.closed, parser.between) == ([b"p"], b"\x03\xe8", True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x81\x80\0\0\0\0",
+        b"\x80\x00",
+        b"\x01\x00\x81\x00",
+        b"\x83\x00",
+        b"\xa1\x00",
+        b"\x8b\x00",
+        b"\x09\x00",
+        b"\xc1\x01a",
+    ],
+    ids=["masked", "no start", "two starts", "opcode", "rsv2", "control opcode", "split ping", "not negotiated"],
+)
+def test_a_frame_against_the_protocol_is_an_error(data: bytes) -> None:
+    with pytest.raises(BenchError):
+        list(Parser().feed(data))
+
+
+def test_the_answer_to_the_offer_of_compression_is_read() -> None:
+    assert Deflate.parse("permessage-deflate") == Deflate()
+    answer = "permessage-deflate; server_no_context_takeover; client_max_window_bits=12; server_max_window_bits=11"
+    assert Deflate.parse(answer) == Deflate(True, 11, 12)
+
+
+@pytest.mark.parametrize(
+    "answer", ["x", "permessage-deflate; x", "permessage-deflate, x", "permessage-deflate; client_max_window_bits=16"]
+)
+def test_another_answer_to_the_offer_is_an_error(answer: str) -> None:
+    with pytest.raises(BenchError):
+        Deflate.parse(answer)
+
+
+@pytest.mark.parametrize("deflate", [Deflate(), Deflate(True, 9, 9)])
+def test_compressed_messages_are_read_back_whatever_the_context(deflate: Deflate) -> None:
+    parser = Parser(deflate)
+    for message in json_messages(4096, 3, deflate):
+        frame = server_frame(TEXT, deflate.compress(message.payload))
+        assert list(parser.feed(bytes([frame[0] | 0x40]) + frame[1:])) == [(TEXT, message.payload)]
+        assert parser.compressed
+        assert len(frame) < 2048
+    with pytest.raises(BenchError, match="wrong compressed data"):
+        list(parser.feed(b"\xc1\x02\xff\xff"))
+
+
+@pytest.mark.parametrize("size", [64, 512, 4096, 65536])
+@pytest.mark.parametrize("deflate", [None, Deflate()], ids=["plain", "deflate"])
+def test_every_connection_has_messages_of_its_own(size: int, deflate: Deflate | None) -> None:
+    for opcode in (TEXT, BINARY):
+        everything = [own_messages(opcode, size, deflate, owner, 3) for owner in range(3)]
+        payloads = [message.payload for messages in everything for message in messages]
+        assert {len(payload) for payload in payloads} == {size}
+        assert len(set(payloads)) == len(payloads) >= 6
+        assert deflate is None or len(everything[2]) * size > 32768
+    assert len(json.loads(plain(TEXT, size, 1).payload)) == 3
+
+
+# -- the WebSocket load generator against a server that misbehaves on purpose ----------------------------------------
+
+Script = Callable[[socket.socket], None]
+
+
+@contextmanager
+def websocket_server(script: Script, *, extensions: str = "", status: str = "101 Switching Protocols") -> Iterator[int]:
+    """Shake hands on every connection, then run the script on it in a thread, then close it."""
+    headers = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
+    head = f"HTTP/1.1 {status}\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{headers}\r\n"
+    threads: list[threading.Thread] = []
+
+    def connection(sock: socket.socket) -> None:
+        with sock, suppress(OSError, EOFError):
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += sock.recv(4096)
+            assert b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" in data
+            sock.sendall(head.encode())
+            script(sock)
+
+    def listen() -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            sock.settimeout(10)
+            threads.append(threading.Thread(target=connection, args=(sock,)))
+            threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=listen)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join(10)
+            for thread in threads:
+                thread.join(10)
+
+
+def receive_frame(sock: socket.socket) -> tuple[int, bytes]:
+    def exactly(size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            if not (more := sock.recv(size - len(data))):
+                raise EOFError
+            data += more
+        return data
+
+    first, size = exactly(2)
+    assert size & 0x80, "frames of clients are masked"
+    size &= 0x7F
+    if size >= 126:
+        size = int.from_bytes(exactly(2 if size == 126 else 8), "big")
+    key, payload = exactly(4), exactly(size)
+    return first & 0x0F, bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+
+
+def echo_with(answer: Callable[[int, bytes], bytes]) -> Script:
+    def script(sock: socket.socket) -> None:
+        while True:
+            opcode, payload = receive_frame(sock)
+            if opcode == CLOSE:
+                sock.sendall(server_frame(CLOSE, payload))
+                return
+            sock.sendall(answer(opcode, payload))
+
+    return script
+
+
+def ping_pong_with(script: Script, size: int = 64, seconds: float = 0.05) -> int:
+    with websocket_server(script) as port, Pool() as pool:
+        for tag in range(3):
+            pool.add(WebSocket(port, "/echo"), [plain(TEXT, size, tag)])
+        return pool.ping_pong(seconds).count
+
+
+@linux_only
+@pytest.mark.parametrize("size", [64, 4096])
+def test_echoes_are_counted(size: int) -> None:
+    assert ping_pong_with(echo_with(server_frame), size) >= 3
+
+
+@linux_only
+def test_echoes_in_fragments_are_counted() -> None:
+    def answer(opcode: int, payload: bytes) -> bytes:
+        return bytes([opcode, 10]) + payload[:10] + b"\x89\x00" + b"\x80\x36" + payload[10:]
+
+    def script(sock: socket.socket) -> None:
+        # A frame of three parts; the pongs are not answered.
+        while True:
+            opcode, payload = receive_frame(sock)
+            if opcode == TEXT:
+                sock.sendall(answer(opcode, payload))
+            else:
+                assert (opcode, payload) == (PONG, b"")
+
+    assert ping_pong_with(script) >= 3
+
+
+@linux_only
+@pytest.mark.parametrize("delay", [0.0, 0.05], ids=["with the handshake", "later"])
+def test_pings_are_answered_with_their_payload_also_in_idle_connections(delay: float) -> None:
+    pongs: list[tuple[int, bytes]] = []
+
+    def script(sock: socket.socket) -> None:
+        time.sleep(delay)
+        sock.sendall(server_frame(PING, b"are you there"))
+        pongs.append(receive_frame(sock))
+        receive_frame(sock)
+
+    with websocket_server(script) as port, Pool() as pool:
+        pool.add(WebSocket(port, "/echo"), [])
+        for _ in range(200):
+            pool.rest(0.05)
+            if pongs:
+                break
+    assert pongs == [(PONG, b"are you there")]
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda opcode, payload: server_frame(opcode, payload[:-1] + b"x"), "wrong message"),
+        (lambda opcode, payload: server_frame(opcode, payload[:-1]), "wrong message"),
+        (lambda _opcode, payload: server_frame(BINARY, payload), "wrong message"),
+        (lambda opcode, payload: server_frame(opcode, payload) * 2, "nothing asked for"),
+        (lambda _opcode, _payload: server_frame(CLOSE, b"\x03\xf3oh"), "closed a WebSocket"),
+    ],
+    ids=["content", "length", "opcode", "twice", "close"],
+)
+def test_a_wrong_echo_is_an_error(answer: Callable[[int, bytes], bytes], reason: str) -> None:
+    with pytest.raises(BenchError, match=reason):
+        ping_pong_with(echo_with(answer), seconds=5)
+
+
+@linux_only
+def test_a_connection_that_ends_is_an_error() -> None:
+    with pytest.raises(BenchError, match="closed a connection|cannot"):
+        ping_pong_with(lambda _sock: None)
+    with (
+        websocket_server(lambda sock: sock.settimeout(0.01)) as port,
+        Pool() as pool,
+        pytest.raises(BenchError, match="closed a connection|cannot"),
+    ):
+        pool.add(WebSocket(port, "/echo"), [])
+        pool.rest(5)
+
+
+@linux_only
+def test_visits_are_counted_and_need_the_closing_handshake() -> None:
+    with websocket_server(echo_with(server_frame)) as port:
+        assert visit(port, "/echo", 0.05, 2).count >= 2
+    with (
+        websocket_server(lambda sock: receive_frame(sock) and None) as port,
+        pytest.raises(BenchError, match="without the closing"),
+    ):
+        visit(port, "/echo", 0.05, 2)
+    with websocket_server(lambda _sock: None, status="403 No") as port, pytest.raises(BenchError, match="not accepted"):
+        visit(port, "/echo", 0.05, 2)
+
+
+def test_a_refused_handshake_is_an_error_and_no_compression_another() -> None:
+    with websocket_server(lambda _sock: None, status="403 No") as port, pytest.raises(BenchError, match="status 403"):
+        WebSocket(port, "/echo")
+    with websocket_server(lambda _sock: None) as port, pytest.raises(UnsupportedError, match="permessage-deflate"):
+        WebSocket(port, "/echo", deflate=True)
+    with (
+        websocket_server(lambda _sock: None, extensions="permessage-deflate") as port,
+        pytest.raises(BenchError, match="without an offer"),
+    ):
+        WebSocket(port, "/echo")
+
+
+# -- WebSockets of real servers ---------------------------------------------------------------------------------
+
+
+@linux_only
+@pytest.mark.parametrize("name", WEBSOCKET)
+@pytest.mark.parametrize("peer", ["uvicorn", "daphne-ng"])
+def test_a_server_does_the_websocket_workloads(
+    peer: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = {"uvicorn": ["uvicorn", "uvloop", "httptools", "websockets"]}.get(peer, [peer])
+    for distribution in needed:
+        if version(Peer(distribution, lambda _launch: []), sys.executable) is None:
+            pytest.skip(f"{distribution} is not installed")
+    for constant, value in (("WARMUP_SECONDS", 0.0), ("_SETTLE_SECONDS", 0.1)):
+        monkeypatch.setattr(workloads, constant, value)
+    for constant in ("ECHO_SOCKETS", "FAN_SOCKETS", "IDLE_CONNECTIONS"):
+        monkeypatch.setattr(workloads, constant, 8)
+    core = min(os.sched_getaffinity(0))
+    with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False) as server:
+        WORKLOADS[name].check(server)
+        sample = WORKLOADS[name].measure(server, Settings(seconds=0.05, connections=1))
+    assert {metric.key for metric in WORKLOADS[name].metrics} <= sample.keys()
+    if name in ("wsz4k", "wsz64k"):
+        assert sample["compressed"] == 100
+        assert sample["wire"] < {"wsz4k": 4096, "wsz64k": 65536}[name] / 2
+
+
 # -- the application --------------------------------------------------------------------------------------------
 
 
@@ -232,6 +540,35 @@ def test_the_application_echoes_a_body_in_parts_with_six_headers() -> None:
     parts = ({"type": "http.request", "body": body, "more_body": body != b"cd"} for body in (b"ab", b"", b"cd"))
     start, body = run_application("/echo", *parts)
     assert (start["status"], len(start["headers"]), body["body"]) == (200, 6, b"abcd")
+
+
+def run_websocket(path: str, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    inbox = [{"type": "websocket.connect"}, *messages, {"type": "websocket.disconnect", "code": 1000}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return inbox.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(app.application({"type": "websocket", "path": path}, receive, send))
+    return sent
+
+
+def test_the_application_echoes_text_as_text_and_bytes_as_bytes() -> None:
+    text = {"type": "websocket.receive", "text": "a", "bytes": None}
+    assert run_websocket("/echo", text, {"type": "websocket.receive", "bytes": b"b"}) == [
+        {"type": "websocket.accept"},
+        {"type": "websocket.send", "text": "a"},
+        {"type": "websocket.send", "bytes": b"b"},
+    ]
+
+
+def test_the_application_sends_a_text_to_all_members_and_refuses_other_paths() -> None:
+    sent = run_websocket("/fan", {"type": "websocket.receive", "text": "a"})
+    assert [message.get("text") for message in sent] == [None, app.JOINED, "a"]
+    assert [message["type"] for message in run_websocket("/nowhere")] == ["websocket.close"]
 
 
 @pytest.mark.parametrize("path", ["/stream", "/fresh"])
@@ -281,7 +618,7 @@ def test_a_ratio_needs_both_sides() -> None:
 
 
 def test_the_table_shows_medians_ratios_and_what_went_wrong() -> None:
-    text = table(workload(), three_servers(), {"uvicorn": "1.2.3"}, "uvicorn")
+    text = table(workload(), three_servers(), {"uvicorn": "1.2.3"}, "uvicorn", "fast")
     assert text == (
         "### hello: a summary\n"
         "\n"
@@ -297,12 +634,54 @@ def test_the_table_shows_medians_ratios_and_what_went_wrong() -> None:
     )
 
 
+def test_the_best_peer_is_the_lowest_of_the_others() -> None:
+    results = three_servers() | {"slow": Result([{"cpu": 44.0}])}
+    assert (best(results, "cpu", "fast"), best(results, "cpu", "slow")) == (22.0, 11.0)
+    assert (versus_best(results, "fast", "cpu", "fast"), versus_best(results, "slow", "cpu", "fast")) == (0.5, 2.0)
+    assert best({"fast": results["fast"]}, "cpu", "fast") is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "note"),
+    [
+        (Goal(0.85), "- goal of fast: at most 0.85 × best peer; here 0.50\n"),
+        (Goal(13.0, of_best=False), "- goal of fast: at most 13 CPU; here 11.0\n"),
+    ],
+)
+def test_the_table_shows_the_goal_and_who_was_skipped(goal: Goal, note: str) -> None:
+    metrics = (Metric("cpu", "CPU", 1, versus_best=True),)
+    one = Workload("ws", "a summary", metrics, lambda _server: None, lambda _server, _settings: {}, goal=goal)
+    results = three_servers() | {"broken": Result(unsupported="cannot")}
+    text = table(one, results, {}, "uvicorn", "fast")
+    assert "| fast    |       – |    11.0 | 10.0–12.0 |      0.50 |        0.50 |\n" in text
+    assert "| broken  |       – | skipped |           |           |             |\n" in text
+    assert note in text
+    assert text.endswith("- broken: cannot\n")
+
+
+@linux_only
+def test_a_server_without_support_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def check(server: Server) -> None:
+        asked.append(server.peer.name)
+        raise UnsupportedError("cannot")
+
+    one = Workload("ws", "", (), check, lambda _server, _settings: {})
+    monkeypatch.setitem(PEERS, "fake", fake_peer("x"))
+    core = min(os.sched_getaffinity(0))
+    options = Options(["fake"], ["ws"], 3, Settings(1, 1), {"fake": sys.executable}, None, core, core)
+    results = {"fake": Result()}
+    measure(options, one, results)
+    assert (asked, results["fake"].failures, results["fake"].unsupported) == (["fake"], [], "cannot")
+
+
 def test_a_table_without_rows_is_still_a_table() -> None:
     assert markdown(["a", "bc"], []) == "| a | bc |\n|---|---:|"
 
 
 def test_the_json_report_is_plain_data_without_nan() -> None:
-    report = as_json({"hello": workload()}, {"hello": three_servers()}, "uvicorn", {"rounds": 3})
+    report = as_json({"hello": workload()}, {"hello": three_servers()}, "uvicorn", "fast", {"rounds": 3})
     again = json.loads(json.dumps(report, allow_nan=False))
     fast = again["workloads"]["hello"]["servers"]["fast"]
     assert (again["rounds"], again["baseline"]) == (3, "uvicorn")
@@ -320,6 +699,12 @@ def test_the_command_line_chooses_servers_workloads_and_interpreters() -> None:
     )
     assert (options.peers, options.workloads) == (["uvicorn", "daphne-ng"], ["hello"])
     assert options.pythons == {"uvicorn": "/a", "daphne-ng": "/b"}
+
+
+@linux_only
+def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
+    assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
+    assert {*parse(["--workloads", "http"]).workloads, *WEBSOCKET} == set(WORKLOADS) == set(parse([]).workloads)
 
 
 @linux_only

@@ -58,6 +58,7 @@ LAYERS = [
 ONLY_IN = [
     ("httptools", ["daphne_ng.wire.h1_parser"]),
     ("autobahn", ["daphne_ng.net.ws_engine"]),
+    ("_nvx_xormasker", ["daphne_ng.net.ws_engine"]),
     ("h2", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("hpack", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("priority", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
