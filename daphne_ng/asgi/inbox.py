@@ -27,7 +27,7 @@ class _Buffer:
         self._low = low
         self.parts: list[Any] = []
         """What is held."""
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[Any]] = []
         self._paused = False
         self.buffered = 0
         """Bytes held."""
@@ -48,22 +48,13 @@ class _Buffer:
         if self._waiters:
             self.wake()
 
-    async def wait(self) -> None:
-        """Return when something has changed. Cancellation passes through and costs other readers nothing."""
-        waiter = self.waiter()
-        try:
-            await waiter
-        except BaseException:
-            self.forget(waiter)
-            raise
-
-    def waiter(self) -> asyncio.Future[None]:
+    def waiter(self) -> asyncio.Future[Any]:
         """Return a future of the next change. A caller whose awaiting of it fails must `forget` it."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         return waiter
 
-    def forget(self, waiter: asyncio.Future[None]) -> None:
+    def forget(self, waiter: asyncio.Future[Any]) -> None:
         """Take back a `waiter`."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
@@ -96,6 +87,15 @@ class Inbox(_Buffer):
             self._paused = True
             return True
         return False
+
+    async def wait(self) -> None:
+        """Return when something has changed. Cancellation passes through and costs other readers nothing."""
+        waiter = self.waiter()
+        try:
+            await waiter
+        except BaseException:
+            self.forget(waiter)
+            raise
 
     def take(self) -> tuple[bytes, bool]:
         """Remove what is held, or a part of it when that is much: at most the high mark, unless one part is longer.
@@ -132,15 +132,21 @@ class MessageInbox(_Buffer):
     __slots__ = ()
 
     def put(self, message: bytes | str, size: int) -> bool:
-        """Add a message with a payload of `size` bytes. True asks for a pause in reading."""
+        """Add a message with a payload of `size` bytes. True asks for a pause in reading.
+
+        Who waits longest is handed it, as the result of the `waiter`.
+        """
+        waiters = self._waiters
+        while waiters:
+            waiter = waiters.pop(0)
+            if not waiter.done():
+                waiter.set_result((message, size))
+                return False
         if self.closed:
             return False
         self.parts.append((message, size))
         buffered = self.buffered = self.buffered + size + MESSAGE_COST_BYTES
-        if self._waiters:
-            # Somebody takes it on the next turn of the loop, however large it is.
-            self.wake()
-        elif buffered >= self._high:
+        if buffered >= self._high:
             self._paused = True
             return True
         return False
@@ -158,6 +164,17 @@ class MessageInbox(_Buffer):
             self._paused = False
             return message, True
         return message, False
+
+    def forget(self, waiter: asyncio.Future[Any]) -> None:
+        """Take back a `waiter`, and what it was handed."""
+        if waiter.done() and not waiter.cancelled():
+            handed = waiter.result()
+            if handed is not None and not self.closed:
+                self.buffered += handed[1] + MESSAGE_COST_BYTES
+                self.parts.insert(0, handed)
+                self.wake()
+        else:
+            super().forget(waiter)
 
     def close(self) -> None:
         """Throw away what is held, and let every reader, now and later, see the end."""

@@ -143,10 +143,15 @@ class WebSocketExchange(Exchange):
                 return {"type": "websocket.disconnect", "code": self.code, "reason": self.reason}
             waiter = inbox.waiter()  # not inbox.wait(): that would be another coroutine for each message
             try:
-                await waiter
+                handed = await waiter
             except BaseException:
                 inbox.forget(waiter)
                 raise
+            if handed is not None and not inbox.closed:
+                message = handed[0]
+                if message.__class__ is str:
+                    return {"type": "websocket.receive", "text": message}
+                return {"type": "websocket.receive", "bytes": message}
         message, resume = inbox.take()
         if resume and self._gone is None:
             self._port.consumed()

@@ -35,7 +35,7 @@ from daphne_ng.config import Config
 from daphne_ng.port import ResponsePort, WebSocketSink
 from daphne_ng.wire.bucket import TokenBucket
 from daphne_ng.wire.ws_deflate import Deflater, inflate
-from daphne_ng.wire.ws_frames import UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
+from daphne_ng.wire.ws_frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
 
 __all__ = ["WebSocketConnection", "WebSocketDriver", "WebSocketEngine"]
 
@@ -285,6 +285,36 @@ class WebSocketConnection:
             return
         take, direct, direct_max = self._take, self._direct, self._direct_max
         position, end = 0, len(data)
+        if (
+            5 < end < 132
+            and data[1] == end + 122
+            and data[0] in _DIRECT_PLAIN
+            and take is not None
+            and direct
+            and not self._owed
+            and not self._inside
+            and end - 6 <= direct_max
+        ):
+            # All of one short message, as most reads are: the loop below, without its questions.
+            self._waits = 0
+            size = end - 6
+            payload = (int.from_bytes(data[6:], "little") ^ int.from_bytes((data[2:6] * 32)[:size], "little")).to_bytes(
+                size, "little"
+            )
+            if data[0] == _BINARY:
+                self.bytes_received += size
+                if take(payload, size):
+                    self._pause()
+                return
+            try:
+                text = payload.decode()
+            except UnicodeDecodeError:
+                pass
+            else:
+                self.bytes_received += size
+                if take(text, size):
+                    self._pause()
+                return
         if self._owed:
             position = min(self._owed, end)
             if self._feed(data[:position], self._owed - position):
@@ -446,7 +476,9 @@ class WebSocketConnection:
                 payload = squeezed
                 size = len(squeezed)
                 b0 |= _RSV1
-        if size < _COPY_MAX_BYTES:
+        if size < 126:
+            self._write(SMALL_HEADS[b0][size] + payload)
+        elif size < _COPY_MAX_BYTES:
             self._write(frame_head(b0, size) + payload)
         else:
             self._driver.write_sequence([frame_head(b0, size), payload])
@@ -480,7 +512,7 @@ class WebSocketConnection:
     def _admit(self, b0: int) -> bool:
         opcode = b0 & 0x0F
         if opcode < 8:
-            self._fragments = self._fragments + 1 if opcode == 0 else 1
+            self._fragments = self._fragments + 1 if self._inside else 1
             if 0 < self._config.websocket_max_fragments < self._fragments:
                 self._fail(1008, "The message has too many fragments.")
                 return False

@@ -120,13 +120,40 @@ def test_after_its_end_the_rest_can_be_taken_and_after_its_close_nothing() -> No
 
 
 @on_loop
-async def test_every_waiter_for_a_message_is_woken() -> None:
-    for change in (lambda inbox: inbox.put("x", 1), MessageInbox.end, MessageInbox.close):
+async def test_a_message_is_handed_to_who_waits_longest() -> None:
+    inbox = MessageInbox(1000, 0)
+    gone, first, second = (inbox.waiter() for _ in range(3))
+    gone.cancel()
+    assert inbox.put("x", 100_000) is False, "it is as good as taken"
+    assert first.result() == ("x", 100_000)
+    assert not second.done()
+    assert inbox.buffered == 0
+    assert inbox.put(b"y", 1) is False
+    assert second.result() == (b"y", 1)
+    assert inbox.put("z", 1000) is True
+
+
+@on_loop
+async def test_a_message_handed_to_a_reader_that_is_cancelled_comes_first_again() -> None:
+    inbox = MessageInbox(1000, 0)
+    waiter = inbox.waiter()
+    inbox.put("first", 5)
+    inbox.put("second", 6)
+    other = inbox.waiter()
+    inbox.forget(waiter)
+    assert other.result() is None, "there is something to take"
+    assert inbox.buffered == 11 + 2 * MESSAGE_COST_BYTES
+    assert inbox.take() == ("first", False)
+    assert inbox.take() == ("second", False)
+    inbox.forget(other)
+    assert inbox.buffered == 0
+
+
+@on_loop
+async def test_the_end_wakes_every_waiter_for_a_message() -> None:
+    for change in (MessageInbox.end, MessageInbox.close):
         inbox = MessageInbox(1000, 0)
-        waiters = [asyncio.ensure_future(inbox.wait()) for _ in range(3)]
-        await settle()
-        waiters.pop().cancel()
-        await settle()
+        waiters = [inbox.waiter() for _ in range(3)]
         change(inbox)
-        await asyncio.wait_for(asyncio.gather(*waiters), 1)
+        assert [waiter.result() for waiter in waiters] == [None, None, None]
         assert inbox._waiters == []
