@@ -266,7 +266,7 @@ class Config:
     inbox_high_bytes: int = _setting(
         65536,
         "Limits",
-        "unread body at which reading pauses",
+        "unread body, or unread messages of a WebSocket, at which reading pauses",
         unit="bytes",
         minimum=1,
         why="One read of the transport.",
@@ -274,7 +274,7 @@ class Config:
     inbox_low_bytes: int = _setting(
         16384,
         "Limits",
-        "unread body at which reading resumes",
+        "unread body, or unread messages of a WebSocket, at which reading resumes",
         unit="bytes",
         minimum=0,
     )
@@ -308,7 +308,7 @@ class Config:
     websocket_timeout: float = _setting(
         86400,
         "WebSocket",
-        "longest life of a WebSocket; negative for no limit",
+        "longest life of a WebSocket; 0 or negative for no limit",
         flags=("--websocket_timeout", "--websocket-timeout"),
         unit="seconds",
         kind="int",
@@ -317,7 +317,7 @@ class Config:
     websocket_connect_timeout: float = _setting(
         5,
         "WebSocket",
-        "time for the application to accept a WebSocket; negative for no limit",
+        "time for the application to accept a WebSocket (403); 0 or negative for no limit",
         flags=("--websocket_connect_timeout", "--websocket-connect-timeout"),
         unit="seconds",
         kind="int",

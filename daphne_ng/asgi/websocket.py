@@ -121,7 +121,7 @@ class WebSocketExchange(Exchange):
     def expired(self) -> None:
         """See `WebSocketSink.expired`."""
         if self._gone is None and self._state != _OPEN:
-            self._runner.log.warning("Application did not accept %s in time", self.describe())
+            self._runner.log.warning("Application did not accept in time: %s", self.describe())
             self._give_up(403, b"The application did not accept the WebSocket in time.\n", "the application was slow")
             self._arm_overdue()
 

@@ -325,6 +325,21 @@ SERVED = {
     "startup.py": (["--lifespan", "on", "startup:application"], ("GET", "/"), b"Hello from the startup.\n"),
     "logged.py": (["--access-log-logger", "logged:application"], ("GET", "/"), b"Hello, world!\n"),
 }
+# What is needed besides, the request's further fields, the status, and then: what is said, and what is heard.
+WEBSOCKETS: dict[str, tuple[tuple[str, ...], str, int, list[str], list[str]]] = {
+    "echo.py": ((), "", 101, ["Hello.", ""], ["Hello.", ""]),
+    "chat.py": ((), "", 101, ["Hello."], ["you is here", "you: Hello."]),
+    "negotiate.py": (
+        (),
+        "Sec-WebSocket-Protocol: chat.v0, chat.v1\r\n",
+        101,
+        [],
+        ["We speak chat.v1.", "4000 That was all."],
+    ),
+    "denial.py": ((), "Authorization: Basic eDp5\r\nOrigin: http://localhost\r\n", 101, [], ["Welcome.", "1000 "]),
+    "starlette_echo.py": (("starlette",), "", 101, ["Hello."], ["Hello."]),
+    "channels_echo.py": (("channels", "django"), "Origin: http://localhost\r\n", 101, ["Hello."], ["Hello."]),
+}
 RUN = {
     "embed_asyncio.py": "Hello, asyncio!\n",
     "embed_serve.py": "served, and stopped\n",
@@ -335,7 +350,7 @@ RUN = {
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SERVED, *RUN}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SERVED, *WEBSOCKETS, *RUN}
 
 
 @pytest.mark.parametrize("example", SERVED)
@@ -348,6 +363,102 @@ def test_an_example_application_is_served(example: str) -> None:
     if example == "logged.py":
         line = r'^\{"client": "127\.0\.0\.1:\d+", "path": "/", "status": 200\}$'
         assert re.search(line, serving.output, re.MULTILINE)
+
+
+class WebSocketClient:
+    """As much of RFC 6455 as the examples need: short messages, one frame each."""
+
+    def __init__(self, connection: socket.socket, path: str, fields: str = "") -> None:
+        self._file = connection.makefile("rwb")
+        self._file.write(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n".encode()
+        )
+        self._file.flush()
+        self.status = int(self._file.readline().split()[1])
+        self.fields = [line.decode().strip() for line in iter(self._file.readline, b"\r\n")]
+
+    def say(self, text: str) -> None:
+        data = text.encode()
+        assert len(data) < 126
+        self._file.write(bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data)  # the mask of zeros changes nothing
+        self._file.flush()
+
+    def hear(self) -> str:
+        """Return the next message, or the code and reason of a Close frame."""
+        first = 0x89
+        while first == 0x89:  # the server is patient: a ping need not be answered
+            first, size = self._file.read(2)
+            data = self._file.read(size)
+            assert len(data) == size < 126
+        if first == 0x88:
+            return f"{int.from_bytes(data[:2], 'big')} {data[2:].decode()}"
+        assert first == 0x81
+        return data.decode()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def spoken_to(address: Any, path: str, fields: str = "") -> Iterator[WebSocketClient]:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as connection:
+        connection.settimeout(START_SECONDS)
+        connection.connect(address)
+        with contextlib.closing(WebSocketClient(connection, path, fields)) as client:
+            yield client
+
+
+@pytest.mark.parametrize("example", WEBSOCKETS)
+def test_an_example_of_websockets_is_served(example: str) -> None:
+    needs, fields, status, said, heard = WEBSOCKETS[example]
+    for module in needs:
+        pytest.importorskip(module)
+    with served("-p", "0", f"{example.removesuffix('.py')}:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        path = "/you" if example == "chat.py" else "/"
+        with spoken_to(("127.0.0.1", port), path, fields) as client:
+            assert client.status == status, serving.output
+            for text in said:
+                client.say(text)
+            assert [client.hear() for _ in heard] == heard
+        assert serving.stop() == 0
+    assert "ERROR" not in serving.output
+
+
+@pytest.mark.parametrize(
+    ("example", "fields", "status"),
+    [
+        ("negotiate.py", "Sec-WebSocket-Protocol: chat.v0\r\n", 403),
+        ("denial.py", "", 401),
+        ("denial.py", "Origin: http://elsewhere\r\n", 403),
+        ("channels_echo.py", "Origin: http://elsewhere\r\n", 403),
+    ],
+)
+def test_an_example_of_websockets_refuses(example: str, fields: str, status: int) -> None:
+    for module in WEBSOCKETS[example][0]:
+        pytest.importorskip(module)
+    with served("-p", "0", f"{example.removesuffix('.py')}:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        with spoken_to(("127.0.0.1", port), "/", fields) as client:
+            assert client.status == status
+
+
+def test_the_chat_tells_everybody() -> None:
+    with served("-p", "0", "chat:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        with spoken_to(("127.0.0.1", port), "/ada") as ada:
+            assert ada.hear() == "ada is here"
+            with spoken_to(("127.0.0.1", port), "/bob") as bob:
+                assert [ada.hear(), bob.hear()] == ["bob is here", "bob is here"]
+                bob.say("Hi.")
+                assert [ada.hear(), bob.hear()] == ["bob: Hi.", "bob: Hi."]
+            assert ada.hear() == "bob has left"
+            serving.process.send_signal(signal.SIGTERM)
+            assert ada.hear() == "1012 The server is shutting down."
+        assert serving.stop() == 0
+    assert "ERROR" not in serving.output
 
 
 @pytest.mark.parametrize("example", RUN)
@@ -434,6 +545,7 @@ def test_the_nginx_configuration_works(tmp_path: Path) -> None:
     upstream, front = tmp_path / "proj.sock", tmp_path / "front.sock"
     site = (EXAMPLES / "nginx.conf").read_text("utf-8")
     site = site.replace("/run/proj/proj.sock", str(upstream)).replace("listen 80;", f"listen unix:{front};")
+    site = site.replace("location / {", "location / {\nproxy_read_timeout 3;")  # the default is 60
     temporary = "\n".join(
         f"{kind}_temp_path {tmp_path / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -442,12 +554,17 @@ def test_the_nginx_configuration_works(tmp_path: Path) -> None:
         f"http {{ access_log off;\n{temporary}\n{site}\n}}\n",
         encoding="utf-8",
     )
-    with served("-u", str(upstream), "hello:application") as serving:
+    with served("-u", str(upstream), "--ping-interval", "1", "chat:application") as serving:
         serving.wait_for("Listening on UNIX socket")
         nginx = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
         try:
             for _ in range(2):
-                assert request_over_unix(front).endswith(b"Hello, nginx!\n")
+                assert request_over_unix(front).endswith(b"Open the console of the browser.\n")
+            with spoken_to(str(front), "/nginx") as client:
+                assert client.hear() == "nginx is here"
+                time.sleep(4)  # pings keep it up for longer than proxy_read_timeout
+                client.say("Still here.")
+                assert client.hear() == "nginx: Still here."
         finally:
             nginx.terminate()
             nginx.wait(START_SECONDS)

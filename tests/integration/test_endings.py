@@ -5,7 +5,6 @@ Each test is a defect that was found by attacking a running server.
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import socket
 import ssl
@@ -44,34 +43,6 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.1)
         raise ValueError("on purpose")
     await send({"type": "http.response.body", "body": b"x" * SIZE})
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    encoding = serialization.Encoding.PEM
-    path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(encoding)
-    )
-    return path
 
 
 @contextlib.contextmanager
