@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from autobahn.exception import PayloadCorruptError, PayloadExceededError
+from autobahn.exception import PayloadExceededError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.util import encode_truncate
 from autobahn.websocket import USES_NVX
@@ -57,6 +57,10 @@ class _Log:
     failure = critical = error
 
 
+class _CorruptError(Exception):
+    pass
+
+
 # In place of Autobahn's own, which takes a message that is cut off for a whole one, throws away what follows a last
 # block - and keeps it in memory until the message ends -, and holds its window until the next compressed message.
 class _Inflater:
@@ -75,11 +79,11 @@ class _Inflater:
             # One byte too many tells more from enough: zlib may hold some back with all of the input used up.
             message: bytes = inflater.decompress(data, 0 if max_output_len is None else max(max_output_len, 0) + 1)
         except zlib.error as error:
-            raise PayloadCorruptError(str(error)) from None
+            raise _CorruptError(str(error)) from None
         if max_output_len is not None and len(message) > max_output_len:
             raise PayloadExceededError("too large")
         if len(inflater.unused_data) > 1:
-            raise PayloadCorruptError("data behind the last block")
+            raise _CorruptError("data behind the last block")
         return message
 
     def end_decompress_message(self) -> None:
@@ -89,7 +93,7 @@ class _Inflater:
         except zlib.error:
             whole = False
         if not whole:
-            raise PayloadCorruptError("it ends too early")
+            raise _CorruptError("it ends too early")
 
 
 class _Session(WebSocketServerProtocol):
@@ -164,9 +168,24 @@ class _Session(WebSocketServerProtocol):
             return super().onFrameData(payload)
         missing = frame.length - self.current_frame_masker.pointer()
         self.message_data_total_length -= missing
-        judged = super().onFrameData(payload)
+        try:
+            judged = super().onFrameData(payload)
+        except _CorruptError as error:
+            return self._corrupt(error)
         self.message_data_total_length += missing
         return judged
+
+    def onFrameEnd(self) -> Any:
+        """Take the end of a frame."""
+        try:
+            return super().onFrameEnd()
+        except _CorruptError as error:
+            return self._corrupt(error)
+
+    def _corrupt(self, error: _CorruptError) -> bool:
+        if not self.failedByMe:
+            self._invalid_payload(f"received WebSocket message cannot be decompressed: {error}")
+        return False
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Hand on a message that Autobahn has assembled."""

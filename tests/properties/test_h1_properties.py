@@ -20,7 +20,7 @@ from daphne_ng.asgi.scope import ConnectionInfo, http_scope
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, InvalidHeader
 from daphne_ng.wire.head import RequestHead
-from tests.support.h1 import Http1Server, RecordingDriver, Replies, bytewise, chunked, read_responses, request
+from tests.support.h1 import Http1Server, RecordingDriver, Replies, bytewise, chunked, read_responses, request, upgrade
 
 # -- requests --------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ EVIL = [
     b"\r", b"\n", b"\0", b" ", b"\t", b":", b";", b",", b"\x0b", b"\x7f", b"\x80", b"\xff", b"0", b"5", b"f", b"+", b"-", b"#", b"?",
     b"\r\n", b"\r\n ", b"\n\n", b"\r\n\r\n", b"0\r\n\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: evil\r\n",
     b"Transfer-Encoding: identity\r\n", b"Content-Length: 18446744073709551616\r\n", b"chunked", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0",
-    b"Connection: upgrade\r\nUpgrade: x\r\n", b"Connection: close\r\n", b"Expect: y\r\n", SMUGGLED,
+    b"Connection: upgrade\r\nUpgrade: x\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"Connection: close\r\n", b"Expect: y\r\n", SMUGGLED,
 ]  # fmt: skip
 
 
@@ -111,6 +111,28 @@ def test_any_segmentation_gives_the_same_requests_and_replies(data: st.DataObjec
     assert complete(parts) == complete(whole)
     assert parts.reply == whole.reply
     assert (parts.state == "open") is (whole.state == "open")
+
+
+RESTS = st.one_of(st.binary(max_size=40), rows(), st.sampled_from([b"", b"\r\n", SMUGGLED, b"0\r\n\r\n"]))
+
+
+@given(st.data())
+def test_any_segmentation_gives_a_websocket_the_same_bytes(data: st.DataObject) -> None:
+    before = b"".join(data.draw(st.lists(good_requests(), max_size=3)))
+    rest = data.draw(RESTS)
+    stream = before + upgrade(data.draw(st.sampled_from([b"/up", b"/denied"]))) + rest
+    whole = Http1Server(Replies()).feed(stream)
+    parts = Http1Server(Replies()).feed(*data.draw(cut(stream)))
+    assert parts.reply == whole.reply
+    assert parts.targets == whole.targets
+    assert parts.switched == whole.switched
+    # Unless one of those before it closed the connection, the last request is the upgrade.
+    if whole.targets[-1] == b"/up":
+        assert whole.switched == rest
+    elif whole.targets[-1] == b"/denied":
+        assert whole.state == "half"
+    else:
+        assert whole.state in ("half", "closed")
 
 
 @given(streams())
