@@ -149,6 +149,19 @@ class _Session(WebSocketServerProtocol):
         """See `WebSocketEngine.release`."""
         self.state = self.STATE_CLOSED
         self._connection = None
+        if self.wasClean and not self.failedByMe and len(self._free) < _FREE_MAX:
+            # Only its Close frames are behind it. It may still be in the middle of a call, so `reopen` comes later.
+            self._free.append(self)
+
+    def reopen(self) -> bool:
+        """Go back to the state between two messages, after a clean close. False if there is more to it."""
+        frame: Any = self.current_frame
+        if frame is not None or self.inside_message or self.data:
+            return False
+        self.state = self.STATE_OPEN
+        self.wasClean = self.closedByMe = False
+        self.localCloseCode = self.localCloseReason = self.remoteCloseCode = self.remoteCloseReason = None
+        return True
 
     # -- what Autobahn calls -----------------------------------------------------------------------------
 
@@ -245,9 +258,8 @@ class EngineFactory:
         return self._lend(connection, self._free_deflate, True)
 
     def _lend(self, connection: WebSocketConnection, free: list[_Session], deflate: bool) -> _Session:
-        if free:
-            session = free.pop()
-        else:
+        session = free.pop() if free else None
+        if session is None or (session.state != session.STATE_OPEN and not session.reopen()):
             session = self._session(self._factory, free)
             session.open(deflate)
         session.engage(connection)

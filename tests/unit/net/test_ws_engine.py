@@ -111,11 +111,10 @@ def test_only_so_many_wait(factory: EngineFactory, connection: Any, monkeypatch:
         [text("a", fin=False)],
         [text("abc")[:-1]],
         [frame(1, squeeze(b"abc"), rsv=RSV1)[:-1]],
-        [close()],
         [frame(3)],
         [text("a", fin=False), more(b"\xff")],
     ],
-    ids=["fresh", "in a message", "in a frame", "in deflate", "closed", "failed", "failed late"],
+    ids=["fresh", "in a message", "in a frame", "in deflate", "failed", "failed late"],
 )
 def test_an_engine_that_is_released_goes_at_once(factory: EngineFactory, connection: Any, pieces: list[bytes]) -> None:
     engine = factory.lend_deflate(connection)
@@ -131,6 +130,27 @@ def test_an_engine_that_is_released_goes_at_once(factory: EngineFactory, connect
     finally:
         gc.enable()
     connection.calls.clear()
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_an_engine_that_closed_cleanly_is_lent_again(factory: EngineFactory, connection: Any, ours_first: bool) -> None:
+    engine = factory.lend_deflate(connection)
+    if ours_first:
+        engine.send_close(1000, "bye")
+    engine.feed(close(4000, "gone"))
+    engine.release()
+    connection.calls.clear()
+    again = factory.lend_deflate(connection)
+    assert again is engine
+    again.feed(text("hi"))
+    again.feed(frame(1, squeeze(b"there"), rsv=RSV1))
+    again.feed(close(4001, "too"))
+    assert connection.calls == [
+        ("message", b"hi", True),
+        ("message", b"there", True),
+        ("write", b"\x88\x05\x0f\xa1too"),
+        ("close", 4001, "too"),
+    ]
 
 
 def test_after_its_release_it_is_silent(factory: EngineFactory, connection: Any) -> None:
