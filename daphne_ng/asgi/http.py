@@ -303,7 +303,7 @@ class HttpExchange(Exchange):
         inbox = self._inbox
         if inbox is None:
             config = self._runner.config
-            inbox = self._inbox = Inbox(config.inbox_high_bytes, config.inbox_low_bytes)
+            inbox = self._inbox = Inbox(config.inbox_high_bytes, config.inbox_low_bytes, self._runner.loop)
             if not self.head.content_length:
                 inbox.ended = True
             if self._state == _DONE:

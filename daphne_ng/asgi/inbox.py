@@ -20,11 +20,12 @@ MESSAGE_COST_BYTES = 256
 class _Buffer:
     """What the two inboxes share: the marks, the ends, and those who wait."""
 
-    __slots__ = ("_high", "_low", "_paused", "_waiters", "buffered", "closed", "ended", "parts")
+    __slots__ = ("_high", "_loop", "_low", "_paused", "_waiters", "buffered", "closed", "ended", "parts")
 
-    def __init__(self, high: int, low: int) -> None:
+    def __init__(self, high: int, low: int, loop: asyncio.AbstractEventLoop) -> None:
         self._high = high
         self._low = low
+        self._loop = loop
         self.parts: list[Any] = []
         """What is held."""
         self._waiters: list[asyncio.Future[Any]] = []
@@ -50,7 +51,8 @@ class _Buffer:
 
     def waiter(self) -> asyncio.Future[Any]:
         """Return a future of the next change. A caller whose awaiting of it fails must `forget` it."""
-        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Not that of get_running_loop(), which asks the system for the process each time.
+        waiter: asyncio.Future[Any] = self._loop.create_future()
         self._waiters.append(waiter)
         return waiter
 
@@ -73,6 +75,7 @@ class Inbox(_Buffer):
     Args:
         high: Bytes at which reading pauses.
         low: Bytes at which it resumes.
+        loop: Makes the futures of those who wait.
     """
 
     __slots__ = ()
@@ -127,6 +130,7 @@ class MessageInbox(_Buffer):
     Args:
         high: Bytes at which reading pauses.
         low: Bytes at which it resumes.
+        loop: Makes the futures of those who wait.
     """
 
     __slots__ = ()

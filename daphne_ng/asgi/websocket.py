@@ -101,7 +101,7 @@ class WebSocketExchange(Exchange):
     ) -> None:
         super().__init__(runner, head, info, port, scope)
         config = runner.config
-        self._inbox = inbox = MessageInbox(config.inbox_high_bytes, config.inbox_low_bytes)
+        self._inbox = inbox = MessageInbox(config.inbox_high_bytes, config.inbox_low_bytes, runner.loop)
         # Bound once, for every message goes through them. The first is a method of `WebSocketSink`.
         self.message_received = inbox.put
         self._message = port.message
