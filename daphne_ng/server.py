@@ -391,6 +391,7 @@ class Server:
         runner.state = self._lifespan.state
         context.start_clock()
         factory = ServerFactory(context)
+        logger.info("HTTP/2 support %s", _http2_support(config))
         for description in self.endpoints:
             if self._draining:
                 self.abort_start = True  # told to stop meanwhile
@@ -592,6 +593,12 @@ _DEFAULTS = {
     for name, parameter in inspect.signature(Server.__init__).parameters.items()
     if parameter.default is not inspect.Parameter.empty
 }
+
+
+def _http2_support(config: Config) -> str:
+    if config.http2:
+        return "enabled" if config.h2c else "enabled (with TLS only: --no-h2c)"
+    return "enabled (without TLS only: --no-http2)" if config.h2c else "not enabled (--no-http2 and --no-h2c)"
 
 
 # The reactor that serves on this running loop, and whether it is ours to close.

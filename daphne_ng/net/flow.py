@@ -31,7 +31,7 @@ class WriteFlow:
         stalled: Called when that has passed.
     """
 
-    __slots__ = ("_loop", "_timeout", "_timer", "_transport", "_unsent", "_waiters", "paused", "stalled")
+    __slots__ = ("_loop", "_timeout", "_timer", "_transport", "_unsent", "_waiters", "drained", "paused", "stalled")
 
     def __init__(
         self, transport: Any, loop: asyncio.AbstractEventLoop, timeout: float, stalled: Callable[[], None]
@@ -43,7 +43,13 @@ class WriteFlow:
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         self._waiters: list[asyncio.Future[None]] = []
+        self.drained: Callable[[], None] | None = None
+        """Called when there is room again, for a protocol that shares the transport out by itself."""
         self.paused = False
+
+    def full(self) -> bool:
+        """Tell whether the transport holds more than its high mark."""
+        return self.paused
 
     def writable(self) -> asyncio.Future[None] | None:
         """Return a future for the time when there is room, or None if there is room now."""
@@ -66,6 +72,8 @@ class WriteFlow:
         """The transport has room again."""
         self.paused = False
         self._release()
+        if self.drained is not None:
+            self.drained()
 
     def stopProducing(self) -> None:
         """The connection is gone: nobody waits any longer."""
@@ -76,6 +84,10 @@ class WriteFlow:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those go on who wait for room, though there may be none: they will find that they cannot send."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -39,7 +39,7 @@ class WebSocketChannel(Channel):
         context: The server.
         transport: The connection's, or a stream that behaves like one.
         info: What is known of the connection.
-        flow: The producer that is registered with the transport.
+        flow: The producer that is registered with the transport; None to have one registered.
         request: The handshake.
         response: Answers it with an HTTP response.
         switch: Answers it with these fields, makes this channel the one that receives, and returns the bytes that
@@ -53,7 +53,7 @@ class WebSocketChannel(Channel):
         context: ServerContext,
         transport: Any,
         info: ConnectionInfo,
-        flow: WriteFlow,
+        flow: WriteFlow | None,
         request: WebSocketRequest,
         response: ResponsePort,
         switch: Callable[[list[tuple[bytes, bytes]]], bytes],
@@ -66,10 +66,14 @@ class WebSocketChannel(Channel):
         self.rearm: Callable[[float], None] = self._timer.rearm
         self.receive_data: Callable[[bytes], None] = ws.receive_data
 
-    def begin(self) -> bool:
-        """Ask the application. False if the handshake has been answered without it."""
+    def begin(self, task_ended: Callable[[], None] | None = None) -> bool:
+        """Ask the application. False if the handshake has been answered without it.
+
+        Args:
+            task_ended: See `Exchange.task_ended`.
+        """
         assert self._request is not None  # it is kept until the answer
-        exchange = self._context.begin_websocket(self._request, self._info, self.ws)
+        exchange = self._context.begin_websocket(self._request, self._info, self.ws, task_ended)
         if exchange is None:
             return False
         self.ws.begun(exchange)
@@ -123,6 +127,14 @@ class WebSocketChannel(Channel):
         else:
             deflater = context.deflater(agreement.server_bits)
             self.ws.opened(engines.lend_deflate, rest, context.native_unmask, deflater, agreement.client_bits or 15)
+
+    def go_on_soon(self) -> None:
+        """See `WebSocketDriver.go_on_soon`."""
+        self._context.loop.call_soon(self.ws.go_on)
+
+    def wake_senders(self) -> None:
+        """See `WebSocketDriver.wake_senders`."""
+        self.flow.wake()
 
     def peer_gone(self) -> bool:
         """See `WebSocketDriver.peer_gone`."""

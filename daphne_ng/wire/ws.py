@@ -14,7 +14,9 @@ direct path never refuses anything.
    message to the next - so it is borrowed for a frame or a fragmented message, and given back after it. From the
    first Close frame on, whoever sent it, the connection keeps the one it has.
 2. One frame completes at most one message, so the loop can stop after any of them: an application that does not
-   receive holds back what a read has already brought (`_rest`), however much that would inflate to.
+   receive holds back what a read has already brought (`_rest`), however much that would inflate to. And what one
+   client has sent never keeps the others waiting for long: the rest of a read is handed on from a turn of the loop of
+   its own, not from within ``receive()``, and the engine gets only so many frames in a turn.
 3. The application's side ends once (`WebSocketSink.closed`, or its own `close`), whichever way the connection goes
    on from there.
 4. Endings: both Close frames exchanged - the server closes first (RFC 6455 section 7.1.1); a Close frame of ours
@@ -27,17 +29,17 @@ direct path never refuses anything.
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.port import ResponsePort, WebSocketSink
 from daphne_ng.wire.bucket import TokenBucket
 from daphne_ng.wire.ws_deflate import Deflater, inflate
+from daphne_ng.wire.ws_driver import WebSocketDriver, WebSocketEngine
 from daphne_ng.wire.ws_frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
 
-__all__ = ["WebSocketConnection", "WebSocketDriver", "WebSocketEngine"]
+__all__ = ["WebSocketConnection"]
 
 _NEVER = float("inf")
 # How often a paused connection is asked whether its client is still there.
@@ -49,6 +51,11 @@ _COPY_MAX_BYTES = 16384
 _WAIT_MAX_BYTES = 131072
 _WAITS_MAX = 4
 
+# What the engine may be given in one turn of the loop: it takes about 10 us for each frame, however small. After our
+# Close frame each counts for many, since nothing but this bounds what messages that nobody receives inflate to.
+_TURN_MAX_FRAMES = 1024
+_TURN_CLOSING_COST = 128
+
 _NO_LIMIT = (1 << 63) - 1
 
 _CONNECTING, _OPEN, _CLOSING, _ENDED = range(4)
@@ -58,74 +65,6 @@ _PING = b"\x89\x00"
 _RSV1 = 0x40
 _DIRECT_PLAIN = frozenset((_TEXT, _BINARY))
 _DIRECT_DEFLATE = frozenset((_TEXT, _BINARY, _TEXT | _RSV1, _BINARY | _RSV1))
-
-
-class WebSocketEngine(Protocol):
-    """The judge of every frame that is not ordinary. It reports to the `WebSocketConnection` it serves."""
-
-    inside_message: bool
-    """Whether a fragmented message is under way."""
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes of one frame: all of it, or a piece that follows the one before."""
-
-    def send_close(self, code: int, reason: str) -> None:
-        """Send a Close frame; `reason` is cut to what fits."""
-
-    def give_back(self) -> None:
-        """Take leave of the connection, in the state between two messages."""
-
-    def release(self) -> None:
-        """Take leave of the connection, in any other state."""
-
-
-class WebSocketDriver(Protocol):
-    """What the connection needs from the I/O around it."""
-
-    write: Callable[[bytes], None]
-    write_sequence: Callable[[list[bytes]], None]
-    writable: Callable[[], Awaitable[object] | None]
-    clock: Callable[[], float]
-
-    def switch(self, subprotocol: str | None, headers: Headers) -> None:
-        """Answer the handshake and call `WebSocketConnection.opened`.
-
-        Raises:
-            InvalidHeader: Nothing was written.
-        """
-
-    def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`; it may be so already."""
-
-    def resume_reading(self) -> None:
-        """Deliver again."""
-
-    def peer_gone(self) -> bool:
-        """Tell whether the connection is known to be broken, without reading.
-
-        A client that has closed its half in good order, behind what it sent, does not count.
-        """
-
-    def rearm(self, deadline: float) -> None:
-        """The deadline is now earlier than the timer: move the timer."""
-
-    def close(self) -> None:
-        """Flush, then close both directions."""
-
-    def close_writing(self) -> None:
-        """Flush, then close our direction."""
-
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
-
-    def release(self) -> None:
-        """Close the socket; what the kernel holds still goes out."""
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
-
-    def failed(self, code: int, reason: str) -> None:
-        """The client broke a rule or a limit, and was told so with this close code: for the logs."""
 
 
 class WebSocketConnection:
@@ -162,9 +101,11 @@ class WebSocketConnection:
         "_paused",
         "_pinged_at",
         "_rest",
+        "_resting",
         "_shutting_down",
         "_sink",
         "_state",
+        "_stuck_since",
         "_take",
         "_unsent",
         "_waits",
@@ -207,11 +148,13 @@ class WebSocketConnection:
         self._waits = 0
         self._control: TokenBucket | None = None
         self._paused = False
+        self._resting = False  # paused until the next turn of the loop, for nothing else
         self._eof = False
         # of endings
         self._shutting_down = False
         self._finished = False
-        self._unsent = 0
+        self._unsent = 0  # when it was looked at last, with no progress since
+        self._stuck_since = 0.0
         # of time
         self._heard_at = 0.0
         self._pinged_at = 0.0
@@ -285,6 +228,7 @@ class WebSocketConnection:
             return
         take, direct, direct_max = self._take, self._direct, self._direct_max
         position, end = 0, len(data)
+        spent = 0
         if (
             5 < end < 132
             and data[1] == end + 122
@@ -346,6 +290,11 @@ class WebSocketConnection:
                     if self._waits < _WAITS_MAX and size <= _WAIT_MAX_BYTES and self._may_wait(b0, data, start):
                         self._waits += 1
                         break
+                elif take is None:
+                    # Nobody receives any more; all that matters is the client's Close frame.
+                    self._waits = 0
+                    position = stop
+                    continue
                 else:
                     if size < UNMASK_NATIVE_MIN_BYTES:
                         payload = unmask(data[start:stop], data[start - 4 : start])
@@ -364,8 +313,6 @@ class WebSocketConnection:
                             message = None
                     if message is not None:
                         position = stop
-                        if take is None:
-                            continue
                         size = len(payload)
                         self.bytes_received += size
                         if take(message, size):
@@ -382,7 +329,26 @@ class WebSocketConnection:
                 return
             position = stop
             take = self._take
+            spent += 1 if take is not None else _TURN_CLOSING_COST
+            if spent >= _TURN_MAX_FRAMES and position < end:
+                self._paused = True
+                self._driver.pause_reading()
+                self._rest = data[position:]
+                self._rest_a_turn()
+                return
         self._rest = data[position:]
+
+    def go_on(self) -> None:
+        """Hand on what was read before. The driver calls it after `WebSocketDriver.go_on_soon`."""
+        if not self._resting:
+            return
+        self._resting = self._paused = False
+        # The clock stood still meanwhile: what the client sent in answer may be waiting to be read.
+        self._pinged_at = 0.0
+        rest, self._rest = self._rest, b""
+        self.receive_data(rest)
+        if not self._paused:
+            self._read_on()
 
     def eof_received(self) -> None:
         """The client closed its half, without a Close frame unless one has been handled."""
@@ -398,6 +364,7 @@ class WebSocketConnection:
         self._state = _ENDED
         self._finished = True
         self._rest = b""
+        self._resting = False
         self.deadline = _NEVER
         self._tell_closed(1006, "")
         self._disengage()
@@ -454,6 +421,7 @@ class WebSocketConnection:
         # Its frames cannot be trusted any more, not even for a Close frame to be found in them.
         self._state = _ENDED
         self._rest = b""
+        self._resting = False
         self._disengage()
         self._unpause()
         self._driver.close_writing()
@@ -565,21 +533,29 @@ class WebSocketConnection:
     def _unpause(self) -> None:
         if not self._paused:
             return
-        self._paused = False
-        # The clock stood still meanwhile: what the client sent in answer may be waiting to be read.
-        now = self._heard_at = self._clock()
-        self._pinged_at = 0.0
         if self._rest:
-            rest, self._rest = self._rest, b""
-            self.receive_data(rest)
-            if self._paused:
-                return
+            # Not from here: an application that only receives would be handed one message after the other, each of
+            # them inflated for it, and never let go of the loop.
+            self._rest_a_turn()
+            return
+        self._paused = self._resting = False
+        self._heard_at = self._clock()  # as in go_on()
+        self._pinged_at = 0.0
+        self._read_on()
+
+    def _rest_a_turn(self) -> None:
+        if not self._resting:
+            self._resting = True
+            self._driver.go_on_soon()
+
+    # All that was read is handed on.
+    def _read_on(self) -> None:
         if self._eof:
             self.eof_received()
         elif not self._finished:
             self._driver.resume_reading()
             if self._state == _OPEN:
-                self._set_quiet_deadline(now)
+                self._set_quiet_deadline(self._heard_at)
 
     # -- endings -----------------------------------------------------------------------------------------
 
@@ -597,6 +573,9 @@ class WebSocketConnection:
         self._state = _CLOSING
         engine.send_close(code, reason)
         self._tell_closed(code, reason)
+        # A send() that waits for a client which does not read would hold a stopping server.
+        self._driver.wake_senders()
+        self._unsent = self._driver.unsent_bytes()
         self._set_deadline(self._clock() + self._config.close_timeout)
         # The client's Close frame may be behind messages that nobody receives any more.
         self._unpause()
@@ -612,6 +591,7 @@ class WebSocketConnection:
         self._state = _ENDED
         self._finished = True
         self._rest = b""
+        self._resting = False
         self._disengage()
         self._driver.close()
         self._set_deadline(self._clock() + self._config.close_timeout)
@@ -634,6 +614,7 @@ class WebSocketConnection:
         self._state = _ENDED
         self._finished = True
         self._rest = b""
+        self._resting = False
         self._disengage()
         self.deadline = _NEVER
         self._driver.abort()
@@ -664,14 +645,23 @@ class WebSocketConnection:
                 else:
                     self._heard_at = now  # nobody waits for the answer
         elif now >= self._pinged_at + config.ping_timeout > self._pinged_at:
-            if self._driver.unsent_bytes():
-                # The ping has not gone out whole: how long a client may leave its side full is the write timeout's.
-                self._pinged_at = now
-            else:
+            if not self._may_be_answered(now):
                 self._tell_closed(1006, "The client did not answer a ping.")
                 self._abort()
                 return
+            self._pinged_at = now
         self._set_quiet_deadline(now)
+
+    # Whether the ping may not have gone out whole, and the client, slow as it is, takes what stands before it. How long
+    # it may leave its side full is the write timeout's; but that of the transport is at work only above its high mark.
+    def _may_be_answered(self, now: float) -> bool:
+        unsent = self._driver.unsent_bytes()
+        if not unsent:
+            return False
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._stuck_since = now
+        return not 0 < self._config.write_timeout <= now - self._stuck_since
 
     def _set_quiet_deadline(self, now: float) -> None:
         config = self._config

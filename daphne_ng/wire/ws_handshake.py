@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 
-1. `from_upgrade` checks a request head and makes a `WebSocketRequest` of it: what the application and the WebSocket
-   engine need to know. Whatever is wrong is a `WireError`, to be answered like any other broken request.
+1. `from_upgrade` and `from_connect` check a request head and make a `WebSocketRequest` of it: what the application and
+   the WebSocket engine need to know. Whatever is wrong is a `WireError`, to be answered like any other broken request.
 2. The engine (Autobahn) has a handshake of its own and must go through it to open. It never sees the client's, but a
    constant one, so that nothing a client sends is parsed twice with two results.
 3. The answer to the client is written by the protocol that carries the handshake, with the application's fields.
@@ -24,7 +24,7 @@ from daphne_ng.errors import WireError
 from daphne_ng.wire.grammar import TOKEN
 from daphne_ng.wire.head import RequestHead
 
-__all__ = ["WebSocketRequest", "accept_key", "from_upgrade"]
+__all__ = ["WebSocketRequest", "accept_key", "from_connect", "from_upgrade"]
 
 _PREFIX = b"sec-websocket-"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -105,6 +105,23 @@ def from_upgrade(head: RequestHead) -> WebSocketRequest:
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise WireError(400, "The Sec-WebSocket-Key is missing or malformed.")
     return _request(head, fields, keys[0])
+
+
+def from_connect(head: RequestHead) -> WebSocketRequest:
+    """Read the handshake of an extended CONNECT with the protocol ``websocket`` (RFC 8441 section 5).
+
+    Raises:
+        WireError: 400, with the fields that such an answer needs.
+    """
+    if head.content_length > 0:
+        raise WireError(400, "A WebSocket handshake has no body.")
+    fields = _handshake_fields(head)
+    # RFC 8441 section 5: "processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields is not needed". The
+    # others mean what they mean on HTTP/1.1; Chromium sends a version, and who sends none can only mean this one. Without
+    # Upgrade there is no 426 (RFC 9110 section 15.5.22).
+    if fields.get(b"version", [b"13"]) != [b"13"]:
+        raise WireError(400, "Only version 13 of WebSocket is spoken here.", ((b"sec-websocket-version", b"13"),))
+    return _request(head, fields, None)
 
 
 def accept_key(key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The demo in headless Chromium: the page, the clock, uploads with their progress."""
+"""The demo in headless Chromium: the page, the clock, uploads with their progress, the chat between two tabs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,6 @@ def browser(server: Running, window: Browser) -> Browser:
     window.open(f"{server.url}/")
     wait_for(lambda: window.state("clock-status") == "live", "the clock to start", seconds=15)
     return window
-
-
-def unexpected(messages: list[str]) -> list[str]:
-    """Leave out what the console says of the chat's socket, for the server does not speak WebSocket."""
-    return [message for message in messages if "WebSocket connection to" not in message]
 
 
 def uploaded(browser: Browser) -> tuple[int, str]:
@@ -112,17 +107,93 @@ def test_an_upload_that_is_cancelled_can_be_followed_by_another(server: Running,
     assert uploaded(browser)[0] == SAMPLE_BYTES
 
 
-def test_the_chat_gives_up_while_the_server_speaks_no_websocket(browser: Browser) -> None:
-    wait_for(lambda: browser.state("chat-status") == "idle", "the chat to give up", seconds=15)
-    assert browser.text("chat-status") == "WebSocket is not available on this connection"
-    assert browser.state("clock-status") == "live"
+@pytest.fixture
+def other_tab(server: Running, browser: Browser) -> Iterator[str]:
+    """The page in a second tab, while commands go to the first."""
+    first = browser.tab
+    second = browser.open_tab()
+    browser.open(f"{server.url}/")
+    wait_for(lambda: browser.state("chat-status") == "live", "the chat to open", seconds=15)
+    browser.switch_to(first)
+    yield second
+    browser.switch_to(first)
+
+
+def say(browser: Browser, name: str, text: str) -> None:
+    browser.run("document.getElementById('chat-name').value = arguments[0]", name)
+    browser.type("chat-text", text)
+    browser.click("chat-send")
+
+
+def said(browser: Browser) -> list[list[str]]:
+    """Return what the log of the chat shows: who said what."""
+    script = """
+        const lines = document.querySelectorAll("#chat-log li");
+        return Array.from(lines, (line) => [line.children[0].textContent, line.children[1].textContent]);
+    """
+    lines: list[list[str]] = browser.run(script)
+    return lines
+
+
+def test_two_tabs_talk_to_each_other_and_one_sees_the_other_leave(browser: Browser, other_tab: str) -> None:
+    first = browser.tab
+    status = "Open over HTTP/1.1, 2 tabs here"
+    wait_for(lambda: browser.text("chat-status") == status, "the second tab to be counted")
+    say(browser, "Ash", "hello <b>there</b> é")
+    wait_for(lambda: said(browser)[-1:] == [["Ash", "hello <b>there</b> é"]], "the first tab to hear itself")
+
+    browser.switch_to(other_tab)
+    assert browser.text("chat-status") == status
+    wait_for(lambda: said(browser)[-1:] == [["Ash", "hello <b>there</b> é"]], "the second tab to hear it")
+    say(browser, "Bay", "hello yourself")
+    wait_for(lambda: said(browser)[-1:] == [["Bay", "hello yourself"]], "the second tab to hear itself")
+    assert browser.console() == []
+    browser.close_tab()
+
+    browser.switch_to(first)
+    wait_for(lambda: said(browser)[-1:] == [["Bay", "hello yourself"]], "the first tab to hear it")
+    status = "Open over HTTP/1.1, only this tab so far"
+    wait_for(lambda: browser.text("chat-status") == status, "the second tab to be gone")
+
+
+def test_a_tab_that_comes_later_sees_what_was_said(server: Running, browser: Browser) -> None:
+    wait_for(lambda: browser.state("chat-status") == "live", "the chat to open", seconds=15)
+    say(browser, "Ash", "first")
+    wait_for(lambda: said(browser)[-1:] == [["Ash", "first"]], "the tab to hear itself")
+    browser.open(f"{server.url}/")
+    wait_for(lambda: browser.state("chat-status") == "live", "the chat to open", seconds=15)
+    assert said(browser)[-1:] == [["Ash", "first"]]
+
+
+def test_the_chat_fits_a_narrow_window(browser: Browser) -> None:
+    wait_for(lambda: browser.state("chat-status") == "live", "the chat to open", seconds=15)
+    browser.resize(500, 900)
+    try:
+        say(browser, "Ash", "x" * 300)
+        wait_for(lambda: said(browser)[-1:] == [["Ash", "x" * 300]], "the tab to hear itself")
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        browser.resize(1280, 1600)
+
+
+def test_the_chat_opens_again_after_the_server_was_restarted(window: Browser, tmp_path: Path) -> None:
+    # The clock's stream would hold the server for longer.
+    with serve("daphne_ng.demo:application", tmp_path, "--graceful-timeout", "0.2") as first:
+        window.open(f"{first.url}/")
+        wait_for(lambda: window.state("chat-status") == "live", "the chat to open", seconds=15)
+    wait_for(lambda: window.text("chat-status") == "The socket closed, opening it again", "the tab to see the end")
+    listen = ("-b", HOST, "-p", str(first.port))
+    with serve("daphne_ng.demo:application", tmp_path, "--graceful-timeout", "0.2", listen=listen):
+        wait_for(lambda: window.state("chat-status") == "live", "the chat to open again", seconds=20)
+        window.open("about:blank")
+    window.console()  # the browser logs what it could not reach meanwhile
 
 
 def test_the_console_shows_no_error(browser: Browser) -> None:
     browser.click("upload-sample")
     uploaded(browser)
     # Of the tests before this one too: the messages add up.
-    assert unexpected(browser.console()) == []
+    assert browser.console() == []
 
 
 def test_a_page_that_does_not_exist_is_lost_in_style(server: Running, browser: Browser) -> None:

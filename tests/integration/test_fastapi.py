@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
-from tests.integration.serving import MIB, Running, serve, wait_for
+from tests.integration.serving import HOST, MIB, Running, serve, wait_for
 
 APPLICATION = "fastapi_app:application"
 FERN = {"name": "Farn", "leaves": 7}
@@ -100,3 +103,52 @@ def test_its_documentation_knows_the_root_path(tmp_path: Path) -> None:
         assert client.get("/garden/openapi.json").json()["servers"] == [{"url": "/garden"}]
         assert "url: '/garden/openapi.json'" in client.get("/garden/docs").text
         assert client.post("/garden/plants", json=FERN).status_code == 201
+
+
+# -- WebSockets -------------------------------------------------------------------------------------------------
+
+
+def ws_url(server: Running, path: str) -> str:
+    return f"ws://{HOST}:{server.port}{path}"
+
+
+def test_a_websocket_has_its_path_its_query_and_its_dependencies(server: Running, client: httpx.Client) -> None:
+    closed = client.get("/sessions").json()
+    cookie = {"Cookie": "cookie=Ash"}
+    with connect(ws_url(server, "/garden/ivy?times=2"), proxy=None, additional_headers=cookie) as ws:
+        ws.send("grow")
+        for _ in range(2):
+            assert json.loads(ws.recv(5)) == {"who": "Ash", "plant": "ivy", "text": "grow"}
+        assert client.get("/sessions").json() == closed  # a session is open while its socket is
+    wait_for(lambda: client.get("/sessions").json() == closed + 1, "the session to be closed")
+    assert client.get("/plants/ivy-Ash").json()["name"] == "closed with 1000"
+
+
+def test_a_dependency_refuses_a_websocket(server: Running) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        with connect(ws_url(server, "/garden/ivy"), proxy=None):
+            pass
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/garden/ivy?token=x&times=many", "/no/such/socket"])
+def test_a_websocket_that_is_not_valid_is_refused(server: Running, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        with connect(ws_url(server, path), proxy=None):
+            pass
+    assert refused.value.response.status_code in (403, 404)
+
+
+def test_an_exception_of_the_endpoint_closes_with_its_code_and_reason(server: Running) -> None:
+    with connect(ws_url(server, "/garden/ivy?token=x"), proxy=None) as ws:
+        ws.send("weed")
+        with pytest.raises(ConnectionClosed):
+            ws.recv(5)
+        assert (ws.close_code, ws.close_reason) == (4004, "no weeds")
+
+
+def test_a_denial_response_reaches_the_client(server: Running) -> None:
+    with pytest.raises(InvalidStatus) as denied:
+        with connect(ws_url(server, "/garden/nettle?token=x"), proxy=None):
+            pass
+    assert (denied.value.response.status_code, denied.value.response.body) == (423, b"it stings\n")

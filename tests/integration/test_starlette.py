@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from tests.integration.serving import HOST, MIB, Running, serve, wait_for
 
@@ -203,3 +206,80 @@ def test_a_stream_ends_after_its_client(server: Running, client: httpx.Client, p
     response.close()
     connection.close()
     wait_for(lambda: seen(client, name) == "ended", "the stream to end", seconds=3.0)
+
+
+# -- WebSockets -------------------------------------------------------------------------------------------------
+
+
+def ws_url(server: Running, path: str) -> str:
+    return f"ws://{HOST}:{server.port}{path}"
+
+
+def test_a_websocket_route_talks(server: Running, client: httpx.Client, prefix: str) -> None:
+    headers = {"X-Choose": "one"}
+    url = ws_url(server, f"{prefix}/talk?name=talk{len(prefix)}")
+    with connect(url, proxy=None, subprotocols=["two", "one"], additional_headers=headers) as ws:  # type: ignore[list-item]
+        assert ws.subprotocol == "one"
+        assert ws.response is not None
+        assert ws.response.headers["x-greeting"] == "hello"
+        ws.send("Grüße")
+        assert ws.recv(5) == "Grüße"
+        ws.send("bytes")
+        assert ws.recv(5) == b"\x00\xff"
+        ws.send("json")
+        assert ws.recv(5) == '{"word":"json"}'
+    wait_for(lambda: seen(client, f"talk{len(prefix)}") == "left", "the endpoint to end")
+
+
+def test_a_websocket_route_closes_with_code_and_reason(server: Running) -> None:
+    with connect(ws_url(server, "/talk"), proxy=None) as ws:
+        ws.send("close")
+        with pytest.raises(ConnectionClosed):
+            ws.recv(5)
+        assert (ws.close_code, ws.close_reason) == (4000, "as you wish")
+
+
+def test_a_websocket_route_that_fails_closes_with_1011(server: Running) -> None:
+    server.expect("Exception inside application: this socket is broken")
+    with connect(ws_url(server, "/talk"), proxy=None) as ws:
+        ws.send("fail")
+        with pytest.raises(ConnectionClosed):
+            ws.recv(5)
+        assert ws.close_code == 1011
+
+
+def test_a_websocket_route_that_sends_learns_that_its_client_left(server: Running, client: httpx.Client) -> None:
+    with connect(ws_url(server, "/talk?name=flood"), proxy=None) as ws:
+        ws.send("flood")
+        ws.recv(5)
+        ws.socket.shutdown(socket.SHUT_RDWR)
+    wait_for(lambda: seen(client, "flood") == "WebSocketDisconnect 1006 ", "the endpoint to see it")
+
+
+@pytest.mark.parametrize("path", ["/no/such/socket", "/state"])
+def test_starlette_refuses_a_websocket_that_nobody_serves(server: Running, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        with connect(ws_url(server, path), proxy=None):
+            pass
+    assert refused.value.response.status_code in (403, 404)
+
+
+def test_starlettes_denial_response_reaches_the_client(server: Running) -> None:
+    with pytest.raises(InvalidStatus) as denied:
+        with connect(ws_url(server, "/deny"), proxy=None):
+            pass
+    answer = denied.value.response
+    assert (answer.status_code, answer.headers["x-denied"], answer.body) == (451, "yes", b'{"why":"because"}')
+
+
+def test_a_websocket_endpoint_hears_and_sees_the_end(server: Running, client: httpx.Client) -> None:
+    # Python's own line, which ends the traceback, looks like a warning to who reads the log.
+    server.expect("Malformed JSON data received", "JSONDecodeError")
+    with connect(ws_url(server, "/loud"), proxy=None) as ws:
+        ws.send('{"word": "leaf"}')
+        assert ws.recv(5) == '{"loud":"LEAF"}'
+        ws.send("no JSON")
+        with pytest.raises(ConnectionClosed):
+            ws.recv(5)
+        assert ws.close_code == 1003
+    wait_for(lambda: seen(client, "loud"), "the endpoint to see it")

@@ -78,6 +78,29 @@ class Browser:
         """Type into an element; into a file input, the path of the file."""
         self._ask("POST", f"/element/{self._find(element_id)}/value", {"text": text})
 
+    @property
+    def tab(self) -> str:
+        """The tab that commands go to."""
+        return str(self._ask("GET", "/window"))
+
+    def open_tab(self) -> str:
+        """Open an empty tab, make it the one that commands go to, and return it."""
+        tab = str(self._ask("POST", "/window/new", {"type": "tab"})["handle"])
+        self.switch_to(tab)
+        return tab
+
+    def switch_to(self, tab: str) -> None:
+        """Make a tab the one that commands go to."""
+        self._ask("POST", "/window", {"handle": tab})
+
+    def close_tab(self) -> None:
+        """Close the tab that commands go to; then switch to another."""
+        self._ask("DELETE", "/window")
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size of the window, in CSS pixels."""
+        self._ask("POST", "/window/rect", {"width": width, "height": height})
+
     def screenshot(self, path: Path) -> None:
         """Write what the window shows to a PNG file."""
         path.write_bytes(base64.b64decode(self._ask("GET", "/screenshot")))
@@ -108,11 +131,12 @@ def command(client: httpx.Client, method: str, path: str, body: dict[str, Any] |
 
 
 @contextlib.contextmanager
-def chromium(directory: Path) -> Iterator[Browser]:
+def chromium(directory: Path, *flags: str) -> Iterator[Browser]:
     """Run a fresh headless Chromium while the ``with`` block does.
 
     Args:
         directory: Gets its profile and the log of its driver.
+        flags: More of its command line.
     """
     binary, driver = require_program("chromium"), require_program("chromedriver")
     home = directory / "home"
@@ -134,7 +158,7 @@ def chromium(directory: Path) -> Iterator[Browser]:
             "chromedriver to start",
             seconds=30,
         )
-        options = {"binary": binary, "args": [*_FLAGS, f"--user-data-dir={directory / 'profile'}"]}
+        options = {"binary": binary, "args": [*_FLAGS, *flags, f"--user-data-dir={directory / 'profile'}"]}
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         with httpx.Client(base_url=f"http://127.0.0.1:{started[1]}", timeout=60, trust_env=False) as client:
             session = command(client, "POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})

@@ -248,9 +248,13 @@ class RecordingWebSocketDriver:
         self.reading = False  # as it is while an HTTP request is being answered
         self.pauses = 0
         self.resumes = 0
+        self.turn_due = False
+        """Whether the connection waits for the next turn of the loop."""
         self.timer = NEVER
         self.unsent = 0
         self.waiter: Any = None
+        self.wakes = 0
+        """How often those who wait for `writable` were let go."""
         self.failures: list[tuple[int, str]] = []
         self.server: WebSocketServer
 
@@ -283,6 +287,10 @@ class RecordingWebSocketDriver:
         self.reading = True
         self.resumes += 1
 
+    def go_on_soon(self) -> None:
+        assert self.state in ("open", "half"), f"a turn of the loop asked for when {self.state}"
+        self.turn_due = True
+
     def peer_gone(self) -> bool:
         return self.gone
 
@@ -294,6 +302,9 @@ class RecordingWebSocketDriver:
     def close(self) -> None:
         assert self.state in ("open", "half"), f"close() when {self.state}"
         self.state = "closed"
+
+    def wake_senders(self) -> None:
+        self.wakes += 1
 
     def close_writing(self) -> None:
         assert self.state == "open", f"close_writing() when {self.state}"
@@ -416,7 +427,7 @@ class WebSocketServer:
     # Time.
 
     def advance(self, seconds: float) -> WebSocketServer:
-        """Let time pass; the timer fires as `DeadlineTimer` does."""
+        """Let time pass, or at least a turn of the loop; the timer fires as `DeadlineTimer` does."""
         driver, ws = self.driver, self.ws
         until = driver.now + seconds
         fired = 0
@@ -432,6 +443,7 @@ class WebSocketServer:
                 driver.rearm(ws.deadline)
             self._pump()
         driver.now = until
+        self._pump()
         return self
 
     # What came of it.
@@ -468,8 +480,11 @@ class WebSocketServer:
 
     def _pump(self) -> None:
         driver = self.driver
-        while driver.reading and driver.state in ("open", "half"):
-            if self._kernel:
+        while driver.turn_due or (driver.reading and driver.state in ("open", "half")):
+            if driver.turn_due:
+                driver.turn_due = False
+                self.ws.go_on()
+            elif self._kernel:
                 self.ws.receive_data(self._kernel.pop(0))
             elif self._eof:
                 self._eof = False

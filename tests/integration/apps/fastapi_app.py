@@ -10,8 +10,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
-from fastapi.responses import StreamingResponse
+from fastapi import (
+    BackgroundTasks,
+    Cookie,
+    Depends,
+    FastAPI,
+    File,
+    Form,
+    HTTPException,
+    Query,
+    Request,
+    UploadFile,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+)
+from fastapi.requests import HTTPConnection
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 logger = logging.getLogger(__name__)
@@ -43,14 +58,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 application = FastAPI(lifespan=lifespan)
 
 
-async def session(request: Request) -> AsyncIterator[Session]:
-    """Open a session for one request."""
+async def session(connection: HTTPConnection) -> AsyncIterator[Session]:
+    """Open a session for one request or WebSocket."""
     opened = Session()
     try:
         yield opened
     finally:
         opened.open = False
-        request.app.state.sessions_closed += 1
+        connection.app.state.sessions_closed += 1
 
 
 @application.post("/plants", status_code=201)
@@ -116,3 +131,37 @@ async def count(to: int) -> StreamingResponse:
             yield f"{number}\n"
 
     return StreamingResponse(numbers(), media_type="text/plain")  # type: ignore[arg-type]
+
+
+async def visitor(
+    websocket: WebSocket, cookie: Annotated[str | None, Cookie()] = None, token: Annotated[str | None, Query()] = None
+) -> str:
+    """Tell who it is by cookie or token, or refuse."""
+    if cookie is None and token is None:
+        raise WebSocketException(code=1008, reason="who are you?")
+    return cookie or token or ""
+
+
+@application.websocket("/garden/{plant}")
+async def garden(
+    websocket: WebSocket,
+    plant: str,
+    who: Annotated[str, Depends(visitor)],
+    opened: Annotated[Session, Depends(session)],
+    times: int = 1,
+) -> None:
+    """Repeat, for as long as the client stays; the session is open all the time."""
+    if plant == "nettle":
+        await websocket.send_denial_response(PlainTextResponse("it stings\n", 423))
+        return
+    await websocket.accept()
+    try:
+        while True:
+            text = await websocket.receive_text()
+            assert opened.open
+            if text == "weed":
+                raise WebSocketException(code=4004, reason="no weeds")
+            for _ in range(times):
+                await websocket.send_json({"who": who, "plant": plant, "text": text})
+    except WebSocketDisconnect as error:
+        websocket.app.state.plants[f"{plant}-{who}"] = Plant(name=f"closed with {error.code}", leaves=0)

@@ -11,13 +11,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.endpoints import WebSocketEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +133,54 @@ class Trailers:
         await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"42")]})
 
 
+async def talk(websocket: WebSocket) -> None:
+    """Say back what is said, in the way it is asked for; until the client leaves."""
+    greeting = websocket.state.greeting
+    await websocket.accept(websocket.headers.get("x-choose"), headers=[(b"x-greeting", greeting.encode())])
+    name = websocket.query_params.get("name", "talk")
+    try:
+        async for word in websocket.iter_text():
+            if word == "bytes":
+                await websocket.send_bytes(b"\x00\xff")
+            elif word == "json":
+                await websocket.send_json({"word": word})
+            elif word == "close":
+                await websocket.close(4000, "as you wish")
+            elif word == "fail":
+                raise RuntimeError("this socket is broken")
+            elif word == "flood":
+                while True:
+                    await websocket.send_bytes(bytes(65536))
+            else:
+                await websocket.send_text(word)
+        events[name] = "left"
+    except WebSocketDisconnect as error:
+        events[name] = f"WebSocketDisconnect {error.code} {error.reason}"
+
+
+async def deny(websocket: WebSocket) -> None:
+    """Send a response in place of the socket."""
+    await websocket.send_denial_response(JSONResponse({"why": "because"}, 451, headers={"X-Denied": "yes"}))
+
+
+class Loud(WebSocketEndpoint):
+    """Starlette's class of handlers."""
+
+    encoding = "json"
+
+    async def on_connect(self, websocket: WebSocket) -> None:
+        """Accept."""
+        await websocket.accept()
+
+    async def on_receive(self, websocket: WebSocket, data: Any) -> None:
+        """Answer louder."""
+        await websocket.send_json({"loud": data["word"].upper()})
+
+    async def on_disconnect(self, websocket: WebSocket, close_code: int) -> None:
+        """Note it."""
+        events["loud"] = f"closed with {close_code}"
+
+
 class AddHeader(BaseHTTPMiddleware):
     """Add a header through Starlette's middleware that wraps ``receive`` and ``send``."""
 
@@ -152,6 +202,9 @@ routes = [
     Route("/slow", slow),
     Route("/broken", broken),
     Route("/trailers", Trailers()),
+    WebSocketRoute("/talk", talk),
+    WebSocketRoute("/deny", deny),
+    WebSocketRoute("/loud", Loud),
 ]
 application = Starlette(
     lifespan=lifespan,

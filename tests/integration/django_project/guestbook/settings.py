@@ -7,9 +7,10 @@ DATA = Path(os.environ.get("GUESTBOOK_DATA", "."))
 
 SECRET_KEY = "only for tests"
 DEBUG = False
-ALLOWED_HOSTS = ["*"]
+ALLOWED_HOSTS = os.environ.get("GUESTBOOK_HOSTS", "*").split()
 ROOT_URLCONF = "guestbook.urls"
 ASGI_APPLICATION = "guestbook.asgi.application"
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 FORCE_SCRIPT_NAME = os.environ.get("GUESTBOOK_SCRIPT_NAME")
 
 INSTALLED_APPS = [
