@@ -428,6 +428,99 @@ class Config:
         why="Daphne's default.",
     )
 
+    # -- HTTP/2 ------------------------------------------------------------------------------------------
+    http2: bool = _setting(
+        True,
+        "HTTP/2",
+        "speak HTTP/2 with the TLS clients that ask for it (ALPN)",
+        flags=("--http2", "--no-http2"),
+        kind="switch",
+        why="Every browser asks for it.",
+    )
+    h2c: bool = _setting(
+        True,
+        "HTTP/2",
+        "speak HTTP/2 without TLS too, with clients that begin with it (prior knowledge)",
+        flags=("--h2c", "--no-h2c"),
+        kind="switch",
+        why="Proxies use it, and whoever does not begin with it never notices.",
+    )
+    http2_max_concurrent_streams: int = _setting(
+        100,
+        "HTTP/2",
+        "most requests at once on one connection; more are refused, and may be sent again",
+        flags=("--http2-max-concurrent-streams",),
+        minimum=1,
+        why="RFC 9113 recommends no fewer; browsers do not use more.",
+    )
+    http2_max_continuation_frames: int = _setting(
+        8,
+        "HTTP/2",
+        "most CONTINUATION frames of one request head",
+        minimum=0,
+        why="Two hold the largest head that is allowed, in frames as large as they may be; floods need thousands.",
+    )
+    http2_reset_burst: int = _setting(
+        200,
+        "HTTP/2",
+        "most streams that a client may reset, or have us reset, at once",
+        minimum=1,
+        why="A browser that leaves a page cancels a hundred requests; Rapid Reset needs thousands.",
+    )
+    http2_reset_rate: float = _setting(
+        20.0, "HTTP/2", "streams per second that a client may reset for ever", minimum=0, kind="float"
+    )
+    http2_control_burst: int = _setting(
+        100,
+        "HTTP/2",
+        "most PING, SETTINGS, PRIORITY and empty DATA frames that a client may send at once",
+        minimum=1,
+        why="Far above what any client needs; each costs work and carries nothing.",
+    )
+    http2_control_rate: float = _setting(
+        10.0, "HTTP/2", "such frames per second that a client may send for ever", minimum=0, kind="float"
+    )
+    http2_stall_timeout: float = _setting(
+        60.0,
+        "HTTP/2",
+        "longest time that a client may keep a window closed while a response waits for it",
+        unit="seconds",
+        minimum=0,
+        why="As write_timeout, which does not see a client that reads and opens no window.",
+    )
+    http2_ping_interval: float = _setting(
+        0.0,
+        "HTTP/2",
+        "time after which a connection on which nothing arrives is asked for a sign of life, and as long again before "
+        "it is dropped",
+        unit="seconds",
+        minimum=0,
+        why="Off: TCP keepalive finds the dead ones, and phones sleep longer without.",
+    )
+    http2_max_requests: int = _setting(
+        0,
+        "HTTP/2",
+        "most requests on one connection before it is ended in good order",
+        minimum=0,
+        why="Off: a connection does not get worse with use. Some balance load with it.",
+    )
+    http2_window_max_bytes: int = _setting(
+        1024 * 1024,
+        "HTTP/2",
+        "largest window of a stream; each begins with 65,535 bytes and grows while the application keeps up",
+        unit="bytes",
+        minimum=65535,
+        why="100 Mbit/s over a path of 80 ms.",
+    )
+    http2_connection_buffer_max_bytes: int = _setting(
+        4 * 1024 * 1024,
+        "HTTP/2",
+        "unread bodies of all streams of a connection at which it is given no more window",
+        unit="bytes",
+        minimum=65535,
+        why="Room for some sixty streams whose applications read nothing, so that one slow upload delays no other.",
+    )
+
     # -- proxies -----------------------------------------------------------------------------------------
     proxy_address_header: str | None = _setting(
         None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from daphne_ng._types import Headers, Message
@@ -57,6 +58,9 @@ class Exchange:
     _gone: str | None = None
     _burst = 0
     _overdue_timer: asyncio.TimerHandle | None = None
+    task_ended: Callable[[], None] | None = None
+    """Called once, when the application's task has ended or is known never to begin; for a protocol that counts them.
+    HTTP/1.1 leaves it alone."""
 
     def __init__(
         self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: Any, scope: dict[str, Any]
@@ -154,10 +158,18 @@ class Exchange:
         runner.exchanges.discard(self)
         if runner.idle is not None:
             runner.check_idle()
+        if self.task_ended is not None:
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        tell, self.task_ended = self.task_ended, None
+        if tell is not None:
+            tell()
 
     def _cancel_task(self) -> None:
         task = self.task
         if task is None:
+            self._tell_ended()  # it was not started at all
             return
         task.cancel()
         if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]

@@ -2,6 +2,15 @@
 
 Which protocol is spoken is decided here, and a switch rebinds ``dataReceived`` on the instance. The transport's own
 ``protocol`` is never exchanged, and no request is ever re-injected into a second parser.
+
+Every connection starts as HTTP/1.1, whose time limits run from the first moment. It becomes HTTP/2 before that has seen
+a byte, or never:
+
+* with TLS, if that was negotiated (ALPN), as soon as the handshake is complete;
+* without, if the first 24 bytes are the preface of HTTP/2 (RFC 9113 section 3.3, "prior knowledge"). As long as what
+  has come may become one it is held back. The first byte that differs ends that, and HTTP/1.1 gets all of it.
+
+An Upgrade to ``h2c`` is ignored, as RFC 9113 section 3.1 has it: that token is obsolete.
 """
 
 from __future__ import annotations
@@ -9,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,28 +27,99 @@ from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.endings import abort, close_half
 from daphne_ng.net.h1 import Http1Channel
+from daphne_ng.net.h2 import Http2Channel
 from daphne_ng.net.websocket import WebSocketChannel
+from daphne_ng.wire.h2_preface import INADEQUATE_SECURITY, NO_ERROR, PREFACE, refusal
 
 __all__ = ["OverloadedConnection", "ServerConnection", "connection_info"]
 
 
-@implementer(IHalfCloseableProtocol)
+_TLS_1_2 = 0x0303
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class ServerConnection(Protocol):
     """One client connection."""
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
-        self._channel: Http1Channel | WebSocketChannel | None = None
+        self._channel: Http1Channel | Http2Channel | WebSocketChannel | None = None
+        # What is known of the connection, while it is open whether it becomes HTTP/2.
+        self._undecided: ConnectionInfo | None = None
+        # The part of the preface that has come.
+        self._held = b""
 
     def connectionMade(self) -> None:
-        """Start as HTTP/1.1; bytes go straight to the protocol from here on."""
+        """Start as HTTP/1.1."""
         context = self._context
         transport: Any = self.transport
         context.connections.add(self)
         info = connection_info(transport, context.extensions_http1)
-        self.switch(Http1Channel(context, transport, info, self.switch))
+        channel = Http1Channel(context, transport, info, self.switch)
+        if context.config.http2 if info.scheme == "https" else context.config.h2c:
+            self._channel = channel
+            self._undecided = info
+        else:
+            self.switch(channel)
 
-    def switch(self, channel: Http1Channel | WebSocketChannel) -> None:
+    def handshakeCompleted(self) -> None:
+        """TLS is up: the protocol is known."""
+        info = self._undecided
+        if info is not None and info.scheme == "https":
+            self._follow_negotiation(info)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the first bytes. What follows them goes straight to the protocol that they call for."""
+        info = self._undecided
+        if info is None:
+            return  # the connection was refused, or is gone
+        if info.scheme == "https":
+            # Below a wrapper nobody tells when the handshake is complete.
+            self._follow_negotiation(info)
+        else:
+            if self._held:
+                data = self._held + data
+            if not PREFACE.startswith(data[:24]):
+                self._keep_http1()
+            elif len(data) < 24:
+                self._held = data
+                return
+            else:
+                self._begin_http2(info)
+        self.dataReceived(data)
+
+    def _follow_negotiation(self, info: ConnectionInfo) -> None:
+        transport: Any = self.transport
+        if _negotiated(transport) != b"h2":
+            self._keep_http1()
+        elif _older_than_tls_1_2(transport):
+            # RFC 9113 section 9.2. Twisted's own contexts refuse such clients; an endpoint may bring its own.
+            channel = self._channel
+            assert channel is not None  # it is undecided
+            self._undecided = None
+            channel.write(refusal(INADEQUATE_SECURITY, "HTTP/2 needs TLS 1.2 or later."))
+            channel.close()
+        else:
+            self._begin_http2(info)
+
+    def _keep_http1(self) -> None:
+        channel = self._channel
+        assert channel is not None  # it is undecided
+        self._undecided = None
+        self._held = b""
+        self.switch(channel)
+
+    def _begin_http2(self, info: ConnectionInfo) -> None:
+        context, channel = self._context, self._channel
+        assert isinstance(channel, Http1Channel)  # it is undecided
+        self._undecided = None
+        self._held = b""
+        info.extensions = context.extensions_http2
+        following = Http2Channel(context, self.transport, info, channel.flow)
+        channel.step_aside()
+        self.switch(following)
+
+    def switch(self, channel: Http1Channel | Http2Channel | WebSocketChannel) -> None:
         """Let another protocol speak from here on."""
         self._channel = channel
         # Bound once on the instance: one call less for every read.
@@ -53,8 +133,9 @@ class ServerConnection(Protocol):
         channel.connection_lost("the client disconnected")
         self._context.closed(self)
         self._channel = None
+        self._undecided = None
         self.transport = None
-        del self.dataReceived
+        vars(self).pop("dataReceived", None)
 
     def readConnectionLost(self) -> None:
         """The client closed its half; ours may still be flushing."""
@@ -75,30 +156,58 @@ class ServerConnection(Protocol):
             abort(self.transport)
 
 
+_AT_THE_LIMIT = "The server is at its limit of connections."
+
+
+@implementer(IHandshakeListener)
 class OverloadedConnection(Protocol):
-    """A connection beyond ``--limit-connections``: told so with 503, and closed."""
+    """A connection beyond ``--limit-connections``: told so with 503, or with GOAWAY over HTTP/2, and closed."""
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._timer: Any = None
+        self._answered = False
 
     def connectionMade(self) -> None:
         """Answer before any request: the client is about to send one."""
         context = self._context
         transport: Any = self.transport
         context.lingering += 1
-        text = b"503 Service Unavailable\nThe server is at its limit of connections.\n"
-        transport.write(
-            b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n"
-            b"content-length: %d%b\r\nconnection: close\r\n\r\n%b"
-            % (len(text), context.defaults.block_for(0, ()), text)
-        )
+        context.refused(connection_info(transport, {}), 503, _AT_THE_LIMIT)
+        if context.config.http2 and ISSLTransport.providedBy(transport):
+            # In which protocol, the handshake will tell.
+            patience = context.config.head_timeout or context.config.drain_timeout
+            self._timer = context.loop.call_later(patience, abort, transport)
+        else:
+            self._answer()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up: the protocol of the answer is known."""
+        if not self._answered:
+            self._answer()
+
+    def _answer(self) -> None:
+        context = self._context
+        transport: Any = self.transport
+        self._answered = True
+        if _negotiated(transport) == b"h2":
+            transport.write(refusal(NO_ERROR, _AT_THE_LIMIT))
+        else:
+            text = b"503 Service Unavailable\n%b\n" % _AT_THE_LIMIT.encode()
+            transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n"
+                b"content-length: %d%b\r\nconnection: close\r\n\r\n%b"
+                % (len(text), context.defaults.block_for(0, ()), text)
+            )
         close_half(transport)
-        context.refused(connection_info(transport, {}), 503, "The server is at its limit of connections.")
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = context.loop.call_later(context.config.drain_timeout, abort, transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Throw the request away: a reset would destroy the answer."""
+        if not self._answered:
+            self._answer()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008 (Twisted's signature)
         """The client has read the answer, or will not."""
@@ -124,6 +233,17 @@ def connection_info(transport: Any, extensions: dict[str, dict[str, Any]]) -> Co
         server = [host.name.decode("utf-8", "surrogateescape"), None]
     scheme = "https" if ISSLTransport.providedBy(transport) else "http"
     return ConnectionInfo(scheme, client, server, trusted, extensions)
+
+
+# The protocol that the client and TLS have agreed on, if there is TLS.
+def _negotiated(transport: Any) -> bytes | None:
+    protocol = getattr(transport, "negotiatedProtocol", None)
+    return protocol if isinstance(protocol, bytes) else None
+
+
+def _older_than_tls_1_2(transport: Any) -> bool:
+    version = getattr(transport.getHandle(), "get_protocol_version", None)
+    return version is not None and version() < _TLS_1_2
 
 
 def _is_loopback(address: str) -> bool:

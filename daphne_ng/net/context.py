@@ -59,6 +59,10 @@ class ServerContext:
         self.extensions_http1: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
         if config.http1_early_hints:
             self.extensions_http1["http.response.early_hint"] = {}
+        self.extensions_http2: dict[str, dict[str, Any]] = {
+            "http.response.trailers": {},
+            "http.response.early_hint": {},
+        }
         self.start_application: Callable[[Exchange], None] = runner.start
         # Not at the head of the module: see there.
         from daphne_ng.net.ws_engine import EngineFactory, native_unmask
@@ -90,8 +94,21 @@ class ServerContext:
 
     # -- exchanges ---------------------------------------------------------------------------------------
 
-    def begin(self, head: RequestHead, info: ConnectionInfo, port: ResponsePort) -> RequestSink | None:
-        """Start an exchange, or answer 503 if too many run. None if the port has been used to answer."""
+    def begin(
+        self,
+        head: RequestHead,
+        info: ConnectionInfo,
+        port: ResponsePort,
+        task_ended: Callable[[], None] | None = None,
+    ) -> RequestSink | None:
+        """Start an exchange, or answer 503 if too many run. None if the port has been used to answer.
+
+        Args:
+            head: The request.
+            info: Its connection.
+            port: Where the answer goes.
+            task_ended: See `Exchange.task_ended`; never called where None is returned.
+        """
         runner = self.runner
         if self._limit and len(runner.exchanges) >= self._limit:
             self._refuse_for_load(head, info, port)
@@ -99,11 +116,17 @@ class ServerContext:
         if head.root_path is not None and not info.trusted:
             self._warn_of_root_path(info)
         exchange = HttpExchange(runner, head, info, port, http_scope(head, info, self._root_path, runner.state))
+        if task_ended is not None:
+            exchange.task_ended = task_ended
         self.start_application(exchange)
         return exchange
 
     def begin_websocket(
-        self, request: WebSocketRequest, info: ConnectionInfo, port: WebSocketPort
+        self,
+        request: WebSocketRequest,
+        info: ConnectionInfo,
+        port: WebSocketPort,
+        task_ended: Callable[[], None] | None = None,
     ) -> WebSocketSink | None:
         """Start the exchange of a handshake, as `begin` does for a request."""
         runner, head = self.runner, request.head
@@ -114,6 +137,8 @@ class ServerContext:
             self._warn_of_root_path(info)
         scope = websocket_scope(head, info, self._root_path, runner.state, request.subprotocols)
         exchange = WebSocketExchange(runner, head, info, port, scope)
+        if task_ended is not None:
+            exchange.task_ended = task_ended
         self.start_application(exchange)
         return exchange
 

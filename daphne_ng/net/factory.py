@@ -35,4 +35,4 @@ class ServerFactory(Factory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return the ALPN names. A TLS factory without any fails every client that offers some."""
-        return [b"http/1.1"]
+        return [b"h2", b"http/1.1"] if self.context.config.http2 else [b"http/1.1"]

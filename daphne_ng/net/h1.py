@@ -93,6 +93,10 @@ class Http1Channel(Channel):
         self._let_go()
         self._forget_h1()
 
+    def step_aside(self) -> None:
+        """Leave the transport to another protocol, before a byte was read. The flow remains registered."""
+        self._forget_h1()
+
     def _forget_h1(self) -> None:
         self._timer.cancel()
         self._upgrade = None

@@ -176,20 +176,25 @@ class ResponseDefaults:
     Call `set_date` once per second.
     """
 
-    __slots__ = ("_date", "_date_wanted", "_extra", "_server", "block")
+    __slots__ = ("_date", "_date_wanted", "_extra", "_server", "_text", "block", "encoded")
 
     def __init__(self, server_name: str, extra: tuple[tuple[bytes, bytes], ...], date: bool) -> None:
         self._server = b"\r\nserver: " + server_name.encode("latin-1") if server_name else b""
         self._extra = extra
         self._date = b""
         self._date_wanted = date
+        self._text = b""
         self.block = b""
         """What `block_for` gives while no field is overridden; empty if it has to be asked."""
+        self.encoded: bytes | None = None
+        """Room for what `fields_for` gives in the encoding of another version, until the date changes."""
         self.set_date("")
 
     def set_date(self, text: str) -> None:
         """Put an IMF-fixdate (RFC 9110 section 5.6.7) into the block."""
-        self._date = b"\r\ndate: " + text.encode("ascii") if self._date_wanted and text else b""
+        self._text = text.encode("ascii") if self._date_wanted else b""
+        self._date = b"\r\ndate: " + self._text if self._text else b""
+        self.encoded = None
         self.block = b"" if self._extra else self._date + self._server
 
     def block_for(self, flags: int, headers: Headers) -> bytes:
@@ -203,6 +208,23 @@ class ResponseDefaults:
                 if name.lower() not in present:
                     block += b"\r\n" + name + b": " + value
         return block
+
+    @property
+    def plain(self) -> bool:
+        """Whether the fields are the same for all responses that set neither Date nor Server."""
+        return not self._extra
+
+    def fields_for(self, flags: int, headers: Headers) -> list[tuple[bytes, bytes]]:
+        """Return as pairs what `block_for` returns as lines."""
+        fields = []
+        if self._text and not flags & HAS_DATE:
+            fields.append((b"date", self._text))
+        if self._server and not flags & HAS_SERVER:
+            fields.append((b"server", self._server[10:]))
+        if self._extra:
+            present = {name.lower() for name, _value in headers}
+            fields += [(name, value) for name, value in self._extra if name.lower() not in present]
+        return fields
 
 
 def encode_error(error: WireError, defaults: ResponseDefaults, bodiless: bool) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daphne_ng.port import ResponsePort
+from tests.support import h2 as http2
 from tests.support.asgi import StrictPort
 from tests.support.h1 import Http1Server, RecordingSink, request
 
@@ -88,6 +89,56 @@ class Http10Harness(Http1Harness):
     version = b"1.0"
 
 
+class Http2Harness:
+    """A request on a stream of an HTTP/2 connection."""
+
+    interim_possible = True
+
+    def __init__(self, length: int = 0, **settings: Any) -> None:
+        self.server = http2.Http2Server(inbox_high=100, **settings)
+        fields = [(b"te", b"trailers")]
+        if length:
+            fields.append((b"content-length", b"%d" % length))
+        self._left = length
+        self._stream = self.server.request(b"POST", b"/", *fields, end=not length)
+        self.port: ResponsePort = self.server.stream
+
+    @property
+    def sink(self) -> RecordingSink:
+        return self.server.sinks[0]
+
+    def deliver(self, body: bytes) -> None:
+        """The client sends a part of its body."""
+        self._left -= len(body)
+        self.server.send(self._stream, body, end=not self._left)
+
+    def leave(self) -> None:
+        """The client goes away."""
+        self.server.lose()
+
+    def break_protocol(self) -> None:
+        """The client sends, behind this request, what is none."""
+        self.server.feed(http2.headers(self._stream + 2, [(b":method", b"GET"), (b"x", b"no path")]))
+
+    def wait(self, seconds: float) -> None:
+        self.server.advance(seconds)
+
+    @property
+    def reading(self) -> bool:
+        """Whether the stream is given back what it sends."""
+        return not self.server.stream.holding
+
+    def seen(self) -> Seen:
+        response = self.server.response(self._stream)
+        return Seen(
+            interim=response.interim,
+            status=response.status,
+            headers=response.headers,
+            body=response.body,
+            complete=response.complete,
+        )
+
+
 class RecordingHarness:
     """The fake that the tests of the bridge use: what it accepts must be what the protocols accept."""
 
@@ -109,5 +160,5 @@ class RecordingHarness:
         )
 
 
-WIRES: dict[str, Callable[..., Any]] = {"http/1.1": Http1Harness, "http/1.0": Http10Harness}
+WIRES: dict[str, Callable[..., Any]] = {"http/1.1": Http1Harness, "http/1.0": Http10Harness, "http/2": Http2Harness}
 PORTS: dict[str, Callable[..., Any]] = {**WIRES, "recording": RecordingHarness}

@@ -13,116 +13,9 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolNegotia
 from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
-from daphne_ng.asgi.runner import Runner
-from daphne_ng.config import Config
 from daphne_ng.net.connection import OverloadedConnection, ServerConnection, connection_info
-from daphne_ng.net.context import ServerContext
-from daphne_ng.net.factory import ServerFactory
-from tests.support.asgi import LOG, body, on_loop, settle, start
-
-GET = b"GET /path?q HTTP/1.1\r\nHost: test\r\n\r\n"
-CLIENT = IPv4Address("TCP", "192.0.2.1", 5000)
-HERE = IPv4Address("TCP", "192.0.2.2", 80)
-
-
-class FakeTransport:
-    """What a connection may do to its transport, and nothing else; strict about what Twisted forbids."""
-
-    def __init__(self, peer: Any = CLIENT, host: Any = HERE) -> None:
-        self.peer, self.host = peer, host
-        self.protocol: Any = None
-        self.written = b""
-        self.producer: Any = None
-        self.reading = True
-        self.ended: list[str] = []
-        self.unsent_bytes = 0
-
-    def getPeer(self) -> Any:
-        return self.peer
-
-    def getHost(self) -> Any:
-        return self.host
-
-    def write(self, data: bytes) -> None:
-        assert type(data) is bytes
-        assert self.ended == [], f"write() after {self.ended}"
-        self.written += data
-
-    def writeSequence(self, parts: list[bytes]) -> None:
-        self.write(b"".join(parts))
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert self.producer is None, "a producer is registered already"
-        assert streaming
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def pauseProducing(self) -> None:
-        self.reading = False
-
-    def resumeProducing(self) -> None:
-        self.reading = True
-
-    def loseConnection(self) -> None:
-        assert self.producer is None, "with a producer registered Twisted would wait for that one"
-        self.ended.append("close")
-
-    def loseWriteConnection(self) -> None:
-        self.ended.append("half-close")
-
-    def abortConnection(self) -> None:
-        self.ended.append("abort")
-
-    def lost(self) -> None:
-        """The connection is gone."""
-        self.protocol.connectionLost()
-
-
-class Wire:
-    """A context with one application, and connections to it."""
-
-    def __init__(self, application: Any, **settings: Any) -> None:
-        self.refused: list[tuple[Any, ...]] = []
-        self.runner = Runner(application, Config(**settings), asyncio.get_running_loop(), LOG)
-        self.records: list[tuple[int | None, int]] = []
-        self.runner.record = lambda exchange: self.records.append((exchange.status, exchange.body_bytes_sent))
-        self.context = ServerContext(
-            self.runner.config,
-            self.runner,
-            LOG,
-            lambda info, status, detail, head: self.refused.append((info.client_text, status, head and head.path)),
-        )
-        self.factory = ServerFactory(self.context)
-
-    def connect(self, transport: FakeTransport | None = None) -> Any:
-        transport = transport or FakeTransport()
-        protocol = self.factory.buildProtocol(transport.peer)
-        if protocol is None:
-            return None
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        return transport
-
-
-class Application:
-    """Answers with what it is told to, and writes down the scopes."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Any] = []
-        self.events: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.scopes.append(scope)
-        await receive()
-        await send(start())
-        await send(body(b"hello"))
-
-
-async def silent(scope: Any, receive: Any, send: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+from tests.support.asgi import body, on_loop, settle, start
+from tests.support.net import CLIENT, GET, HERE, Application, FakeTransport, Wire, silent
 
 
 @on_loop
@@ -442,10 +335,11 @@ async def test_10_only_extensions_that_work_are_advertised(hints: bool) -> None:
 
 
 @on_loop
-async def test_the_factory_negotiates_http11_over_tls() -> None:
+async def test_the_factory_negotiates_over_tls() -> None:
     factory = Wire(silent).factory
     verifyObject(IProtocolNegotiationFactory, factory)
-    assert factory.acceptableProtocols() == [b"http/1.1"]
+    assert factory.acceptableProtocols() == [b"h2", b"http/1.1"]
+    assert Wire(silent, http2=False).factory.acceptableProtocols() == [b"http/1.1"]
 
 
 @on_loop

@@ -1,0 +1,106 @@
+"""The I/O around one HTTP/2 connection: transport, timer, exchanges and tunnels for `Http2Connection`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from daphne_ng.asgi.scope import ConnectionInfo
+from daphne_ng.net.channel import Channel, DeadlineTimer
+from daphne_ng.net.context import ServerContext
+from daphne_ng.net.flow import WriteFlow
+from daphne_ng.net.tunnel import Tunnel
+from daphne_ng.port import RequestSink
+from daphne_ng.wire.h2 import Http2Connection
+from daphne_ng.wire.h2_driver import TunnelSink
+from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.ws_handshake import WebSocketRequest
+
+if TYPE_CHECKING:
+    from daphne_ng.wire.h2_stream import Http2Stream
+
+__all__ = ["Http2Channel"]
+
+
+class Http2Channel(Channel):
+    """Implements `Http2Driver` on a Twisted transport.
+
+    Who pushes on whom: the transport has one producer, the flow, as with HTTP/1.1. While that is paused the connection
+    hands the transport nothing more (`full`), and each stream keeps what its application sends, up to its own high
+    mark, at which ``send()`` waits. Once the transport has drained, the connection shares it out (`drained`).
+
+    Args:
+        context: The server.
+        transport: The connection's transport.
+        info: What the requests of the connection share.
+        flow: The producer that is registered with the transport.
+    """
+
+    __slots__ = ("_flush_handle", "_timer", "_tunnels", "full", "h2", "new_waiter", "rearm", "receive_data")
+
+    def __init__(self, context: ServerContext, transport: Any, info: ConnectionInfo, flow: WriteFlow) -> None:
+        super().__init__(context, transport, info, flow)
+        self._flush_handle: asyncio.Handle | None = None
+        self._tunnels: set[Tunnel] = set()
+        self.full: Callable[[], bool] = flow.full
+        self.new_waiter: Callable[[], asyncio.Future[None]] = context.loop.create_future
+        self.h2 = h2 = Http2Connection(context.config, context.defaults, self)
+        flow.drained = h2.drained
+        self._timer = DeadlineTimer(context.loop, h2)
+        self.rearm: Callable[[float], None] = self._timer.rearm
+        self.receive_data: Callable[[bytes], None] = h2.receive_data
+        h2.opened()
+
+    # -- Http2Driver -------------------------------------------------------------------------------------
+
+    def begin(self, head: RequestHead, stream: Http2Stream) -> RequestSink | None:
+        """See `Http2Driver.begin`."""
+        return self._context.begin(head, self._info, stream, stream.task_ended)
+
+    def begin_websocket(self, request: WebSocketRequest, stream: Http2Stream) -> TunnelSink | None:
+        """See `Http2Driver.begin_websocket`."""
+        tunnel = Tunnel(self._context, self._transport, self._info, stream, self._tunnels)
+        return tunnel if tunnel.begin(request) else None
+
+    def flush_soon(self) -> None:
+        """See `Http2Driver.flush_soon`."""
+        self._flush_handle = self._context.loop.call_soon(self.h2.flush)
+
+    def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:
+        """See `Http2Driver.refused`."""
+        self._context.refused(self._info, status, detail, head, begun=begun)
+
+    def failed(self, code: int, detail: str) -> None:
+        """See `Http2Driver.failed`."""
+        self._context.log.info(
+            "Ended an HTTP/2 connection from %s: %s (%d)", self._info.client_text or "a local client", detail, code
+        )
+
+    def shortened(self, missing: int) -> None:
+        """See `Http2Driver.shortened`."""
+        self._context.log.error(
+            "The application's body ended %d bytes before its Content-Length; the stream was reset", missing
+        )
+
+    # -- what the connection reports ---------------------------------------------------------------------
+
+    def eof_received(self) -> None:
+        """The client closed its half."""
+        self.h2.eof_received()
+
+    def shut_down(self) -> None:
+        """Finish what has begun, then close."""
+        for tunnel in list(self._tunnels):
+            tunnel.shut_down()
+        self.h2.shut_down()
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport is gone: end what is under way and give the timers back."""
+        self.h2.connection_lost(reason)
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+        self._timer.cancel()
+        self.flow.drained = None
+        self._let_go()
+        del self.h2, self.rearm, self.receive_data, self._timer

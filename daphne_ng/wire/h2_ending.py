@@ -1,0 +1,85 @@
+"""The end of an HTTP/2 connection, and the one deadline that everything on it is measured by.
+
+It closes as HTTP/1.1 does (`h1_ending`): our half first, behind a GOAWAY, while what the client still sends is read and
+thrown away for a moment; then the whole.
+"""
+
+from __future__ import annotations
+
+from daphne_ng.config import Config
+from daphne_ng.wire.h2_driver import Http2Driver
+from daphne_ng.wire.h2_frames import NEVER
+
+__all__ = ["Http2Ending"]
+
+
+class Http2Ending:
+    """What `Http2Connection` builds on: how it ends, and when something is due.
+
+    Args:
+        config: Limits and timeouts.
+        driver: The I/O around it.
+    """
+
+    def __init__(self, config: Config, driver: Http2Driver) -> None:
+        self._config = config
+        self._driver = driver
+        self._clock = driver.clock
+        self._lingering = False  # our half is closed, or all of it: input is thrown away
+        self._closed = False  # both directions are closed, or will be once what was written is out
+        self._paused = False
+        self._unsent = 0
+        self._end_deadline = NEVER
+        self.deadline = NEVER
+        """When something must happen next; see `deadline_passed`."""
+        self.armed_for = NEVER
+        """When the driver's timer will fire; the driver keeps it up to date."""
+
+    # Close our half, and give the client a moment to read the answer before the rest of its bytes meet a reset.
+    def _linger(self) -> None:
+        if self._lingering:
+            return
+        self._lingering = True
+        self._driver.close_writing()
+        if self._paused:
+            self._paused = False
+            self._driver.resume_reading()
+        self._end_in(self._config.drain_timeout)
+
+    # The time for an ending has passed. A slow client may need longer than that for a large answer: as long as it takes
+    # bytes, it gets them. Then the second stage, and last the axe.
+    def _end_passed(self) -> None:
+        unsent = self._driver.unsent_bytes()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self._end_in(self._config.close_timeout)
+        elif not self._closed:
+            self._close()
+        elif unsent:
+            self._abort()
+        else:
+            # The kernel has it all, and a slow client may still be reading: a reset would take it away again.
+            self._driver.release()
+
+    def _abort(self) -> None:
+        self._lingering = self._closed = True
+        self.deadline = self._end_deadline = NEVER
+        self._driver.abort()
+
+    # Close both directions, what has been written still going out.
+    def _close(self) -> None:
+        self._lingering = self._closed = True
+        self._driver.close()
+        self._end_in(self._config.close_timeout)
+
+    def _end_in(self, seconds: float) -> None:
+        self._end_deadline = self._clock() + seconds
+        self.deadline = NEVER  # nothing else counts any more
+        self._due_at(self._end_deadline)
+
+    # Something is due at that time. What was due earlier stays due; `deadline_passed` finds out what is.
+    def _due_at(self, deadline: float) -> None:
+        if deadline < self.deadline:
+            self.deadline = deadline
+            if deadline < self.armed_for:
+                self._driver.rearm(deadline)

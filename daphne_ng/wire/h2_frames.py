@@ -1,0 +1,417 @@
+"""Frames of HTTP/2 as bytes (RFC 9113 sections 4 and 6): those we write ourselves, and the sieve before h2.
+
+Theory of operation
+-------------------
+
+`FrameSieve` cuts what arrives into whole frames and decides about each before h2 works on it:
+
+1. A frame that breaks a rule which h2 does not know, or punishes too hard, is caught here.
+2. What a client can send for nothing and we pay for takes a token (`TokenBucket`) before it costs anything: resets, and
+   PING, SETTINGS, PRIORITY and empty DATA. WINDOW_UPDATE is free in proportion to what we send.
+3. A header block is kept until it is whole. It is bounded in frames and bytes; its time is the connection's business.
+4. GOAWAY, PRIORITY_UPDATE and what belongs to streams that we have given up never reach h2: after a GOAWAY it would be
+   dead, and to frames of a reset stream it would answer with one reset each.
+
+All that is ordinary is passed on as it came, as many frames at a time as follow each other.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+from daphne_ng.config import Config
+from daphne_ng.errors import DaphneError
+from daphne_ng.wire.bucket import TokenBucket
+from daphne_ng.wire.h2_preface import PREFACE
+
+__all__ = [
+    "NEVER",
+    "ConnectionFault",
+    "FrameSieve",
+    "frame_header",
+    "goaway_frame",
+    "ping_frame",
+    "window_update_frame",
+]
+
+NEVER = float("inf")
+
+# Error codes (RFC 9113 section 7).
+NO_ERROR = 0x0
+PROTOCOL_ERROR = 0x1
+INTERNAL_ERROR = 0x2
+FLOW_CONTROL_ERROR = 0x3
+STREAM_CLOSED = 0x5
+FRAME_SIZE_ERROR = 0x6
+REFUSED_STREAM = 0x7
+CANCEL = 0x8
+ENHANCE_YOUR_CALM = 0xB
+
+# Frame types (sections 6.1 to 6.10, RFC 9218 section 7.1).
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+PRIORITY_UPDATE = 0x10
+
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+WITH_PRIORITY = 0x20
+
+STREAM_ID_MAX = 2**31 - 1
+FRAME_MAX_BYTES = 16384
+"""Our SETTINGS_MAX_FRAME_SIZE, the least that there is: larger frames would only make a stream wait for another."""
+
+# What the sieve reports besides bytes for h2: (kind, stream, value).
+SKIPPED_DATA, SKIPPED_BLOCK, STREAM_FAULT, GOAWAY_RECEIVED, PRIORITY_RECEIVED = range(5)
+
+_HEADER = Struct(">HBBBL")
+_LONG = Struct(">L")
+_unpack_header = _HEADER.unpack_from
+_pack_header = _HEADER.pack
+
+# Unknown settings must be ignored (section 6.5.2). h2 would keep each of the 65,536 possible ones.
+_KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8, 9))
+
+# WINDOW_UPDATEs that a client may send for each DATA frame and each request: one for the stream and one for the
+# connection, twice over for those that do it before and after. What was not used is kept, up to the most.
+_UPDATES_PER_FRAME = 4
+_UPDATES_MAX = 4096
+
+
+class ConnectionFault(DaphneError):
+    """The connection must end.
+
+    Args:
+        code: The error code of the GOAWAY.
+        detail: A constant sentence; never holds bytes that the peer sent.
+    """
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """Encode the header of a frame (section 4.1)."""
+    return _pack_header(length >> 8, length & 0xFF, kind, flags, stream_id)
+
+
+def goaway_frame(last_stream_id: int, code: int, detail: str = "") -> bytes:
+    """Encode a GOAWAY (section 6.8)."""
+    debug = detail.encode("ascii")
+    return b"%b%b%b%b" % (
+        frame_header(8 + len(debug), GOAWAY, 0, 0),
+        _LONG.pack(last_stream_id),
+        _LONG.pack(code),
+        debug,
+    )
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """Encode a PING (section 6.7) with eight bytes of payload."""
+    return frame_header(8, PING, 0, 0) + payload
+
+
+def window_update_frame(stream_id: int, increment: int) -> bytes:
+    """Encode a WINDOW_UPDATE (section 6.9)."""
+    return frame_header(4, WINDOW_UPDATE, 0, stream_id) + _LONG.pack(increment)
+
+
+class FrameSieve:
+    """Cuts a connection's input into frames, and lets through what h2 may see.
+
+    Args:
+        config: The limits.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_block",
+        "_block_bytes",
+        "_block_max",
+        "_block_stream",
+        "_continuations_max",
+        "_control",
+        "_data",
+        "_preface_left",
+        "_resets",
+        "_updates",
+        "fault",
+        "given_up",
+        "head_pending",
+        "highest_id",
+        "last_id",
+    )
+
+    def __init__(self, config: Config) -> None:
+        self._data = b""
+        self._preface_left = PREFACE
+        self._begun = False
+        self._block: list[bytes] = []
+        self._block_bytes = 0
+        self._block_max = config.head_max_bytes
+        self._block_stream = 0
+        self._continuations_max = config.http2_max_continuation_frames
+        self._control = TokenBucket(config.http2_control_burst, config.http2_control_rate)
+        self._resets = TokenBucket(config.http2_reset_burst, config.http2_reset_rate)
+        self._updates = 64  # those that raise the windows at the start
+        self.fault: ConnectionFault | None = None
+        """What ends the connection, once everything before it has been worked on."""
+        self.head_pending = True
+        """Whether the preface, or a header block, has begun to arrive and is not whole."""
+        self.highest_id = 0
+        """The highest stream that a request came on."""
+        self.last_id = STREAM_ID_MAX
+        """Streams above it are ignored, after a GOAWAY that says so."""
+        self.given_up: dict[int, None] = {}
+        """Streams that we have reset, the latest ones: their frames may still be on the way."""
+
+    def feed(self, data: bytes, now: float) -> list[Any]:
+        """Take what one read delivered.
+
+        Returns:
+            In order, bytes to be handed to h2, and tuples ``(kind, stream, value)``: `SKIPPED_DATA` with the number
+            of bytes that the connection's window owes, `SKIPPED_BLOCK` with a header block, to be decoded and
+            dropped, `STREAM_FAULT` with an error code, `GOAWAY_RECEIVED` with the code, `PRIORITY_RECEIVED` with the
+            value of the field. After all of that, `fault` is to be looked at.
+        """
+        items: list[Any] = []
+        try:
+            self._sift(data, now, items)
+        except ConnectionFault as fault:
+            self.fault = fault
+        return items
+
+    def frame_sent(self) -> None:
+        """Note that a DATA frame went out, or a request came in: its windows may be given back."""
+        if self._updates < _UPDATES_MAX:
+            self._updates += _UPDATES_PER_FRAME
+
+    def give_up(self, stream_id: int) -> None:
+        """Ignore what still comes for a stream that we have reset."""
+        given_up = self.given_up
+        if len(given_up) >= 1000:  # more than can be on their way: the buckets are smaller
+            del given_up[next(iter(given_up))]
+        given_up[stream_id] = None
+
+    def take_reset(self, now: float, count: int = 1) -> None:
+        """Pay for resets, by the peer or provoked by it.
+
+        Raises:
+            ConnectionFault: There are too many.
+        """
+        for _ in range(count):
+            if not self._resets.take(now):
+                raise ConnectionFault(ENHANCE_YOUR_CALM, "Too many streams were reset.")
+
+    def _take_control(self, now: float) -> None:
+        if not self._control.take(now):
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "Too many frames came that carry nothing.")
+
+    def _sift(self, data: bytes, now: float, items: list[Any]) -> None:
+        at = 0
+        if self._preface_left:
+            part = data[: len(self._preface_left)]
+            if not self._preface_left.startswith(part):
+                raise ConnectionFault(PROTOCOL_ERROR, "The connection preface is wrong.")
+            at = len(part)
+            self._preface_left = self._preface_left[at:]
+            items.append(part)
+        elif self._data:
+            data = self._data + data
+        run = at
+        end = len(data)
+        last_id = self.last_id
+        given_up = self.given_up
+        kind = DATA
+        while end - at >= 9:
+            high, low, kind, flags, stream_id = _unpack_header(data, at)
+            length = high << 8 | low
+            if length > FRAME_MAX_BYTES:
+                raise self._stop(data, run, at, items, FRAME_SIZE_ERROR, "A frame is larger than we allow.")
+            following = at + 9 + length
+            if following > end:
+                break
+            stream_id &= STREAM_ID_MAX
+            if self._block:
+                if kind != CONTINUATION or stream_id != self._block_stream:
+                    raise ConnectionFault(PROTOCOL_ERROR, "A header block is interrupted.")
+                self._continue_block(data[at:following], flags, items)
+                at = run = following
+                continue
+            if kind == HEADERS and flags & END_HEADERS and stream_id > self.highest_id and stream_id <= last_id:
+                if not flags & WITH_PRIORITY and self._begun:
+                    # An ordinary request.
+                    self.highest_id = stream_id
+                    self._updates += 2
+                    at = following
+                    continue
+            elif (
+                kind == DATA
+                and length
+                and not flags & PADDED
+                and self._begun
+                and stream_id <= last_id
+                and stream_id not in given_up
+            ):
+                at = following
+                continue
+            if not self._begun:
+                # Section 3.4: "This sequence MUST be followed by a SETTINGS frame".
+                if kind != SETTINGS or flags & ACK:
+                    raise ConnectionFault(PROTOCOL_ERROR, "The connection does not begin with SETTINGS.")
+                self._begun = True
+            # The rare ones: those that are not passed on leave a gap in the run.
+            try:
+                passed = self._look_at(data, at, length, kind, flags, stream_id, now)
+            except ConnectionFault as fault:
+                raise self._stop(data, run, at, items, fault.code, fault.detail) from None
+            if passed is not True:
+                if run < at:
+                    items.append(data[run:at])
+                if passed is not None:
+                    items.extend(passed)
+                run = following
+            at = following
+        if run < at:
+            items.append(data[run:at] if at < end or run else data)
+        self._data = data[at:]
+        self.head_pending = (
+            bool(self._block)
+            or not self._begun
+            or (end - at >= 9 and kind in (HEADERS, CONTINUATION))
+            or 0 < end - at < 9
+        )
+
+    # What came before is still worked on.
+    def _stop(self, data: bytes, run: int, at: int, items: list[Any], code: int, detail: str) -> ConnectionFault:
+        if run < at:
+            items.append(data[run:at])
+        return ConnectionFault(code, detail)
+
+    # Decide about one frame: True passes it on; else a list of what stands in its place, or None for nothing.
+    def _look_at(self, data: bytes, at: int, length: int, kind: int, flags: int, stream_id: int, now: float) -> Any:
+        payload = at + 9
+        skipped = stream_id > self.last_id or stream_id in self.given_up
+        if kind == DATA:
+            if skipped:
+                return [(SKIPPED_DATA, stream_id, length)]
+            padding = data[payload] + 1 if flags & PADDED and length else 0
+            if length <= padding and not flags & END_STREAM:
+                self._take_control(now)
+        elif kind == HEADERS:
+            return self._look_at_headers(data[at : payload + length], flags, stream_id)
+        elif kind == RST_STREAM:
+            if stream_id > self.highest_id and not skipped:
+                raise ConnectionFault(PROTOCOL_ERROR, "A stream is reset that was never opened.")
+            self.take_reset(now)
+            if skipped and length == 4:
+                return None
+        elif kind == WINDOW_UPDATE:
+            if self._updates > 0:
+                self._updates -= 1
+            else:
+                self._take_control(now)
+            if skipped and length == 4:
+                return None
+            if stream_id and length == 4 and not _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX:
+                if stream_id > self.highest_id:
+                    raise ConnectionFault(PROTOCOL_ERROR, "A stream's window is opened that was never opened itself.")
+                # Section 6.9: "a flow-control window increment of 0 [is] a stream error". To h2 it is the end of all.
+                return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
+        elif kind == SETTINGS:
+            self._take_control(now)
+            if flags & ACK and length:
+                # Section 6.5: "a connection error of type FRAME_SIZE_ERROR". To h2 it is another one.
+                raise ConnectionFault(FRAME_SIZE_ERROR, "An acknowledgement of SETTINGS is not empty.")
+            if not flags & ACK and length % 6 == 0 and not stream_id:
+                settings = [data[start : start + 6] for start in range(payload, payload + length, 6)]
+                known = [one for one in settings if one[0] == 0 and one[1] in _KNOWN_SETTINGS]
+                if len(known) != len(settings):
+                    body = b"".join(known)
+                    return [frame_header(len(body), SETTINGS, 0, 0) + body]
+        elif kind == PING:
+            self._take_control(now)
+        elif kind == PRIORITY:
+            self._take_control(now)
+            if not stream_id:
+                raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY frame has no stream.")
+            return [(STREAM_FAULT, stream_id, FRAME_SIZE_ERROR)] if length != 5 else None
+        elif kind == PRIORITY_UPDATE:
+            self._take_control(now)
+            # RFC 9218 section 7.1.
+            if stream_id:
+                raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame is not on stream 0.")
+            if length < 4:
+                raise ConnectionFault(FRAME_SIZE_ERROR, "A PRIORITY_UPDATE frame is too short.")
+            target = _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX
+            if not target:
+                raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame names stream 0.")
+            return [(PRIORITY_RECEIVED, target, data[payload + 4 : payload + length])]
+        elif kind == GOAWAY:
+            self._take_control(now)
+            if stream_id:
+                raise ConnectionFault(PROTOCOL_ERROR, "A GOAWAY frame is not on stream 0.")
+            if length < 8:
+                raise ConnectionFault(FRAME_SIZE_ERROR, "A GOAWAY frame is too short.")
+            return [(GOAWAY_RECEIVED, 0, _LONG.unpack_from(data, payload + 4)[0])]
+        elif kind == PUSH_PROMISE:
+            raise ConnectionFault(PROTOCOL_ERROR, "A client cannot push.")
+        elif kind == CONTINUATION:
+            raise ConnectionFault(PROTOCOL_ERROR, "A CONTINUATION frame continues nothing.")
+        else:
+            return None  # section 4.1: "Implementations MUST ignore and discard frames of unknown types."
+        return True
+
+    # -- header blocks -----------------------------------------------------------------------------------
+
+    def _look_at_headers(self, frame: bytes, flags: int, stream_id: int) -> Any:
+        fault = None
+        if flags & WITH_PRIORITY:
+            where = 10 if flags & PADDED else 9
+            if len(frame) >= where + 5 and _LONG.unpack_from(frame, where)[0] & STREAM_ID_MAX == stream_id:
+                # RFC 7540 section 5.3.1 makes it a stream error, h2 the end of the connection.
+                frame = frame[:where] + b"\0\0\0\0" + frame[where + 4 :]
+                fault = (STREAM_FAULT, stream_id, PROTOCOL_ERROR)
+        if not flags & END_HEADERS:
+            self._block_stream = stream_id
+            self._block = [frame]
+            self._block_bytes = len(frame)
+            return [fault] if fault else None
+        return self._whole_block([frame], fault)
+
+    def _continue_block(self, frame: bytes, flags: int, items: list[Any]) -> None:
+        block = self._block
+        block.append(frame)
+        self._block_bytes += len(frame)
+        if len(block) - 1 > self._continuations_max or self._block_bytes > self._block_max + 9 * len(block):
+            raise ConnectionFault(ENHANCE_YOUR_CALM, "A header block is too long.")
+        if flags & END_HEADERS:
+            self._block = []
+            whole: Any = self._whole_block(block, None)
+            items.extend([b"".join(block)] if whole is True else whole)
+
+    def _whole_block(self, frames: list[bytes], fault: Any) -> Any:
+        stream_id = _LONG.unpack_from(frames[0], 5)[0] & STREAM_ID_MAX
+        if stream_id > self.last_id or stream_id in self.given_up:
+            return [(SKIPPED_BLOCK, stream_id, _block_of(frames))]
+        if stream_id & 1 and stream_id > self.highest_id:
+            self.highest_id = stream_id
+            self._updates += 2
+        return [*frames, fault] if fault else True
+
+
+# The fragments of a header block without what else its frames hold.
+def _block_of(frames: list[bytes]) -> bytes:
+    first = frames[0]
+    flags = first[4]
+    start, end = 9, len(first)
+    if flags & PADDED:
+        start += 1
+        end -= first[9] if len(first) > 9 else 0
+    if flags & WITH_PRIORITY:
+        start += 5
+    if start > end:
+        raise ConnectionFault(PROTOCOL_ERROR, "A HEADERS frame is padded wrongly.")
+    return first[start:end] + b"".join(frame[9:] for frame in frames[1:])

@@ -1,0 +1,380 @@
+"""Flow control of HTTP/2, both ways: who may send how much, and who goes first.
+
+Inbound
+-------
+
+A `ReceiveWindow` is what the client may still send, of a stream or of the connection. What was received is *due*: it
+will be given back, in one WINDOW_UPDATE for half a window. What the application has not taken, and has no room for, is
+*held* until it has. A window that was given back whole without anything being held doubles, up to its limit: so a
+stream starts small, and grows with an application that keeps up.
+
+Outbound
+--------
+
+What the application sends waits in its stream. `Sender.pump` takes frames from there as the stream's window, the
+connection's window and the caller's limit allow:
+
+* With one stream waiting, nothing is decided, and the schedule is not touched.
+* With several, the `Schedule` says who is next: RFC 9218 urgency and incremental, on two kinds of trees of the priority
+  library. One is a chain: each level of urgency hangs below the next more urgent one, so that it is asked only while
+  all above it are blocked. In the other kind, one for each level, the streams are siblings of equal weight; of those
+  that are not incremental all but the oldest are blocked.
+* A stream whose own window is closed does not wait, and stands in nobody's way; it comes back when its window opens.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from priority.priority import PriorityTree
+
+from daphne_ng.wire.h2_frames import NEVER
+
+if TYPE_CHECKING:
+    from daphne_ng.wire.h2_engine import Engine
+    from daphne_ng.wire.h2_stream import Http2Stream
+
+__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "ReceiveWindow", "Schedule", "Sender", "parse_priority"]
+
+SEND_HIGH_BYTES = 65536
+"""What may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
+SEND_LOW_BYTES = 16384
+"""What must be left at most before those who waited go on."""
+
+# Several streams share the connection in frames of this size: at 10 Mbit/s, one takes 13 ms.
+_SHARED_FRAME_BYTES = 16384
+
+# RFC 9218 section 4.
+_URGENCY_DEFAULT = 3
+_LEVELS = 8
+
+
+class ReceiveWindow:
+    """What the peer may send, and what we owe it.
+
+    Args:
+        size: How much it may send at first.
+        limit: How large that may grow.
+    """
+
+    __slots__ = ("_due", "_limit", "_steady", "held", "size")
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        """The window with nothing due and nothing held."""
+        self._limit = max(limit, size)
+        self._due = 0
+        self._steady = 0
+        self.held = 0
+        """Bytes that are given back only after `release`."""
+
+    def credit(self, count: int) -> int:
+        """Note that `count` bytes came and are not held. Returns the increment to announce now, mostly 0."""
+        self._due += count
+        self._steady += count
+        return self._announced()
+
+    def hold(self, count: int) -> None:
+        """Note that `count` bytes came that are to be held."""
+        self.held += count
+        self._steady = 0
+
+    def release(self) -> int:
+        """Let go what is held. Returns the increment to announce now."""
+        self._due += self.held
+        self.held = 0
+        return self._announced()
+
+    # Half a window is always open or on its way, as long as nothing is held.
+    def _announced(self) -> int:
+        due = self._due
+        if due * 2 < self.size:
+            return 0
+        self._due = 0
+        if self._steady >= self.size < self._limit:
+            grown = min(self.size * 2, self._limit)
+            due += grown - self.size
+            self.size = grown
+            self._steady = 0
+        return due
+
+
+def parse_priority(value: bytes | None, urgency: int = _URGENCY_DEFAULT, incremental: bool = True) -> tuple[int, bool]:
+    """Read a priority (RFC 9218 section 4): urgency 0 to 7, and whether the response is useful in parts.
+
+    What cannot be read is as if it were not there. Without any value, streams of a client that knows nothing of
+    priorities share alike, which is `incremental`; a value that does not speak of it means that it is not.
+    """
+    if value is None:
+        return urgency, incremental
+    urgency, incremental = _URGENCY_DEFAULT, False
+    for member in value.split(b",", 16)[:16]:
+        key, _, parameter = member.strip(b" \t").partition(b"=")
+        if key == b"u":
+            if len(parameter) == 1 and b"0" <= parameter <= b"7":
+                urgency = int(parameter)
+        elif key == b"i":
+            incremental = parameter in (b"", b"?1")
+    return urgency, incremental
+
+
+class _Level:
+    """The streams of one urgency.
+
+    Whoever leaves is blocked in the tree, which is quick, and not removed, which is not. When too many of those are in
+    the way, the tree is made anew.
+    """
+
+    __slots__ = ("_known", "serial", "sharing", "tree")
+
+    def __init__(self) -> None:
+        self.tree = PriorityTree()
+        self.sharing: set[int] = set()
+        """The incremental ones."""
+        self.serial: list[int] = []
+        """The others, sorted. The first is unblocked."""
+        self._known: set[int] = set()
+
+    def add(self, stream_id: int, incremental: bool) -> None:
+        if stream_id in self._known:
+            self.tree.unblock(stream_id)
+        else:
+            self._known.add(stream_id)
+            self.tree.insert_stream(stream_id)
+        if incremental:
+            self.sharing.add(stream_id)
+            return
+        serial = self.serial
+        insort(serial, stream_id)
+        if serial[0] != stream_id:
+            self.tree.block(stream_id)
+        elif len(serial) > 1:
+            self.tree.block(serial[1])
+
+    def remove(self, stream_id: int) -> None:
+        self.tree.block(stream_id)
+        serial = self.serial
+        if stream_id in self.sharing:
+            self.sharing.discard(stream_id)
+        else:
+            serial.remove(stream_id)
+            if serial:
+                self.tree.unblock(serial[0])
+        staying = len(serial) + len(self.sharing)
+        if len(self._known) > 2 * staying + 8:
+            self.tree = PriorityTree()
+            self._known = {*serial, *self.sharing}
+            for one in self._known:
+                self.tree.insert_stream(one)
+            for one in serial[1:]:
+                self.tree.block(one)
+
+    def __bool__(self) -> bool:
+        return bool(self.sharing or self.serial)
+
+
+class Schedule:
+    """Decides which of several streams sends next."""
+
+    __slots__ = ("_chain", "_levels", "_urgencies")
+
+    def __init__(self) -> None:
+        self._chain = PriorityTree()
+        self._levels: dict[int, _Level] = {}
+        self._urgencies: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._urgencies)
+
+    def add(self, stream_id: int, urgency: int, incremental: bool) -> None:
+        """Let a stream take part. One that does already stays as it is."""
+        if stream_id in self._urgencies:
+            return
+        self._urgencies[stream_id] = urgency
+        level = self._levels.get(urgency)
+        if level is None:
+            level = self._levels[urgency] = _Level()
+            # Below the next more urgent level that there is, and above those that hung there.
+            above = max((other for other in self._levels if other < urgency), default=-1)
+            self._chain.insert_stream(urgency + 1, depends_on=above + 1, exclusive=True)
+        elif not level:
+            self._chain.unblock(urgency + 1)
+        level.add(stream_id, incremental)
+
+    def remove(self, stream_id: int) -> None:
+        """Let a stream take part no longer; it need not have."""
+        urgency = self._urgencies.pop(stream_id, None)
+        if urgency is not None:
+            level = self._levels[urgency]
+            level.remove(stream_id)
+            if not level:
+                self._chain.block(urgency + 1)
+
+    def next(self) -> int:
+        """Return the stream that sends next. There must be one."""
+        return next(self._levels[next(self._chain) - 1].tree)
+
+
+class Sender:
+    """What waits to be sent on the streams of a connection.
+
+    Args:
+        engine: Makes the frames, and knows the windows.
+        clock: Seconds.
+        frame_sent: Called for each DATA frame that no window cut short.
+        finished: Called with each stream whose last frame has been made.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_engine",
+        "_finished",
+        "_frame_sent",
+        "_joined",
+        "_schedule",
+        "_waiting",
+        "blocked",
+        "starved_at",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], float],
+        frame_sent: Callable[[], None],
+        finished: Callable[[Http2Stream], None],
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._frame_sent = frame_sent
+        self._finished = finished
+        # Streams that wait no longer leave it when it comes to them: mostly they have
+        # more to send by then. Those that have joined since are added before it is asked.
+        self._schedule = Schedule()
+        self._joined: dict[int, Http2Stream] = {}
+        # Streams that have something to send, and a window for it as far as is known.
+        self._waiting: dict[int, Http2Stream] = {}
+        self.blocked: dict[int, Http2Stream] = {}
+        """Streams that have something to send and no window for it."""
+        self.starved_at = NEVER
+        """Since when the connection's window has kept all of them waiting."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits that could be sent."""
+        return not self._waiting
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits at all."""
+        return bool(self._waiting or self.blocked)
+
+    def add(self, stream: Http2Stream) -> None:
+        """Note that a stream has something to send: data, or its end."""
+        stream_id = stream.id
+        if stream_id in self.blocked and stream.buffered:
+            return
+        self.blocked.pop(stream_id, None)
+        if stream_id not in self._waiting:
+            self._waiting[stream_id] = self._joined[stream_id] = stream
+
+    def remove(self, stream: Http2Stream) -> None:
+        """Forget a stream."""
+        stream_id = stream.id
+        self._waiting.pop(stream_id, None)
+        self._joined.pop(stream_id, None)
+        self.blocked.pop(stream_id, None)
+        self._schedule.remove(stream_id)
+
+    def reprioritized(self, stream: Http2Stream) -> None:
+        """Note that a stream's priority has changed."""
+        self._schedule.remove(stream.id)
+        if stream.id in self._waiting:
+            self._joined[stream.id] = stream
+
+    def opened(self, stream_id: int | None = None) -> None:
+        """Note that the window of a stream, or of all, is larger than it was."""
+        blocked = self.blocked
+        if stream_id is None:
+            self._waiting.update(blocked)
+            self._joined.update(blocked)
+            blocked.clear()
+        else:
+            stream = blocked.pop(stream_id, None)
+            if stream is not None:
+                self._waiting[stream_id] = self._joined[stream_id] = stream
+
+    def pump(self, limit: int) -> int:
+        """Make frames of what waits, of up to `limit` bytes and one frame more. Returns the bytes of data in them."""
+        waiting = self._waiting
+        engine = self._engine
+        sent = 0
+        while waiting and sent < limit:
+            if engine.outbound_flow_control_window <= 0 and any(stream.buffered for stream in waiting.values()):
+                for stream in [one for one in waiting.values() if not one.buffered]:
+                    self._send_frame(stream, 0)
+                if self.starved_at == NEVER:
+                    self.starved_at = self._clock()
+                break
+            if len(waiting) == 1:
+                stream = next(iter(waiting.values()))
+                sent += self._send_frame(stream, engine.frame_max)
+            else:
+                stream = waiting[self._scheduled()]
+                sent += self._send_frame(stream, min(engine.frame_max, _SHARED_FRAME_BYTES))
+        if sent:
+            self.starved_at = NEVER
+        return sent
+
+    # Who is next among several.
+    def _scheduled(self) -> int:
+        schedule, waiting = self._schedule, self._waiting
+        if self._joined:
+            for stream_id, stream in self._joined.items():
+                if stream_id in waiting:
+                    schedule.add(stream_id, stream.urgency, stream.incremental)
+            self._joined.clear()
+        while True:
+            stream_id = schedule.next()
+            if stream_id in waiting:
+                return stream_id
+            schedule.remove(stream_id)
+
+    # Make one frame. Returns the bytes of data in it.
+    def _send_frame(self, stream: Http2Stream, frame_max: int) -> int:
+        engine = self._engine
+        buffered = stream.buffered
+        h2 = stream.h2
+        length = min(buffered, frame_max)
+        if buffered:
+            window = min(h2.outbound_flow_control_window, engine.outbound_flow_control_window)
+            if window <= 0:
+                self._rest(stream)
+                self.blocked[stream.id] = stream
+                if stream.blocked_at == NEVER:
+                    stream.blocked_at = self._clock()
+                return 0
+            length = min(length, window)
+            stream.blocked_at = NEVER
+            # A client that opens its windows byte by byte has not earned an update for each.
+            if length == buffered or length >= 1024:
+                self._frame_sent()
+        last = length == buffered and stream.end_due
+        trailers = stream.trailers_due
+        if buffered or (last and trailers is None):
+            engine.send_part(h2, stream.take(length), length, last and trailers is None)
+        if last and trailers is not None:
+            engine.send_block(h2, trailers, True)
+        if length == buffered:
+            self._rest(stream)
+        if last:
+            self.remove(stream)
+            self._finished(stream)
+        return length
+
+    # A stream has nothing to send, or no window for it.
+    def _rest(self, stream: Http2Stream) -> None:
+        self._waiting.pop(stream.id, None)
+        self._joined.pop(stream.id, None)

@@ -1,0 +1,232 @@
+"""The ends of an HTTP/2 connection: GOAWAY both ways, idleness, errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import h2
+from tests.support.h2 import Http2Server
+
+LAST = 2**31 - 1
+
+
+class TestShutDown:
+    def test_says_goodbye_twice_and_serves_what_has_begun(self) -> None:
+        server = Http2Server()
+        stream = server.request()
+        server.auto_ack = False
+        server.h2.shut_down()
+        server.turn()
+        assert [goaway[:2] for goaway in server.client.goaways] == [(LAST, h2.NO_ERROR)]
+        late = server.request()  # on its way already
+        assert len(server.sinks) == 2
+        server.feed(h2.ping(b"goodbye?", ack=True))
+        assert [goaway[:2] for goaway in server.client.goaways] == [(LAST, h2.NO_ERROR), (late, h2.NO_ERROR)]
+        for sink in server.sinks:
+            assert server.state == "open"
+            sink.stream.start(200, [], b"done", True, False)
+            server.turn()
+        assert server.response(stream).complete
+        assert server.response(late).complete
+        assert server.state == "half"
+        server.advance(1)
+        assert server.state == "closed"
+
+    def test_does_not_wait_for_ever_for_the_answer_to_its_ping(self) -> None:
+        server = Http2Server(auto_ack=False)
+        server.h2.shut_down()
+        server.advance(1)
+        assert len(server.client.goaways) == 2
+        assert server.state == "half"
+
+    def test_ignores_requests_behind_the_last_and_keeps_the_tables_in_step(self) -> None:
+        server = Http2Server()
+        first = server.request()
+        server.h2.shut_down()
+        server.turn()
+        assert len(server.client.goaways) == 2
+        ignored = server.request(b"POST", b"/", (b"x-new", b"in the table"), end=False)
+        server.client.h2.send_data(ignored, b"x" * 16384)
+        server.sync()
+        assert len(server.sinks) == 1
+        server.sinks[0].stream.start(200, [], b"", True, False)
+        assert server.response(first).complete
+        assert server.response(ignored).status is None
+        assert server.failure is None
+
+    def test_is_told_once(self) -> None:
+        server = Http2Server()
+        server.request()
+        for _ in range(3):
+            server.h2.shut_down()
+            server.turn()
+        assert len(server.client.goaways) == 2
+
+
+class TestClientLeaves:
+    def test_with_goaway_its_streams_finish(self) -> None:
+        server = Http2Server()
+        stream = server.request(b"POST", end=False)
+        server.feed(h2.goaway())
+        server.send(stream, b"rest", True)
+        assert server.sink.ended
+        server.answer(b"done")
+        assert server.response(stream).complete
+        assert server.state == "half"
+
+    def test_with_goaway_and_nothing_under_way(self) -> None:
+        server = Http2Server()
+        server.feed(h2.goaway(0, 5, b"bye"))
+        assert server.state == "half"
+        assert server.client.goaways == [(0, 0, b"")]
+
+    @pytest.mark.parametrize("way", ["eof", "lose"])
+    def test_without_a_word(self, way: str) -> None:
+        server = Http2Server()
+        server.request()
+        server.request(b"POST", end=False)
+        getattr(server, way)()
+        assert all(sink.reason for sink in server.sinks)
+        assert server.h2.idle
+        server.lose()
+
+    def test_while_one_response_waits_for_a_window(self) -> None:
+        server = Http2Server(client={"initial_window_size": 0}, auto_credit=False)
+        server.request()
+        server.stream.start(200, [], b"x", True, False)
+        server.turn()
+        server.eof()
+        assert server.h2.idle
+
+
+class TestIdleness:
+    def test_an_idle_connection_is_closed_with_goaway(self) -> None:
+        server = Http2Server()
+        server.request()
+        server.answer()
+        server.advance(74)
+        assert server.state == "open"
+        server.advance(2)
+        assert server.client.goaways == [(1, h2.NO_ERROR, b"")]
+        assert server.state in ("half", "closed")
+        assert server.failure is None
+
+    def test_a_quiet_connection_with_an_open_stream_lives(self) -> None:
+        server = Http2Server()
+        server.request()
+        server.stream.start(200, [], b"", False, False)
+        server.advance(10_000)
+        assert server.state == "open"
+        assert not server.client.goaways
+
+    def test_a_ping_keeps_nothing_alive_and_asks_for_life(self) -> None:
+        server = Http2Server(http2_ping_interval=10, keep_alive_timeout=0)
+        server.advance(25)
+        assert len(server.client.pings) == 2
+        assert server.state == "open"
+        server.auto_ack = False
+        server.advance(25)
+        assert server.failure == h2.NO_ERROR
+
+    def test_after_so_many_requests(self) -> None:
+        server = Http2Server(http2_max_requests=3)
+        for _ in range(3):
+            server.request()
+            server.answer()
+        assert server.client.goaways[-1][:2] == (5, h2.NO_ERROR)
+        assert server.state == "half"
+
+
+WRONG = {
+    "no preface": (b"GET / HTTP/1.1\r\n", h2.PROTOCOL_ERROR),
+    "no settings": (h2.PREFACE + h2.ping(), h2.PROTOCOL_ERROR),
+    "an acknowledgement first": (h2.PREFACE + h2.settings(ack=True), h2.PROTOCOL_ERROR),
+    "a frame too large": (h2.PREFACE + h2.settings() + b"\0\x40\x01\0\0\0\0\0\x01", h2.FRAME_SIZE_ERROR),
+    "data on stream 0": (h2.PREFACE + h2.settings() + h2.data(0, b"x"), h2.PROTOCOL_ERROR),
+    "data on an idle stream": (h2.PREFACE + h2.settings() + h2.data(1, b"x"), h2.PROTOCOL_ERROR),
+    "an even stream": (h2.PREFACE + h2.settings() + h2.headers(2), h2.PROTOCOL_ERROR),
+    "a stream twice": (h2.PREFACE + h2.settings() + h2.headers(3) + h2.headers(1), h2.PROTOCOL_ERROR),
+    "a reset of an idle stream": (h2.PREFACE + h2.settings() + h2.rst(1), h2.PROTOCOL_ERROR),
+    "a window of an idle stream": (h2.PREFACE + h2.settings() + h2.window_update(1, 1), h2.PROTOCOL_ERROR),
+    "no window for the connection": (h2.PREFACE + h2.settings() + h2.window_update(0, 0), h2.PROTOCOL_ERROR),
+    "too much window": (h2.PREFACE + h2.settings() + h2.window_update(0, 2**31 - 1), h2.FLOW_CONTROL_ERROR),
+    "a push": (h2.PREFACE + h2.settings() + h2.frame(h2.PUSH_PROMISE, 4, 1, b"\0\0\0\2"), h2.PROTOCOL_ERROR),
+    "a stray continuation": (h2.PREFACE + h2.settings() + h2.continuation(1), h2.PROTOCOL_ERROR),
+    "a block interrupted": (h2.PREFACE + h2.settings() + h2.headers(1, flags=0) + h2.ping(), h2.PROTOCOL_ERROR),
+    "a block that cannot be decoded": (
+        h2.PREFACE + h2.settings() + h2.frame(h2.HEADERS, 5, 1, b"\xff"),
+        h2.COMPRESSION_ERROR,
+    ),
+    "padding longer than the frame": (
+        h2.PREFACE + h2.settings() + h2.headers(1, end=False) + h2.frame(h2.DATA, 8, 1, b"\x09x"),
+        h2.PROTOCOL_ERROR,
+    ),
+    "settings on a stream": (h2.PREFACE + h2.settings() + h2.frame(h2.SETTINGS, 0, 1), h2.PROTOCOL_ERROR),
+    "settings of a wrong length": (
+        h2.PREFACE + h2.settings() + h2.frame(h2.SETTINGS, 0, 0, b"12345"),
+        h2.FRAME_SIZE_ERROR,
+    ),
+    "an acknowledgement with settings": (
+        h2.PREFACE + h2.settings() + h2.frame(h2.SETTINGS, 1, 0, b"123456"),
+        h2.FRAME_SIZE_ERROR,
+    ),
+    "a window setting too large": (h2.PREFACE + h2.settings((4, 2**31)), h2.FLOW_CONTROL_ERROR),
+    "a frame size setting too small": (h2.PREFACE + h2.settings((5, 1)), h2.PROTOCOL_ERROR),
+    "a push setting that is none": (h2.PREFACE + h2.settings((2, 2)), h2.PROTOCOL_ERROR),
+    "a ping on a stream": (h2.PREFACE + h2.settings() + h2.frame(h2.PING, 0, 1, b"12345678"), h2.PROTOCOL_ERROR),
+    "a ping of a wrong length": (h2.PREFACE + h2.settings() + h2.frame(h2.PING, 0, 0, b"1"), h2.FRAME_SIZE_ERROR),
+    "a goaway on a stream": (h2.PREFACE + h2.settings() + h2.frame(h2.GOAWAY, 0, 1, bytes(8)), h2.PROTOCOL_ERROR),
+    "a short goaway": (h2.PREFACE + h2.settings() + h2.frame(h2.GOAWAY, 0, 0, bytes(7)), h2.FRAME_SIZE_ERROR),
+    "a short reset": (
+        h2.PREFACE + h2.settings() + h2.headers(1) + h2.frame(h2.RST_STREAM, 0, 1, b"123"),
+        h2.FRAME_SIZE_ERROR,
+    ),
+    "a short window update": (
+        h2.PREFACE + h2.settings() + h2.frame(h2.WINDOW_UPDATE, 0, 0, b"123"),
+        h2.FRAME_SIZE_ERROR,
+    ),
+    "a priority of stream 0": (h2.PREFACE + h2.settings() + h2.priority(0, 1), h2.PROTOCOL_ERROR),
+    "a priority update on a stream": (
+        h2.PREFACE + h2.settings() + h2.frame(h2.PRIORITY_UPDATE, 0, 1, bytes(4)),
+        h2.PROTOCOL_ERROR,
+    ),
+}
+
+
+class TestErrors:
+    @pytest.mark.parametrize("why", WRONG)
+    @pytest.mark.parametrize("step", [1, 10_000])
+    def test_end_the_connection_with_their_code(self, why: str, step: int) -> None:
+        wire, code = WRONG[why]
+        server = Http2Server(begin=False)
+        for at in range(0, len(wire), step):
+            server.feed(wire[at : at + step])
+        assert server.failure == code
+        assert server.client.goaways[-1][1] == code
+        assert server.state == "half"
+        assert all(sink.reason for sink in server.sinks)
+        server.feed(h2.headers(99))
+        server.advance(1)
+        assert server.state == "closed"
+        server.advance(10)
+        assert server.state == "released"
+
+    def test_every_exchange_is_told_once(self) -> None:
+        server = Http2Server()
+        for _ in range(5):
+            server.request(b"POST", end=False)
+        server.feed(h2.data(0, b"x"))
+        assert [bool(sink.reason) for sink in server.sinks] == [True] * 5
+        assert len(server.driver.failures) == 1
+        server.lose()
+
+    def test_a_pause_ends_with_the_connection(self) -> None:
+        server = Http2Server(http2_control_burst=100_000)
+        server.driver.is_full = True
+        server.feed(h2.ping() * 5000)
+        assert not server.driver.reading
+        server.driver.is_full = False
+        server.h2.shut_down()
+        server.advance(1)
+        server.drain()
+        assert server.driver.reading

@@ -1,0 +1,247 @@
+"""Requests on an HTTP/2 connection: heads, bodies, and what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import h2
+from tests.support.h2 import Http2Server, echo, fields
+
+BAD_REQUESTS = {
+    "no path": [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a")],
+    "an upper-case name": fields(b"GET", b"/", (b"X-A", b"1")),
+    "a connection field": fields(b"GET", b"/", (b"connection", b"close")),
+    "a late pseudo-header field": [*fields(), (b":path", b"/x")],
+    "a length that is none": fields(b"GET", b"/", (b"content-length", b"-1")),
+    "two lengths": fields(b"POST", b"/", (b"content-length", b"1"), (b"content-length", b"2")),
+    "two hosts": fields(b"GET", b"/", (b"host", b"other.example")),
+    "a CONNECT": [(b":method", b"CONNECT"), (b":authority", b"a:443")],
+    "a line end in a value": fields(b"GET", b"/", (b"x", b"a\r\nb: c")),
+}
+
+
+class TestHead:
+    def test_of_a_request(self) -> None:
+        server = Http2Server()
+        server.request(b"GET", b"/a%20b?c=d", (b"cookie", b"x=1"), (b"cookie", b"y=2"))
+        head = server.sink.head
+        assert (head.method, head.path, head.query_string, head.http_version) == ("GET", "/a b", b"c=d", "2")
+        assert head.headers[0] == (b"host", b"example.com")
+        assert (b"cookie", b"x=1; y=2") in head.headers
+        assert server.sink.ended
+
+    def test_requests_begin_in_order_after_the_whole_read(self) -> None:
+        server = Http2Server()
+        server.feed(b"".join(h2.headers(n, fields(b"GET", b"/%d" % n)) for n in (1, 3, 5)))
+        assert [sink.head.path for sink in server.sinks] == ["/1", "/3", "/5"]
+
+    def test_in_continuation_frames(self) -> None:
+        server = Http2Server()
+        block = h2.block(fields(b"GET", b"/long", (b"x", b"y" * 100)))
+        server.feed(h2.frame(h2.HEADERS, h2.END_STREAM, 1, block[:10]), h2.continuation(1, block[10:50]))
+        assert not server.sinks
+        server.feed(h2.continuation(1, block[50:], end=True))
+        assert server.sink.head.path == "/long"
+
+    @pytest.mark.parametrize("why", BAD_REQUESTS)
+    def test_a_malformed_one_resets_its_stream_and_nothing_else(self, why: str) -> None:
+        server = Http2Server()
+        first = server.request()
+        server.feed(h2.headers(3, BAD_REQUESTS[why]))
+        assert server.response(3).reset == h2.PROTOCOL_ERROR
+        assert len(server.sinks) == 1
+        assert server.driver.refusals[0][0] == 400
+        server.sinks[0].stream.start(200, [], b"fine", True, False)
+        assert server.response(first).body == b"fine"
+        server.feed(h2.headers(5))
+        assert len(server.sinks) == 2
+
+    @pytest.mark.parametrize(
+        ("status", "names", "settings"),
+        [
+            (414, fields(b"GET", b"/" + b"x" * 100), {"request_line_max_bytes": 50}),
+            (431, fields(b"GET", b"/", *((b"x-%d" % n, b"") for n in range(20))), {"head_max_fields": 10}),
+            (413, fields(b"POST", b"/", (b"content-length", b"11")), {"body_max_bytes": 10}),
+            (501, fields(b"BREW", b"/"), {}),
+            (417, fields(b"POST", b"/", (b"expect", b"more")), {}),
+            (501, [(b":method", b"CONNECT"), (b":protocol", b"masque"), *fields()[1:]], {}),
+        ],
+    )
+    @pytest.mark.parametrize("end", [True, False])
+    def test_one_that_is_refused_is_answered(
+        self, status: int, names: h2.Fields, settings: dict[str, int], end: bool
+    ) -> None:
+        if end and status == 413:
+            return
+        server = Http2Server(**settings)
+        server.feed(h2.headers(1, names, end=end))
+        response = server.response(1)
+        frames = [frame[0] for frame in server.client.frames if frame[2] == 1]
+        assert frames == [h2.HEADERS, h2.DATA] + ([] if end else [h2.RST_STREAM])
+        del response  # h2's client never sent the request, so it judges nothing here
+        assert not server.sinks
+        assert server.driver.refusals == [(status, server.driver.refusals[0][1])]
+        assert server.h2.idle
+
+    def test_priority_and_self_dependency(self) -> None:
+        server = Http2Server()
+        block = h2.block(fields())
+        server.feed(h2.frame(h2.HEADERS, 0x25, 1, b"\0\0\0\x01\x0f" + block))
+        assert server.client.frames_of(h2.RST_STREAM, 1)
+        server.feed(h2.frame(h2.HEADERS, 0x25, 3, b"\0\0\0\x01\x0f" + block))
+        assert len(server.sinks) == 1
+
+
+class TestBody:
+    def test_in_parts(self) -> None:
+        server = Http2Server()
+        stream = server.request(b"POST", b"/", end=False)
+        server.send(stream, b"ab")
+        server.send(stream, b"cd", end=True)
+        assert server.sink.parts == [b"ab", b"cd"]
+        assert server.sink.ended
+
+    def test_in_the_same_read_as_the_head(self) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, fields(b"POST"), end=False) + h2.data(1, b"ab") + h2.data(1, b"c", True))
+        assert server.sink.parts == [b"ab", b"c"]
+        assert server.sink.ended
+
+    def test_padding_is_thrown_away(self) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, fields(b"POST"), end=False) + h2.data(1, b"ab", True, padding=200))
+        assert server.sink.body == b"ab"
+
+    @pytest.mark.parametrize("parts", [[b"abcd"], [b"ab", b"cd"], [b""]])
+    def test_that_is_not_as_long_as_announced_resets_the_stream(self, parts: list[bytes]) -> None:
+        server = Http2Server()
+        other = server.request(b"POST", end=False)
+        server.feed(h2.headers(3, fields(b"POST", b"/", (b"content-length", b"3")), end=False))
+        for n, part in enumerate(parts):
+            server.feed(h2.data(3, part, end=n == len(parts) - 1))
+        assert server.client.frames_of(h2.RST_STREAM, 3) == [b"\0\0\0\x01"]
+        assert server.sinks[1].reason
+        server.send(other, b"x", True)
+        assert server.sinks[0].ended
+
+    def test_trailers_are_checked_and_dropped(self) -> None:
+        server = Http2Server()
+        stream = server.request(b"POST", end=False)
+        server.client.h2.send_headers(stream, [(b"x-sum", b"1")], end_stream=True)
+        server.sync()
+        assert server.sink.ended
+        assert server.sink.trailers == []
+        server.feed(h2.headers(3, fields(b"POST"), end=False), h2.headers(3, [(b":path", b"/")]))
+        assert server.client.frames_of(h2.RST_STREAM, 3) == [b"\0\0\0\x01"]
+
+    def test_without_a_limit_known_in_advance_is_answered_413(self) -> None:
+        server = Http2Server(body_max_bytes=10)
+        stream = server.request(b"POST", end=False)
+        server.send(stream, b"x" * 11)
+        assert (server.response(stream).status, server.response(stream).reset) == (413, h2.NO_ERROR)
+        assert server.sink.reason
+
+    def test_that_does_not_come_is_answered_408(self) -> None:
+        server = Http2Server()
+        stream = server.request(b"POST", end=False)
+        server.advance(50)
+        server.send(stream, b"x")
+        server.advance(50)
+        assert server.response(stream).status is None
+        server.advance(15)
+        assert server.response(stream).status == 408
+        assert server.sink.reason
+        assert server.driver.refusals[0][0] == 408
+
+    def test_that_is_not_read_is_answered_408(self) -> None:
+        server = Http2Server(inbox_high=10)
+        stream = server.request(b"POST", end=False)
+        server.send(stream, b"x" * 10)
+        server.advance(299)
+        assert server.response(stream).status is None
+        server.advance(2)
+        assert server.response(stream).status == 408
+
+    def test_that_nobody_wants_is_dropped_if_it_is_short(self) -> None:
+        server = Http2Server()
+        stream = server.request(b"POST", b"/", (b"content-length", b"1000"), end=False)
+        server.answer(b"no")
+        assert server.response(stream).complete
+        server.send(stream, b"x" * 1000, True)
+        assert server.response(stream).reset is None
+        assert server.h2.idle
+
+    @pytest.mark.parametrize("length", [0, 100_000])
+    def test_that_nobody_wants_ends_in_a_reset_behind_the_response(self, length: int) -> None:
+        server = Http2Server()
+        names = [(b"content-length", b"%d" % length)] if length else []
+        stream = server.request(b"POST", b"/", *names, end=False)
+        server.answer(b"no")
+        server.advance(1)
+        assert server.response(stream).complete
+        assert server.response(stream).reset == h2.NO_ERROR
+        assert server.h2.idle
+
+    def test_of_a_client_that_waits_to_be_asked(self) -> None:
+        server = Http2Server()
+        stream = server.request(b"POST", b"/", (b"expect", b"100-continue"), end=False)
+        server.stream.informational(100, [])
+        server.stream.informational(100, [])
+        assert server.response(stream).interim == [100]
+
+
+class TestWebSocket:
+    NAMES = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *fields()[1:], (b"sec-websocket-version", b"13")]
+
+    def test_is_tunnelled(self) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, [*self.NAMES, (b"sec-websocket-protocol", b"a, b")], end=False))
+        assert server.sink.request is not None
+        assert server.sink.request.key is None
+        assert server.sink.request.subprotocols == ["a", "b"]
+        server.sink.websocket = None
+        server.stream.open_tunnel([(b"sec-websocket-protocol", b"a")])
+        server.stream.send(b"hello")
+        server.feed(h2.data(1, b"world"))
+        assert server.sink.body == b"world"
+        server.stream.finish()
+        server.feed(h2.data(1, b"", True))
+        assert server.sink.ended
+        assert server.h2.idle
+        assert server.client.frames_of(h2.DATA, 1) == [b"hello", b""]
+
+    def test_outlives_the_time_limits_of_requests(self) -> None:
+        server = Http2Server(http_timeout=5)
+        server.feed(h2.headers(1, self.NAMES, end=False))
+        server.stream.open_tunnel([])
+        server.advance(1000)
+        assert server.sink.reason is None
+        assert not server.sink.expirations
+
+    @pytest.mark.parametrize("names", [[(b"sec-websocket-version", b"12")], [(b"content-length", b"5")]])
+    def test_that_is_wrong_is_answered(self, names: h2.Fields) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, [*self.NAMES[:-1], *names], end=False))
+        assert server.driver.refusals[0][0] == 400
+        assert not server.sinks
+
+    def test_the_tunnel_tells_when_it_is_full_and_when_not(self) -> None:
+        server = Http2Server(auto_credit=False, auto_ack=False)
+        server.feed(h2.headers(1, self.NAMES, end=False))
+        server.stream.open_tunnel([])
+        server.stream.send(b"x" * 200_000)
+        server.turn()
+        assert server.stream.send_buffer_full
+        assert server.stream.unsent_bytes == 200_000 - 65535
+        server.open_window(200_000, 1)
+        assert server.sink.room == 1
+        assert not server.stream.send_buffer_full
+
+
+def test_an_application_answers_over_and_over() -> None:
+    server = Http2Server(echo)
+    for n in range(300):
+        stream = server.request(b"POST", b"/", end=False)
+        server.send(stream, b"%d" % n, True)
+        assert server.response(stream).body == b"POST %d" % n
+    assert server.h2.idle
