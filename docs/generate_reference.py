@@ -20,6 +20,7 @@ NOT_YET_FLAGS = frozenset({"--proxy-headers", "--proxy-headers-host", "--proxy-h
 
 # What 0 means where a time has it; elsewhere the help says so.
 ZERO_IS_AT_ONCE = frozenset({"application_close_timeout", "close_timeout", "drain_timeout", "graceful_timeout"})
+ZERO_IS_NEVER = frozenset({"http2_ping_interval"})
 
 HEAD = """\
 <!-- Written by docs/generate_reference.py; edit daphne_ng/config.py or daphne_ng/cli.py instead. -->
@@ -89,10 +90,14 @@ def _sentences(name: str, setting: Setting) -> list[str]:
     if setting.choices:
         sentences.append(f"One of {', '.join(f'`{choice}`' for choice in setting.choices)}.")
     if setting.unit == "seconds" and setting.minimum == 0 and "0 " not in setting.help:
-        sentences.append("0 means at once." if name in ZERO_IS_AT_ONCE else "0 means no limit.")
+        sentences.append(f"0 means {_zero(name)}.")
     if setting.why:
         sentences.append(setting.why)
     return sentences
+
+
+def _zero(name: str) -> str:
+    return "at once" if name in ZERO_IS_AT_ONCE else "never" if name in ZERO_IS_NEVER else "no limit"
 
 
 def _sentence(text: str) -> str:

@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import BenchError, UnsupportedError
-from .peers import BASELINE, OURS, PEERS, Server, version
+from .peers import OURS, PEERS, Server, version
 from .report import Result, as_json, table
-from .workloads import IDLE_CONNECTIONS, WEBSOCKET, WORKLOADS, Settings, Workload
+from .workloads import HTTP2, IDLE_CONNECTIONS, WEBSOCKET, WORKLOADS, Settings, Workload
 
 # A server that failed this often in a workload is not asked again in the remaining rounds.
 _FAILURES_MAX = 2
 # Names that stand for several workloads.
-_GROUPS = {"http": [name for name in WORKLOADS if name not in WEBSOCKET], "ws": list(WEBSOCKET)}
+_GROUPS = {
+    "http": [name for name in WORKLOADS if name not in (*WEBSOCKET, *HTTP2)],
+    "ws": list(WEBSOCKET),
+    "h2": list(HTTP2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def parse(arguments: Sequence[str]) -> Options:
         "--workloads",
         default=",".join(WORKLOADS),
         metavar="X,Y",
-        help="workloads; http and ws mean all of that kind (default: all)",
+        help="workloads; http, ws and h2 mean all of that kind (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: %(default)g)")
@@ -125,6 +129,7 @@ def _once(options: Options, workload: Workload, peer: str) -> dict[str, float]:
             core=options.server_core,
             directory=Path(directory),
             access_log=workload.access_log,
+            tls=workload.tls,
         )
         with server:
             workload.check(server)
@@ -188,14 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.workloads:
             results[name] = {peer: Result() for peer in options.peers}
             measure(options, WORKLOADS[name], results[name])
-            print(table(WORKLOADS[name], results[name], versions, BASELINE, OURS), flush=True)
+            print(table(WORKLOADS[name], results[name], versions, OURS), flush=True)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
         if any(result.samples for result in results[name].values()):
-            print(table(WORKLOADS[name], results[name], versions, BASELINE, OURS), flush=True)
+            print(table(WORKLOADS[name], results[name], versions, OURS), flush=True)
     if options.json is not None:
-        options.json.write_text(json.dumps(as_json(WORKLOADS, results, BASELINE, OURS, about), indent=2) + "\n")
+        options.json.write_text(json.dumps(as_json(WORKLOADS, results, OURS, about), indent=2) + "\n")
     return status
 
 

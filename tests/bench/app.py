@@ -12,6 +12,7 @@ path        behaviour
 ``/fresh``  the same response, but every piece is a new object: a server that queues what its client does not
             read then pays with memory of its own, instead of with references to one constant
 ``/upload`` reads and counts the body, answers the count in decimal
+`PAGES`     as ``/``, under many paths
 ==========  ============================================================================================
 
 WebSockets:
@@ -33,6 +34,7 @@ PIECE_BYTES = 64 * 1024
 PIECES = 1024
 STREAM_BYTES = PIECE_BYTES * PIECES
 PIECE = bytes(range(256)) * (PIECE_BYTES // 256)
+PAGES = [f"/articles/2026/{number}/a-headline-of-ordinary-length" for number in range(200)]
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -146,6 +148,7 @@ async def websocket_refuse(receive: Receive, send: Send) -> None:
 
 
 _HANDLERS: dict[str, Handler] = {"/": hello, "/echo": echo, "/stream": stream, "/fresh": fresh, "/upload": upload}
+_HANDLERS |= dict.fromkeys(PAGES, hello)
 _WEBSOCKETS: dict[str, Handler] = {"/echo": websocket_echo, "/fan": websocket_fan}
 
 

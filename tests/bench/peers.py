@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from . import app, procfs
 from .client import HOST, Client
-from .errors import BenchError
+from .errors import BenchError, UnsupportedError
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
@@ -35,8 +36,25 @@ class Launch:
 
     port: int
     directory: Path
-    """Empty but for ``app.py``; the server's working directory."""
+    """Holds ``app.py`` and what the properties name; the server's working directory."""
     access_log: bool
+    tls: bool = False
+    """Whether to serve HTTP/2 over TLS, with the files `certificate` and `key`, instead of HTTP/1.1 in cleartext."""
+
+    @property
+    def certificate(self) -> Path:
+        """The server's own certificate in PEM, signed by itself."""
+        return self.directory / "certificate.pem"
+
+    @property
+    def key(self) -> Path:
+        """Its key: PEM, PKCS #8, not encrypted. All servers read that."""
+        return self.directory / "key.pem"
+
+    @property
+    def endpoint(self) -> str:
+        """The TLS port as Twisted describes it."""
+        return f"ssl:{self.port}:interface={HOST}:privateKey={self.key}:certKey={self.certificate}"
 
     @property
     def output(self) -> Path:
@@ -65,10 +83,17 @@ class Peer:
     """Arguments of the interpreter."""
     logs_to_output: bool = False
     """Its access log can only go to stdout or stderr, which the harness sends to a file."""
+    http2_needs: str | None = None
+    """Distribution without which it does not start with HTTP/2."""
 
 
 def _uvicorn(launch: Launch) -> list[str]:
-    arguments = ["-m", "uvicorn", "--host", HOST, "--port", str(launch.port), "--http", "httptools", "--loop", "uvloop"]
+    arguments = ["-m", "uvicorn", "--host", HOST, "--port", str(launch.port), "--loop", "uvloop"]
+    if launch.tls:  # zttp is the only one of its parsers that reads HTTP/2
+        arguments += ["--http", "zttp", "--http2", "--ssl-keyfile", str(launch.key)]
+        arguments += ["--ssl-certfile", str(launch.certificate)]
+    else:
+        arguments += ["--http", "httptools"]
     # The cheapest of its three WebSocket implementations.
     arguments += ["--timeout-keep-alive", "120", "--ws", "websockets-sansio"]
     if launch.access_log:
@@ -97,6 +122,7 @@ def _hypercorn(launch: Launch) -> list[str]:
     config = launch.write("hypercorn.toml", "keep_alive_max_requests = 1000000000\n")
     arguments = ["-m", "hypercorn", "-c", config, "--bind", f"{HOST}:{launch.port}", "--worker-class", "uvloop"]
     arguments += ["--keep-alive", "120"]
+    arguments += ["--keyfile", str(launch.key), "--certfile", str(launch.certificate)] if launch.tls else []
     arguments += ["--access-logfile", str(launch.log)] if launch.access_log else ["--log-level", "warning"]
     return [*arguments, _TARGET]
 
@@ -106,6 +132,7 @@ def _granian(launch: Launch) -> list[str]:
     # The header timeout also ends idle keep-alive connections; 60 s is the most that it allows. The back-pressure
     # bound counts connections.
     arguments += ["--loop", "uvloop", "--http1-header-read-timeout", "60000", "--backpressure", "16384"]
+    arguments += ["--ssl-keyfile", str(launch.key), "--ssl-certificate", str(launch.certificate)] if launch.tls else []
     arguments += ["--access-log"] if launch.access_log else ["--no-access-log", "--log-level", "warning"]
     return [*arguments, _TARGET]
 
@@ -116,6 +143,7 @@ def _daphne(launch: Launch) -> list[str]:
 
 def _h2corn(launch: Launch) -> list[str]:
     arguments = ["-m", "h2corn", "--bind", f"{HOST}:{launch.port}", "--workers", "1", "--loop", "uvloop"]
+    arguments += ["--keyfile", str(launch.key), "--certfile", str(launch.certificate)] if launch.tls else []
     return [*arguments, "--access-log" if launch.access_log else "--no-access-log", _TARGET]
 
 
@@ -124,7 +152,8 @@ def _daphne_ng(launch: Launch) -> list[str]:
 
 
 def _daphne_flags(launch: Launch) -> list[str]:
-    flags = ["-b", HOST, "-p", str(launch.port), "-v", "0"]
+    flags = ["-e", launch.endpoint] if launch.tls else ["-b", HOST, "-p", str(launch.port)]
+    flags += ["-v", "0"]
     flags += ["--access-log", str(launch.log)] if launch.access_log else []
     return [*flags, _TARGET]
 
@@ -132,7 +161,7 @@ def _daphne_flags(launch: Launch) -> list[str]:
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("uvicorn", _uvicorn),
+        Peer("uvicorn", _uvicorn, http2_needs="zttp"),
         Peer("hypercorn", _hypercorn),
         Peer("granian", _granian, logs_to_output=True),
         Peer("daphne", _daphne),
@@ -146,7 +175,11 @@ OURS = "daphne-ng"
 
 def version(peer: Peer, python: str) -> str | None:
     """Return the installed version for that interpreter, or ``None`` if it is not installed."""
-    code = f"import importlib.metadata as m; print(m.version({peer.name!r}))"
+    return _distribution_version(peer.name, python)
+
+
+def _distribution_version(name: str, python: str) -> str | None:
+    code = f"import importlib.metadata as m; print(m.version({name!r}))"
     try:
         # -P: the working directory may hold egg-info of another build.
         command = [python, "-P", "-c", code]
@@ -171,7 +204,14 @@ class Server:
     """One running server. A context manager: the process and all its children are gone after the block."""
 
     def __init__(
-        self, peer: Peer, *, python: str = sys.executable, core: int, directory: Path, access_log: bool
+        self,
+        peer: Peer,
+        *,
+        python: str = sys.executable,
+        core: int,
+        directory: Path,
+        access_log: bool,
+        tls: bool = False,
     ) -> None:
         """Prepare; entering the context starts the process.
 
@@ -181,10 +221,11 @@ class Server:
             core: CPU to pin it to.
             directory: Existing, empty, used by nobody else.
             access_log: Whether to log each request to a file.
+            tls: Whether to serve HTTP/2 over TLS, with a certificate made for this one.
         """
         self.peer = peer
         self.core = core
-        self.launch = Launch(port=_free_port(), directory=directory, access_log=access_log)
+        self.launch = Launch(port=_free_port(), directory=directory, access_log=access_log, tls=tls)
         self.command = [python, *peer.arguments(self.launch)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -203,9 +244,15 @@ class Server:
         """Start the server and wait until it answers.
 
         Raises:
+            UnsupportedError: It lacks what it needs for HTTP/2, or does not agree to it in the TLS handshake.
             BenchError: It ended, or answers nothing within 20 seconds.
         """
         shutil.copy(app.__file__, self.launch.directory / "app.py")
+        if self.launch.tls:
+            needed = self.peer.http2_needs
+            if needed is not None and _distribution_version(needed, self.command[0]) is None:
+                raise UnsupportedError(f"it has HTTP/2 only with {needed}, which is not installed")
+            make_certificate(self.launch.certificate, self.launch.key)
         with self.launch.output.open("wb") as output, pinned(self.core):
             # Its own session: Ctrl-C reaches only the harness, which then stops the server in order.
             self._process = subprocess.Popen(
@@ -265,10 +312,10 @@ class Server:
             if self._process.poll() is not None:
                 raise BenchError(f"exited with {self._process.returncode} at start: {self._last_output()}")
             try:
-                with Client(self.port, timeout=5.0) as client:
-                    client.send("GET", "/")
-                    client.read_body(client.read_head())
-                    return
+                self._ask()
+                return
+            except UnsupportedError:
+                raise
             except BenchError as error:
                 if time.monotonic() > deadline:
                     raise BenchError(
@@ -276,9 +323,51 @@ class Server:
                     ) from None
             time.sleep(0.05)
 
+    def _ask(self) -> None:
+        if self.launch.tls:
+            _expect_http2(self.port)
+            return
+        with Client(self.port, timeout=5.0) as client:
+            client.send("GET", "/")
+            client.read_body(client.read_head())
+
     def _last_output(self) -> str:
         lines = self.launch.output.read_text(errors="replace").strip().splitlines()
         return lines[-1].strip()[:200] if lines else "no output"
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Write a self-signed certificate and its key: P-256, as most servers on the Internet have by now.
+
+    Raises:
+        BenchError: ``openssl`` is missing or failed.
+    """
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName=DNS:localhost,IP:{HOST}"]
+    command += ["-out", str(certificate), "-keyout", str(key)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BenchError(f"no certificate: {error}") from None
+    if done.returncode:
+        raise BenchError(f"no certificate: {done.stderr.strip()[-200:]}")
+
+
+def _expect_http2(port: int) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        with (
+            socket.create_connection((HOST, port), timeout=5.0) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secure,
+        ):
+            agreed = secure.selected_alpn_protocol()
+    except OSError as error:
+        raise BenchError(f"no TLS: {error}") from error
+    if agreed != "h2":
+        raise UnsupportedError(f"it agreed to {agreed or 'no protocol'} and not h2 in the TLS handshake")
 
 
 def _free_port() -> int:

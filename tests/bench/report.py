@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .workloads import Metric, Sample, Workload
+from .workloads import BEST, Goal, Metric, Sample, Workload
 
 # Above this share of the server's core the rates say little; CPU time per request stays usable.
 _FOREIGN_LIMIT = 0.10
@@ -53,12 +53,13 @@ def versus_best(results: Results, peer: str, key: str, ours: str) -> float | Non
     return value / base if value is not None and base else None
 
 
-def table(workload: Workload, results: Results, versions: Mapping[str, str | None], baseline: str, ours: str) -> str:
+def table(workload: Workload, results: Results, versions: Mapping[str, str | None], ours: str) -> str:
     """Render one workload: title, Markdown table, and notes on what failed or disturbed it.
 
     The first metric is shown with its range over the rounds. A server without a good round shows ``n/a``, one that
     does not support what the workload needs ``skipped``. The best peer is chosen among all servers but `ours`.
     """
+    baseline = workload.baseline
     header = ["server", "version"]
     for index, metric in enumerate(workload.metrics):
         header.append(metric.title)
@@ -66,7 +67,7 @@ def table(workload: Workload, results: Results, versions: Mapping[str, str | Non
         header += [f"× {baseline}"] if metric.ratio else []
         header += ["× best peer"] if metric.versus_best else []
     rows = [_row(workload.metrics, results, peer, versions.get(peer), baseline, ours) for peer in results]
-    notes = _goal(workload, results, ours)
+    notes = [_goal(goal, workload.metrics[0], results, ours) for goal in workload.goals] if ours in results else []
     for peer, result in results.items():
         notes += [f"- {peer}: {reason}" for reason in dict.fromkeys(result.failures)]
         notes += [f"- {peer}: {result.unsupported}"] if result.unsupported else []
@@ -84,17 +85,18 @@ def table(workload: Workload, results: Results, versions: Mapping[str, str | Non
     return text + ("\n" + "\n".join(notes) + "\n" if notes else "")
 
 
-def _goal(workload: Workload, results: Results, ours: str) -> list[str]:
-    if workload.goal is None or ours not in results:
-        return []
-    goal, metric = workload.goal, workload.metrics[0]
-    if goal.of_best:
-        limit, digits = f"{goal.limit:.2f} × best peer", 2
-        value = versus_best(results, ours, metric.key, ours)
-    else:
+def _goal(goal: Goal, metric: Metric, results: Results, ours: str) -> str:
+    if goal.of is None:
         limit, digits = f"{goal.limit:g} {metric.title}", metric.digits
         value = results[ours].median(metric.key)
-    return [f"- goal of {ours}: at most {limit}; here {'n/a' if value is None else f'{value:.{digits}f}'}"]
+    else:
+        limit, digits = f"{goal.limit:.2f} × {goal.of}", 2
+        if goal.of == BEST:
+            value = versus_best(results, ours, metric.key, ours)
+        else:
+            value = ratio(results, ours, metric.key, goal.of)
+    bound = "at least" if goal.at_least else "at most"
+    return f"- goal of {ours}: {bound} {limit}; here {'n/a' if value is None else f'{value:.{digits}f}'}"
 
 
 def _row(
@@ -136,7 +138,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def as_json(
     workloads: Mapping[str, Workload],
     results: Mapping[str, Results],
-    baseline: str,
     ours: str,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -145,8 +146,10 @@ def as_json(
     for name, by_peer in results.items():
         keys = [metric.key for metric in workloads[name].metrics]
         compared = [metric.key for metric in workloads[name].metrics if metric.versus_best]
+        baseline = workloads[name].baseline
         rendered[name] = {
             "summary": workloads[name].summary,
+            "baseline": baseline,
             "servers": {
                 peer: {
                     "median": {key: result.median(key) for key in keys},
@@ -159,7 +162,7 @@ def as_json(
                 for peer, result in by_peer.items()
             },
         }
-    return {**about, "baseline": baseline, "workloads": rendered}
+    return {**about, "workloads": rendered}
 
 
 def _finite(sample: Sample) -> dict[str, float | None]:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from . import app, procfs, workloads, wrk
+from . import app, h2load, procfs, workloads, wrk
 from .__main__ import Options, measure, parse
 from .client import Client
 from .errors import BenchError, UnsupportedError
-from .peers import PEERS, Launch, Peer, Server, version
+from .peers import PEERS, Launch, Peer, Server, make_certificate, version
 from .report import Result, as_json, best, markdown, ratio, table, versus_best
 from .websocket import (
     BINARY,
@@ -41,9 +43,10 @@ from .websocket import (
     server_frame,
     visit,
 )
-from .workloads import ECHO_BODY, ECHO_HEADERS, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
+from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP2, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 
 WRK_OUTPUT = """\
 Running 2s test @ http://127.0.0.1:8000/
@@ -63,6 +66,23 @@ Transfer/sec:      7.44MB
 WRK_TROUBLE = """\
   Socket errors: connect 1, read 20, write 300, timeout 4000
   Non-2xx or 3xx responses: 17
+"""
+
+H2LOAD_OUTPUT = """\
+starting benchmark...
+spawning thread #0: 16 total client(s). 4800 total requests
+TLS Protocol: TLSv1.3
+Cipher: TLS_AES_128_GCM_SHA256
+Server Temp Key: X25519 253 bits
+Application protocol: h2
+progress: 100% done
+
+finished in 276.83ms, 17339.16 req/s, 1.53MB/s
+requests: 4800 total, 4800 started, 4800 done, 4800 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 4800 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 433.62KB (444032) total, 281.25KB (288000) headers (space savings 44.44%), 60.94KB (62400) data
+                     min         max         mean         sd        +/- sd
+time for request:      708us     28.85ms      7.24ms      2.82ms    90.63%
 """
 
 # A whole server in a few lines, for the parts of the harness that want a process to talk to.
@@ -127,6 +147,32 @@ def test_a_script_for_wrk_escapes_what_lua_would_read() -> None:
         'wrk.body = "\\000\\0101\\255"',
         'wrk.headers["Cookie"] = "a=\\034b\\092c\\034"',
     ]
+
+
+# -- h2load -----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_h2load_is_read() -> None:
+    report = h2load.parse(H2LOAD_OUTPUT)
+    assert (report.requests, report.data) == (4800, 62400)
+    assert report.wall == pytest.approx(0.27683)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (H2LOAD_OUTPUT, "", "no report from h2load"),
+        ("traffic", "", "no report from h2load"),
+        ("4800 succeeded, 0 failed", "4799 succeeded, 1 failed", r"1 failed"),
+        ("4800 2xx, 0 3xx, 0 4xx", "4797 2xx, 0 3xx, 3 4xx", "4797 of 4800 responses were 2xx"),
+        ("protocol: h2", "protocol: http/1.1", "spoke http/1.1"),
+        ("Application protocol: h2\n", "", "unknown protocol"),
+    ],
+    ids=["empty", "half", "failed", "status", "protocol", "no protocol"],
+)
+def test_a_report_of_h2load_that_is_not_all_well_is_an_error(old: str, new: str, reason: str) -> None:
+    with pytest.raises(BenchError, match=reason):
+        h2load.parse(H2LOAD_OUTPUT.replace(old, new))
 
 
 # -- /proc ------------------------------------------------------------------------------------------------------
@@ -232,6 +278,50 @@ def test_every_peer_is_told_its_port_and_where_to_log(peer: Peer, tmp_path: Path
     assert "127.0.0.1" in configuration
     assert arguments[-1] == "app:application"
     assert peer.logs_to_output or str(launch.log) in configuration
+
+
+@pytest.mark.parametrize("peer", PEERS.values(), ids=lambda peer: peer.name)
+def test_every_peer_is_told_its_port_certificate_and_key(peer: Peer, tmp_path: Path) -> None:
+    launch = Launch(port=54321, directory=tmp_path, access_log=False, tls=True)
+    arguments = " ".join(peer.arguments(launch))
+    for part in ("54321", "127.0.0.1", str(launch.certificate), str(launch.key)):
+        assert part in arguments
+
+
+@needs_openssl
+def test_the_certificate_is_for_the_address_and_its_key_is_in_pkcs_8(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    assert key.read_text().startswith("-----BEGIN PRIVATE KEY-----\n")
+    ssl.create_default_context(cafile=str(certificate))
+    with pytest.raises(BenchError, match="no certificate"):
+        make_certificate(tmp_path / "nowhere" / "certificate.pem", key)
+
+
+@linux_only
+@needs_openssl
+def test_a_server_without_http2_is_not_supported(tmp_path: Path) -> None:
+    code = """
+import socket, ssl, sys
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    while True:
+        context.wrap_socket(listener.accept()[0], server_side=True)
+"""
+    peer = Peer("old", lambda launch: ["-c", code, str(launch.port), str(launch.certificate), str(launch.key)])
+    server = Server(peer, core=min(os.sched_getaffinity(0)), directory=tmp_path, access_log=False, tls=True)
+    with pytest.raises(UnsupportedError, match="no protocol and not h2"):
+        server.__enter__()
+
+
+@linux_only
+def test_a_server_that_lacks_what_http2_needs_is_not_started(tmp_path: Path) -> None:
+    peer = Peer("fake", lambda _launch: ["-c", "raise SystemExit"], http2_needs="no-such-distribution-anywhere")
+    server = Server(peer, core=min(os.sched_getaffinity(0)), directory=tmp_path, access_log=False, tls=True)
+    with pytest.raises(UnsupportedError, match="only with no-such-distribution-anywhere"):
+        server.__enter__()
 
 
 # -- WebSocket frames -------------------------------------------------------------------------------------------
@@ -520,6 +610,33 @@ def test_a_server_does_the_websocket_workloads(
         assert sample["wire"] < {"wsz4k": 4096, "wsz64k": 65536}[name] / 2
 
 
+# -- HTTP/2 of real servers -------------------------------------------------------------------------------------
+
+
+@linux_only
+@needs_openssl
+@pytest.mark.skipif(not (shutil.which("h2load") and shutil.which("curl")), reason="needs h2load and curl")
+@pytest.mark.parametrize("name", HTTP2)
+@pytest.mark.parametrize("peer", ["hypercorn", "daphne-ng"])
+def test_a_server_does_the_http2_workloads(
+    peer: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for distribution in {"hypercorn": ["hypercorn", "uvloop"]}.get(peer, [peer]):
+        if version(Peer(distribution, lambda _launch: []), sys.executable) is None:
+            pytest.skip(f"{distribution} is not installed")
+    for constant, value in (("WARMUP_SECONDS", 0.0), ("UPLOAD_BYTES", 16 * workloads.MIB), ("H2_STREAMS", 2)):
+        monkeypatch.setattr(workloads, constant, value)
+    one = WORKLOADS[name]
+    core = min(os.sched_getaffinity(0))
+    with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False, tls=one.tls) as server:
+        one.check(server)
+        sample = one.measure(server, Settings(seconds=0.05, connections=1))
+        with pytest.raises(BenchError, match="0 of 1 responses were 2xx"):
+            h2load.run(server.port, ["/nowhere"], requests=1, connections=1, streams=1)
+    assert {metric.key for metric in one.metrics} | {"client", "foreign"} <= sample.keys()
+    assert sample[one.metrics[-1].key] >= 0
+
+
 # -- the application --------------------------------------------------------------------------------------------
 
 
@@ -571,6 +688,12 @@ def test_the_application_sends_a_text_to_all_members_and_refuses_other_paths() -
     assert [message["type"] for message in run_websocket("/nowhere")] == ["websocket.close"]
 
 
+def test_the_application_answers_all_pages_alike() -> None:
+    assert len({*app.PAGES}) == 200
+    for path in (*app.PAGES[:2], app.PAGES[-1]):
+        assert run_application(path) == run_application("/")
+
+
 @pytest.mark.parametrize("path", ["/stream", "/fresh"])
 def test_the_application_streams_what_it_announces(path: str) -> None:
     start, *bodies = run_application(path)
@@ -618,7 +741,7 @@ def test_a_ratio_needs_both_sides() -> None:
 
 
 def test_the_table_shows_medians_ratios_and_what_went_wrong() -> None:
-    text = table(workload(), three_servers(), {"uvicorn": "1.2.3"}, "uvicorn", "fast")
+    text = table(workload(), three_servers(), {"uvicorn": "1.2.3"}, "fast")
     assert text == (
         "### hello: a summary\n"
         "\n"
@@ -645,17 +768,20 @@ def test_the_best_peer_is_the_lowest_of_the_others() -> None:
     ("goal", "note"),
     [
         (Goal(0.85), "- goal of fast: at most 0.85 × best peer; here 0.50\n"),
-        (Goal(13.0, of_best=False), "- goal of fast: at most 13 CPU; here 11.0\n"),
+        (Goal(13.0, of=None), "- goal of fast: at most 13 CPU; here 11.0\n"),
+        (Goal(0.27, of="uvicorn"), "- goal of fast: at most 0.27 × uvicorn; here 0.50\n"),
+        (Goal(0.5, of="uvicorn", at_least=True), "- goal of fast: at least 0.50 × uvicorn; here 0.50\n"),
+        (Goal(1.0, of="absent"), "- goal of fast: at most 1.00 × absent; here n/a\n"),
     ],
 )
 def test_the_table_shows_the_goal_and_who_was_skipped(goal: Goal, note: str) -> None:
     metrics = (Metric("cpu", "CPU", 1, versus_best=True),)
-    one = Workload("ws", "a summary", metrics, lambda _server: None, lambda _server, _settings: {}, goal=goal)
+    one = Workload("ws", "a summary", metrics, lambda _server: None, lambda _server, _settings: {}, goals=(goal, goal))
     results = three_servers() | {"broken": Result(unsupported="cannot")}
-    text = table(one, results, {}, "uvicorn", "fast")
+    text = table(one, results, {}, "fast")
     assert "| fast    |       – |    11.0 | 10.0–12.0 |      0.50 |        0.50 |\n" in text
     assert "| broken  |       – | skipped |           |           |             |\n" in text
-    assert note in text
+    assert note * 2 in text
     assert text.endswith("- broken: cannot\n")
 
 
@@ -681,10 +807,10 @@ def test_a_table_without_rows_is_still_a_table() -> None:
 
 
 def test_the_json_report_is_plain_data_without_nan() -> None:
-    report = as_json({"hello": workload()}, {"hello": three_servers()}, "uvicorn", "fast", {"rounds": 3})
+    report = as_json({"hello": workload()}, {"hello": three_servers()}, "fast", {"rounds": 3})
     again = json.loads(json.dumps(report, allow_nan=False))
     fast = again["workloads"]["hello"]["servers"]["fast"]
-    assert (again["rounds"], again["baseline"]) == (3, "uvicorn")
+    assert (again["rounds"], again["workloads"]["hello"]["baseline"]) == (3, "uvicorn")
     assert (fast["median"], fast["ratio"]["cpu"]) == ({"cpu": 11.0, "rate": 4.0}, 0.5)
     assert (fast["samples"][1], fast["failures"]) == ({"cpu": 12.0, "rate": None}, ["crashed"])
 
@@ -704,7 +830,9 @@ def test_the_command_line_chooses_servers_workloads_and_interpreters() -> None:
 @linux_only
 def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
     assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
-    assert {*parse(["--workloads", "http"]).workloads, *WEBSOCKET} == set(WORKLOADS) == set(parse([]).workloads)
+    assert parse(["--workloads", "h2"]).workloads == [*HTTP2]
+    http = parse(["--workloads", "http"]).workloads
+    assert [*http, *WEBSOCKET, *HTTP2] == [*WORKLOADS] == parse([]).workloads
 
 
 @linux_only

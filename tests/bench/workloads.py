@@ -6,16 +6,18 @@ number in the report always belongs to a server that does the work.
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
-from . import app, procfs, wrk
+from . import app, h2load, procfs, wrk
 from .client import Client, crc_of
 from .errors import BenchError
-from .peers import Server
+from .peers import BASELINE, Server
 from .websocket import BINARY, TEXT, Load, Message, Pool, WebSocket, own_messages, plain, visit
 
 MIB = 1024 * 1024
@@ -27,6 +29,8 @@ ECHO_SOCKETS = 32
 FAN_SOCKETS = 2_000
 VISITS_AT_ONCE = 32
 SLOW_READ_SECONDS = 3.0
+H2_CONNECTIONS = 16
+H2_STREAMS = 10
 
 # A bulk transfer is repeated for --seconds but is never begun after this long, whatever --seconds says.
 _BULK_MAX_SECONDS = 60.0
@@ -63,13 +67,19 @@ class Metric:
     """Whether it also shows the ratio to the best (lowest) of the other servers."""
 
 
+BEST = "best peer"
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What daphne-ng shall reach in the first metric of a workload. Shown beside what it reached, never a gate."""
 
     limit: float
-    of_best: bool = True
-    """Times the best of the other servers in the same run; otherwise in the metric's own unit."""
+    of: str | None = BEST
+    """What it is a multiple of, in the same run: the best of the other servers, or the one of that name. ``None``: the
+    limit is in the metric's own unit."""
+    at_least: bool = False
+    """Whether it shall reach the limit; otherwise it shall not exceed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,11 @@ class Workload:
     access_log: bool = False
     afterwards: Callable[[Server, Sample], None] | None = None
     """A check that is possible only when the server has stopped."""
-    goal: Goal | None = None
+    goals: tuple[Goal, ...] = ()
+    baseline: str = BASELINE
+    """The server that the ratios are to."""
+    tls: bool = False
+    """HTTP/2 over TLS."""
 
 
 def _expect(what: str, got: object, wanted: object) -> None:
@@ -457,7 +471,7 @@ def _echo_workload(name: str, opcode: int, size: int, goal: float | None, *, def
         _DEFLATE_METRICS if deflate else _MESSAGE_METRICS,
         _check_websocket(deflate=deflate),
         _websocket_echo(opcode, size, deflate=deflate),
-        goal=None if goal is None else Goal(goal),
+        goals=() if goal is None else (Goal(goal),),
     )
 
 
@@ -495,7 +509,7 @@ _WEBSOCKET: tuple[Workload, ...] = (
         _IDLE_METRICS,
         _check_opens(),
         _websocket_idle(),
-        goal=Goal(13.0, of_best=False),
+        goals=(Goal(13.0, of=None),),
     ),
     Workload(
         "wsidlez",
@@ -508,4 +522,226 @@ _WEBSOCKET: tuple[Workload, ...] = (
 )
 WEBSOCKET = tuple(workload.name for workload in _WEBSOCKET)
 """Names of the WebSocket workloads."""
-WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*_HTTP, *_WEBSOCKET)}
+
+# -- HTTP/2, loaded by h2load -----------------------------------------------------------------------------------
+
+_H2_BASELINE = "hypercorn"
+
+
+def _ask_h2(
+    server: Server, path: str, headers: Mapping[str, str] | None = None, body: Path | None = None
+) -> tuple[Mapping[str, str], Path]:
+    status, fields, answer = h2load.ask(server.port, path, server.launch.directory, headers, body)
+    _expect("status", status, 200)
+    return fields, answer
+
+
+def _check_h2_hello(server: Server) -> None:
+    for path in ("/", app.PAGES[0], app.PAGES[-1]):
+        _expect("body", _ask_h2(server, path)[1].read_bytes(), app.HELLO)
+
+
+def _check_h2_echo(server: Server) -> None:
+    fields, answer = _ask_h2(server, "/echo", ECHO_HEADERS, _echo_file(server))
+    _expect("body", answer.read_bytes(), ECHO_BODY)
+    _expect("response headers", sorted(_ECHO_RESPONSE_HEADERS - fields.keys()), [])
+
+
+def _check_h2_stream(server: Server) -> None:
+    _, answer = _ask_h2(server, "/stream")
+    _expect("body (CRC-32)", zlib.crc32(answer.read_bytes()), _STREAM_CRC)
+
+
+def _check_h2_upload(server: Server) -> None:
+    for size in (MIB, 0):
+        _, answer = _ask_h2(server, "/upload", body=_zeros(server, size))
+        _expect("count", answer.read_bytes(), b"%d" % size)
+
+
+def _echo_file(server: Server) -> Path:
+    path = server.launch.directory / "echo.json"
+    path.write_bytes(ECHO_BODY)
+    return path
+
+
+def _zeros(server: Server, size: int) -> Path:
+    # A hole: it is read from the page cache as any file, and takes no room on the disk.
+    path = server.launch.directory / "zeros"
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def _h2_load(
+    server: Server,
+    settings: Settings,
+    paths: Sequence[str],
+    answer_bytes: int,
+    *,
+    connections: int = 1,
+    streams: int = 1,
+    headers: Mapping[str, str] | None = None,
+    body: Path | None = None,
+) -> tuple[h2load.H2loadReport, Sample]:
+    """Warm up, measure; return h2load's report, and the CPU seconds with what `report.table` looks for."""
+    at_once = connections * streams
+
+    def load(requests: int) -> h2load.H2loadReport:
+        report = h2load.run(
+            server.port,
+            paths,
+            requests=requests,
+            connections=connections,
+            streams=streams,
+            headers=headers,
+            body=body,
+        )
+        _expect("size of the answers", report.data, requests * answer_bytes)
+        return report
+
+    def lasting(seconds: float) -> int:
+        # As many for each stream.
+        return at_once * max(1, math.ceil(report.requests / report.wall * seconds / at_once))
+
+    # A number of requests and not a time for h2load: at the end of a time it drops what is in flight, and what a slow
+    # server did for those would be missing from the count.
+    end = time.monotonic() + WARMUP_SECONDS
+    report = load(at_once)
+    while time.monotonic() < end:
+        report = load(lasting(WARMUP_SECONDS / 2))
+    meter = procfs.Meter(server.pid, server.core)
+    report = load(lasting(settings.seconds))
+    window = meter.stop()
+    return report, {"cpu": window.cpu, "foreign": window.foreign, "client": report.client / report.wall}
+
+
+def _h2_requests(
+    server: Server,
+    settings: Settings,
+    paths: Sequence[str],
+    answer_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    body: Path | None = None,
+) -> Sample:
+    report, sample = _h2_load(
+        server,
+        settings,
+        paths,
+        answer_bytes,
+        connections=H2_CONNECTIONS,
+        streams=H2_STREAMS,
+        headers=headers,
+        body=body,
+    )
+    return sample | {
+        "cpu_us": sample["cpu"] / report.requests * 1e6,
+        "rate": report.requests / report.wall,
+        "requests": report.requests,
+    }
+
+
+def _h2_hello(server: Server, settings: Settings) -> Sample:
+    return _h2_requests(server, settings, ["/"], len(app.HELLO))
+
+
+def _h2_paths(server: Server, settings: Settings) -> Sample:
+    return _h2_requests(server, settings, app.PAGES, len(app.HELLO))
+
+
+def _h2_echo(server: Server, settings: Settings) -> Sample:
+    return _h2_requests(server, settings, ["/echo"], len(ECHO_BODY), ECHO_HEADERS, _echo_file(server))
+
+
+def _h2_bulk(report: h2load.H2loadReport, sample: Sample, size: int) -> Sample:
+    mib = report.requests * size / MIB
+    return sample | {"rate_mib": mib / report.wall, "cpu_ms_mib": sample["cpu"] / mib * 1e3}
+
+
+def _h2_stream(server: Server, settings: Settings, streams: int = 1) -> Sample:
+    report, sample = _h2_load(server, settings, ["/stream"], app.STREAM_BYTES, streams=streams)
+    return _h2_bulk(report, sample, app.STREAM_BYTES)
+
+
+def _h2_streams(server: Server, settings: Settings) -> Sample:
+    return _h2_stream(server, settings, H2_STREAMS)
+
+
+def _h2_upload(server: Server, settings: Settings) -> Sample:
+    before = _baseline(server)
+    # The answer is the count, so its length tells a body that was cut off.
+    answer_bytes, body = len(b"%d" % UPLOAD_BYTES), _zeros(server, UPLOAD_BYTES)
+    report, sample = _h2_load(server, settings, ["/upload"], answer_bytes, body=body)
+    return _h2_bulk(report, sample, UPLOAD_BYTES) | {"growth_mib": _growth(server, before) / MIB}
+
+
+_H2_METRICS = (Metric("cpu_us", "CPU µs/request", 1, versus_best=True), Metric("rate", "requests/s", 0))
+_H2_BULK_METRICS = (Metric("rate_mib", "MiB/s", 0), Metric("cpu_ms_mib", "CPU ms/MiB", 3, versus_best=True))
+_H2_BULK_GOALS = (Goal(1.0, of="hypercorn", at_least=True), Goal(0.5, of="granian", at_least=True))
+
+
+def _h2_workload(
+    name: str,
+    summary: str,
+    metrics: tuple[Metric, ...],
+    check: Callable[[Server], None],
+    measure: Callable[[Server, Settings], Sample],
+    *goals: Goal,
+) -> Workload:
+    return Workload(
+        name, f"HTTP/2 over TLS, {summary}", metrics, check, measure, goals=goals, baseline=_H2_BASELINE, tls=True
+    )
+
+
+_H2_LOAD = f"{H2_CONNECTIONS} connections with {H2_STREAMS} streams"
+_HTTP2: tuple[Workload, ...] = (
+    _h2_workload(
+        "h2hello",
+        f"GET of one path, 13 bytes of plaintext, {_H2_LOAD}",
+        _H2_METRICS,
+        _check_h2_hello,
+        _h2_hello,
+        Goal(0.27, of="hypercorn"),
+    ),
+    _h2_workload(
+        "h2paths",
+        f"GET of {len(app.PAGES)} paths in turn, 13 bytes of plaintext, {_H2_LOAD}",
+        _H2_METRICS,
+        _check_h2_hello,
+        _h2_paths,
+        Goal(0.33, of="hypercorn"),
+    ),
+    _h2_workload(
+        "h2echo",
+        f"POST of 1 KB with ten browser-like headers, echoed with six response headers, {_H2_LOAD}",
+        _H2_METRICS,
+        _check_h2_echo,
+        _h2_echo,
+    ),
+    _h2_workload(
+        "h2stream",
+        "response of 64 MiB in pieces of 64 KiB, one stream",
+        _H2_BULK_METRICS,
+        _check_h2_stream,
+        _h2_stream,
+        *_H2_BULK_GOALS,
+    ),
+    _h2_workload(
+        "h2streams",
+        f"responses of 64 MiB in pieces of 64 KiB, {H2_STREAMS} streams of one connection at once",
+        _H2_BULK_METRICS,
+        _check_h2_stream,
+        _h2_streams,
+        *_H2_BULK_GOALS,
+    ),
+    _h2_workload(
+        "h2upload",
+        "request body of 256 MiB, one stream",
+        (*_H2_BULK_METRICS, _GROWTH),
+        _check_h2_upload,
+        _h2_upload,
+        *_H2_BULK_GOALS,
+    ),
+)
+HTTP2 = tuple(workload.name for workload in _HTTP2)
+"""Names of the HTTP/2 workloads."""
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*_HTTP, *_WEBSOCKET, *_HTTP2)}

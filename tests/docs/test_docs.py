@@ -525,6 +525,7 @@ def test_the_exit_codes_are_the_documented_ones(arguments: list[str], code: int)
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"x%d: x\r\n" % n for n in range(250)) + b"\r\n", 431),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 200),
     ],
 )
 def test_requests_are_refused_as_the_migration_page_says(hello: int, request_bytes: bytes, status: int) -> None:
@@ -537,6 +538,36 @@ def test_requests_are_refused_as_the_migration_page_says(hello: int, request_byt
 def hello() -> Iterator[int]:
     with served("-p", "0", "hello:application") as serving:
         yield int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("curl")), reason="needs openssl and curl")
+def test_http_2_is_served_and_checked_as_the_page_says(tmp_path: Path) -> None:
+    commands = {
+        block.comment.removeprefix("<!-- tested: ").removesuffix(" -->"): block.text
+        for block in blocks_of(DOCS / "how-to" / "http2.md")
+        if block.comment.startswith("<!-- tested:")
+    }
+    assert set(commands) == {"certificate", "curl", "h2c"}
+
+    def run(name: str, **ports: int) -> str:
+        command = commands[name]
+        for documented, port in ports.items():
+            command = command.replace(documented.removeprefix("port_"), str(port))
+        done = subprocess.run(["sh", "-ec", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    run("certificate")
+    endpoint = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem:interface=127.0.0.1"
+    with served("-e", endpoint, "hello:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        assert run("curl", port_8443=port) == "2\n"
+    with served("-e", endpoint, "--no-http2", "hello:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        assert run("curl", port_8443=port) == "1.1\n"
+    with served("-p", "0", "hello:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        assert run("h2c", port_8000=port) == "2\n"
 
 
 @pytest.mark.system
