@@ -458,7 +458,7 @@ class Config:
         "HTTP/2",
         "most CONTINUATION frames of one request head",
         minimum=0,
-        why="Two hold the largest head that is allowed, in frames as large as they may be; floods need thousands.",
+        why="Three hold the largest head that is allowed, in frames as large as they may be; floods need thousands.",
     )
     http2_reset_burst: int = _setting(
         200,
@@ -468,7 +468,12 @@ class Config:
         why="A browser that leaves a page cancels a hundred requests; Rapid Reset needs thousands.",
     )
     http2_reset_rate: float = _setting(
-        20.0, "HTTP/2", "streams per second that a client may reset for ever", minimum=0, kind="float"
+        20.0,
+        "HTTP/2",
+        "streams per second that a client may reset for ever",
+        minimum=0,
+        kind="float",
+        why="Each key pressed in a search field cancels the request for the one before; nobody types that fast.",
     )
     http2_control_burst: int = _setting(
         100,
@@ -478,7 +483,12 @@ class Config:
         why="Far above what any client needs; each costs work and carries nothing.",
     )
     http2_control_rate: float = _setting(
-        10.0, "HTTP/2", "such frames per second that a client may send for ever", minimum=0, kind="float"
+        10.0,
+        "HTTP/2",
+        "such frames per second that a client may send for ever",
+        minimum=0,
+        kind="float",
+        why="Clients that measure the path with PING do so a few times a second at most.",
     )
     http2_stall_timeout: float = _setting(
         60.0,

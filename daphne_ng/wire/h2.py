@@ -50,9 +50,12 @@ from daphne_ng.wire.h2_frames import (
     NEVER,
     NO_ERROR,
     PRIORITY_RECEIVED,
+    PROTOCOL_ERROR,
     REFUSED_STREAM,
+    REQUEST,
     SKIPPED_BLOCK,
     SKIPPED_DATA,
+    STREAM_CLOSED,
     STREAM_ID_MAX,
     ConnectionFault,
     goaway_frame,
@@ -72,6 +75,8 @@ __all__ = ["Http2Connection", "Http2Driver"]
 _WRITE_BYTES = 65536
 # Answers to control frames that may wait for the transport before reading pauses.
 _CONTROL_MAX_BYTES = 65536
+# What is due for DATA that was skipped is given back in pieces of this size, a small part of the first window.
+_SKIPPED_BYTES = 32768
 # Priorities that came before their requests.
 _EARLY_PRIORITIES_MAX = 100
 
@@ -95,6 +100,7 @@ class Http2Connection(Http2Streams):
         super().__init__(config, defaults, driver, validating)
         self._requests = 0
         self._priorities: dict[int, bytes] = {}
+        self._skipped = 0  # bytes of DATA that h2 has not seen, and whose window is due
         self._closing = False  # shut_down was called
         self._last_said = False  # no further stream will be served, and the client has been told which was the last
         self._peer_leaving = False
@@ -135,7 +141,11 @@ class Http2Connection(Http2Streams):
                     self._judge(item, now)
                 else:
                     kind, stream_id, value = item
-                    self._note(kind, stream_id, value, now)
+                    if kind == REQUEST:
+                        h2, fields = self._engine.open_stream(stream_id, *value)
+                        self._request_received(h2, fields, bool(value[1]), now)
+                    else:
+                        self._note(kind, stream_id, value, now)
             if sieve.fault is not None:
                 raise sieve.fault
             if self._new:
@@ -149,11 +159,11 @@ class Http2Connection(Http2Streams):
             return
         finally:
             self._working = False
-        if sieve.head_pending != pending:
+        if not sieve.head_pending:
             self._head_deadline = NEVER
-            if not pending and self._config.head_timeout:
-                self._head_deadline = now + self._config.head_timeout
-                self._due_at(self._head_deadline)
+        elif (sieve.head_is_new or not pending) and self._config.head_timeout:
+            self._head_deadline = now + self._config.head_timeout
+            self._due_at(self._head_deadline)
         self.flush()
 
     def flush(self) -> None:
@@ -204,6 +214,9 @@ class Http2Connection(Http2Streams):
         self._lingering = self._closed = True
         self._lose_all(reason)
         self.deadline = self._end_deadline = NEVER
+        # They refer back to themselves or to this: nothing should be left for the garbage collector.
+        self._sender.let_go()
+        self._engine.let_go()
 
     def shut_down(self) -> None:
         """Serve what has begun, then close."""
@@ -253,6 +266,8 @@ class Http2Connection(Http2Streams):
         else:
             if now >= self._grace_deadline or now >= self._idle_deadline:
                 self._say_last()
+            if not self._streams:
+                self._engine.block_decoder.forget()  # it rests, or has rested
             for deadline in (self._head_deadline, self._ping_deadline, self._grace_deadline, self._idle_deadline):
                 self._due_at(deadline)
             self.flush()
@@ -306,34 +321,44 @@ class Http2Connection(Http2Streams):
             self._sieve.take_reset(now, resets)
         for event in events:
             kind = event.__class__
-            if kind is RequestReceived:
-                self._request_received(event, now)
-            elif kind is DataReceived:
+            if kind is DataReceived:
                 self._data_received(event, now)
             elif kind is WindowUpdated:
-                self._sender.opened(event.stream_id or None)  # type: ignore[attr-defined]
+                if event.stream_id:
+                    self._sender.opened(event.stream_id)
+                else:
+                    self._sender.opened()
             elif kind is StreamReset:
                 self._stream_reset(event)
             elif kind is TrailersReceived:
                 self._trailers_received(event, now)
             elif kind is RemoteSettingsChanged:
-                self._sender.opened()
-            elif kind is PingAckReceived and self._closing and event.ping_data == _GRACE_PING:  # type: ignore[attr-defined]
+                self._sender.opened(*self._sender.blocked)
+            elif kind is RequestReceived:
+                h2 = self._engine.streams[event.stream_id]
+                ended = event.stream_ended is not None
+                self._request_received(h2, self._engine.fields(event), ended, now)
+            elif kind is PingAckReceived and self._closing and event.ping_data == _GRACE_PING:
                 self._say_last()
 
     def _note(self, kind: int, stream_id: int, value: Any, now: float) -> None:
         if kind == SKIPPED_DATA:
             # h2 has not seen the frame, so it must not see the update either.
-            if value:
-                self._engine.write(window_update_frame(0, value))
+            self._skipped += value
+            if self._skipped >= _SKIPPED_BYTES:
+                self._engine.write(window_update_frame(0, self._skipped))
+                self._skipped = 0
         elif kind == SKIPPED_BLOCK:
+            # It costs as much as any, and nobody gets an answer.
+            self._sieve.take_reset(now)
             self._engine.block_decoder.decode(value)
         elif kind == PRIORITY_RECEIVED:
             stream = self._streams.get(stream_id)
             if stream is not None:
                 stream.urgency, stream.incremental = parse_priority(value)
                 self._sender.reprioritized(stream)
-            elif stream_id > self._sieve.highest_id and len(self._priorities) < _EARLY_PRIORITIES_MAX:
+            # What the sieve has seen may be ahead of this frame, what h2 has seen is not.
+            elif stream_id > self._engine.highest_inbound_stream_id and len(self._priorities) < _EARLY_PRIORITIES_MAX:
                 self._priorities[stream_id] = value
         elif kind == GOAWAY_RECEIVED:
             # Its streams go on; it will open no other, so that the connection ends with the last of them.
@@ -342,22 +367,21 @@ class Http2Connection(Http2Streams):
             stream = self._streams.get(stream_id)
             if stream is None:
                 raise ConnectionFault(value, "A frame is wrong, and its stream not open.")
+            if value == STREAM_CLOSED and not stream.ended:
+                value = PROTOCOL_ERROR  # trailers of an open stream
             self._sieve.take_reset(now)
             self._driver.refused(stream.head, 400, "A frame of the request is wrong.", stream.sink is not None)
             self._cut(stream, value, "a frame of the request is wrong")
 
-    def _request_received(self, event: Any, now: float) -> None:
-        engine, driver = self._engine, self._driver
-        stream_id = event.stream_id
-        h2 = engine.streams[stream_id]
+    def _request_received(self, h2: H2Stream, fields: Any, ended: bool, now: float) -> None:
+        driver = self._driver
+        stream_id: int = h2.stream_id
         if h2.closed:
-            engine.forget(h2)  # it was reset in the same breath
+            self._engine.forget(h2)  # it was reset in the same breath
             return
         if len(self._streams) + self._cut_short >= self._config.http2_max_concurrent_streams:
             self._refuse(h2, REFUSED_STREAM, now)
             return
-        ended = event.stream_ended is not None
-        fields = engine.fields(event)
         try:
             head = check_request_fields(fields, self._config, ended, True)
         except MalformedRequest as error:
@@ -425,8 +449,8 @@ class Http2Connection(Http2Streams):
             stream.sink = sink
             if stream.early is not None:
                 for part in stream.early:
-                    if sink.body_received(part):
-                        stream.holding = True
+                    if sink.body_received(part) and not stream.holding:
+                        self._begin_holding(stream, now)
                 stream.early = None
             if stream.ended and stream.sink is not None:
                 sink.body_ended(())
@@ -454,9 +478,6 @@ class Http2Connection(Http2Streams):
             return
         if stream.dropping:
             self._credit(stream, count)
-            stream.dropped_bytes += len(data)
-            if stream.dropped_bytes > self._config.drain_max_bytes and not ended:
-                self._reset_politely(stream)
         elif data:
             if stream.sink is None:
                 if stream.early is None:
@@ -468,11 +489,8 @@ class Http2Connection(Http2Streams):
                     self._credit(None, count)
                     return
                 if full and not stream.holding and not stream.dropping:
-                    stream.holding = True
-                    limit = self._config.paused_read_timeout
-                    if stream.body_deadline != NEVER and limit:
-                        stream.body_deadline = now + limit
-                elif stream.body_deadline != NEVER and not stream.holding:
+                    self._begin_holding(stream, now)
+                elif stream.body_deadline != NEVER and not stream.holding and not stream.dropping:
                     stream.body_deadline = now + self._config.body_timeout
             if stream.holding:
                 self._hold(stream, count - len(data), len(data))
@@ -482,6 +500,16 @@ class Http2Connection(Http2Streams):
             self._credit(stream, count)
         if ended:
             self._body_ended(stream, now)
+
+    # The sink is full. From here on it is the application that takes its time.
+    def _begin_holding(self, stream: Http2Stream, now: float) -> None:
+        stream.holding = True
+        if stream.tunnel or stream.head.websocket:
+            return
+        stream.body_deadline = NEVER
+        if self._config.paused_read_timeout and not stream.ended:
+            stream.body_deadline = now + self._config.paused_read_timeout
+            self._due_at(stream.body_deadline)
 
     def _trailers_received(self, event: Any, now: float) -> None:
         stream = self._streams.get(event.stream_id)
@@ -501,18 +529,15 @@ class Http2Connection(Http2Streams):
         stream.ended = True
         stream.body_deadline = NEVER
         sink = stream.sink
-        if stream.responded and not stream.tunnel:
-            stream.sink = None
-            if not stream.end_due:
-                self._close_stream(stream)
-        elif sink is not None:
+        if sink is not None and (stream.tunnel or not stream.responded):
             if self._config.http_timeout and not stream.head.websocket:
                 # From here on it is the application's time.
                 stream.exchange_deadline = now + self._config.http_timeout
                 self._due_at(stream.exchange_deadline)
             sink.body_ended(())
-            if stream.responded and not stream.end_due and not stream.closed:
-                self._close_stream(stream)
+        if stream.responded and not stream.end_due:
+            stream.sink = None
+            self._close_stream(stream)
 
     def _stream_reset(self, event: Any) -> None:
         stream = self._streams.get(event.stream_id)

@@ -19,7 +19,8 @@ class Http2Driver(Protocol):
     """What the connection needs from the I/O around it.
 
     After `Http2Connection.connection_lost` nothing that the connection consists of may hold a bound method of it any
-    more (the sender has one), so that connections and their drivers do not wait for the garbage collector.
+    more (``Sender._finished`` is one, and the only one as far as the test in ``tests/unit/net/test_h2_channel.py`` can
+    tell), so that connections and their drivers do not wait for the garbage collector.
     """
 
     write: Callable[[bytes], None]
@@ -53,9 +54,6 @@ class Http2Driver(Protocol):
 
     def resume_reading(self) -> None:
         """Deliver again."""
-
-    def peer_gone(self) -> bool:
-        """Tell whether the client is known to have left, without reading."""
 
     def rearm(self, deadline: float) -> None:
         """The deadline is now earlier than the timer: move the timer."""

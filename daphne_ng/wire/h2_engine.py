@@ -4,6 +4,9 @@ It never sees the fields of a request. They are decoded and checked by `hpack` a
 through as one opaque value. What it would find wrong with the fields, such as a content-length at odds with the DATA,
 it would answer with the end of the connection, where the end of the stream is called for.
 
+Requests come past its parser of frames, too: `open_stream` takes their header blocks as the sieve found them, and moves
+the state machines as the frames would have.
+
 It does not encode what we send either: a response's frames are put together here, from encoded fields and parts of a
 body, after its state machine has been asked. Its own output (acknowledgements, resets, window updates) joins them in
 order.
@@ -14,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import Event
 from h2.exceptions import StreamClosedError, StreamIDTooLowError
@@ -36,6 +39,8 @@ from daphne_ng.wire.hpack import RequestDecoder, ResponseEncoder
 
 __all__ = ["Engine"]
 
+_RECV_HEADERS = StreamInputs.RECV_HEADERS
+_RECV_END_STREAM = StreamInputs.RECV_END_STREAM
 _SEND_HEADERS = StreamInputs.SEND_HEADERS
 _SEND_INFORMATIONAL = StreamInputs.SEND_INFORMATIONAL_HEADERS
 _SEND_DATA = StreamInputs.SEND_DATA
@@ -68,8 +73,8 @@ class Engine(H2Connection):
         validating: Let h2 check the fields besides, for tests that compare; it must then see them.
     """
 
-    # What h2 remembers of closed streams, so that it can tell a late frame from a wrong one. 65,536 would be 5 MB.
-    MAX_CLOSED_STREAMS = 1000
+    # What h2 remembers of closed streams, to tell how wrong a late frame is. 65,536 would be 5 MB.
+    MAX_CLOSED_STREAMS = 100
 
     def __init__(self, config: Config, validating: bool = False) -> None:
         super().__init__(
@@ -104,7 +109,7 @@ class Engine(H2Connection):
         """None, for h2: it would count them for each request, and end the connection over one too many."""
         return 0
 
-    def receive(self, data: bytes) -> tuple[list[Event], int]:
+    def receive(self, data: bytes) -> tuple[list[Any], int]:
         """Hand whole frames to h2.
 
         Returns:
@@ -114,10 +119,33 @@ class Engine(H2Connection):
             ProtocolError: The connection must end. (That of h2.)
             CompressionError: Likewise.
         """
-        events = self.receive_data(data)
+        events: list[Any] = self.receive_data(data)
         if self._data_to_send:
             return events, self._collect()
         return events, 0
+
+    def open_stream(self, stream_id: int, block: bytes, ended: bool) -> tuple[H2Stream, Any]:
+        """Open a stream as `receive` would at its HEADERS, past h2's own parser of frames.
+
+        Args:
+            stream_id: A new one.
+            block: Its header block, whole.
+            ended: Whether END_STREAM came with it.
+
+        Returns:
+            The stream, and its fields as the decoder gives them.
+
+        Raises:
+            ProtocolError, CompressionError: As `receive`.
+        """
+        fields = self.block_decoder.decode(block)
+        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+        machine = stream.state_machine
+        machine.process_input(_RECV_HEADERS)
+        if ended:
+            machine.process_input(_RECV_END_STREAM)
+        return stream, fields
 
     def fields(self, event: Any) -> Any:
         """Return the fields of an event as our decoder gave them."""
@@ -224,6 +252,10 @@ class Engine(H2Connection):
         """Give back window, of a stream or of the connection."""
         self.increment_flow_control_window(increment, stream_id)
         self._collect()
+
+    def let_go(self) -> None:
+        """Make an end: nothing is received any more."""
+        self._frame_dispatch_table.clear()
 
     def forget(self, stream: H2Stream) -> None:
         """Drop a stream that is closed; what is remembered of it is how it was closed."""

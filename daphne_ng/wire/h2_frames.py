@@ -62,7 +62,7 @@ FRAME_MAX_BYTES = 16384
 """Our SETTINGS_MAX_FRAME_SIZE, the least that there is: larger frames would only make a stream wait for another."""
 
 # What the sieve reports besides bytes for h2: (kind, stream, value).
-SKIPPED_DATA, SKIPPED_BLOCK, STREAM_FAULT, GOAWAY_RECEIVED, PRIORITY_RECEIVED = range(5)
+REQUEST, SKIPPED_DATA, SKIPPED_BLOCK, STREAM_FAULT, GOAWAY_RECEIVED, PRIORITY_RECEIVED = range(6)
 
 _HEADER = Struct(">HBBBL")
 _LONG = Struct(">L")
@@ -123,6 +123,7 @@ class FrameSieve:
 
     Args:
         config: The limits.
+        direct: Report requests as their header blocks. Otherwise h2 gets their frames.
     """
 
     __slots__ = (
@@ -134,23 +135,27 @@ class FrameSieve:
         "_continuations_max",
         "_control",
         "_data",
+        "_direct",
         "_preface_left",
         "_resets",
         "_updates",
         "fault",
         "given_up",
+        "head_is_new",
         "head_pending",
         "highest_id",
         "last_id",
     )
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, direct: bool = True) -> None:
         self._data = b""
+        self._direct = direct
         self._preface_left = PREFACE
         self._begun = False
         self._block: list[bytes] = []
         self._block_bytes = 0
-        self._block_max = config.head_max_bytes
+        # A block is smaller than its list of fields. One that is a little too large is answered, not cut off.
+        self._block_max = 2 * config.head_max_bytes
         self._block_stream = 0
         self._continuations_max = config.http2_max_continuation_frames
         self._control = TokenBucket(config.http2_control_burst, config.http2_control_rate)
@@ -160,6 +165,8 @@ class FrameSieve:
         """What ends the connection, once everything before it has been worked on."""
         self.head_pending = True
         """Whether the preface, or a header block, has begun to arrive and is not whole."""
+        self.head_is_new = False
+        """Whether what is pending is another one than before the last read."""
         self.highest_id = 0
         """The highest stream that a request came on."""
         self.last_id = STREAM_ID_MAX
@@ -171,7 +178,8 @@ class FrameSieve:
         """Take what one read delivered.
 
         Returns:
-            In order, bytes to be handed to h2, and tuples ``(kind, stream, value)``: `SKIPPED_DATA` with the number
+            In order, bytes to be handed to h2, and tuples ``(kind, stream, value)``: `REQUEST` with the header block
+            of a new stream and whether that is all, `SKIPPED_DATA` with the number
             of bytes that the connection's window owes, `SKIPPED_BLOCK` with a header block, to be decoded and
             dropped, `STREAM_FAULT` with an error code, `GOAWAY_RECEIVED` with the code, `PRIORITY_RECEIVED` with the
             value of the field. After all of that, `fault` is to be looked at.
@@ -220,8 +228,9 @@ class FrameSieve:
             items.append(part)
         elif self._data:
             data = self._data + data
-        run = at
+        run = start = at
         end = len(data)
+        block, begun = self._block, self._begun
         last_id = self.last_id
         given_up = self.given_up
         kind = DATA
@@ -245,6 +254,11 @@ class FrameSieve:
                     # An ordinary request.
                     self.highest_id = stream_id
                     self._updates += 2
+                    if self._direct and not flags & PADDED:
+                        if run < at:
+                            items.append(data[run:at])
+                        items.append((REQUEST, stream_id, (data[at + 9 : following], flags & END_STREAM)))
+                        run = following
                     at = following
                     continue
             elif (
@@ -277,6 +291,7 @@ class FrameSieve:
         if run < at:
             items.append(data[run:at] if at < end or run else data)
         self._data = data[at:]
+        self.head_is_new = at > start and begun and not (self._block and self._block is block)
         self.head_pending = (
             bool(self._block)
             or not self._begun
@@ -303,7 +318,8 @@ class FrameSieve:
         elif kind == HEADERS:
             return self._look_at_headers(data[at : payload + length], flags, stream_id)
         elif kind == RST_STREAM:
-            if stream_id > self.highest_id and not skipped:
+            if (stream_id > self.highest_id and not skipped) or not stream_id & 1:
+                # Even ones would be pushed by us. To h2 it is nothing.
                 raise ConnectionFault(PROTOCOL_ERROR, "A stream is reset that was never opened.")
             self.take_reset(now)
             if skipped and length == 4:
@@ -396,9 +412,13 @@ class FrameSieve:
         stream_id = _LONG.unpack_from(frames[0], 5)[0] & STREAM_ID_MAX
         if stream_id > self.last_id or stream_id in self.given_up:
             return [(SKIPPED_BLOCK, stream_id, _block_of(frames))]
-        if stream_id & 1 and stream_id > self.highest_id:
+        if stream_id > self.highest_id:
             self.highest_id = stream_id
             self._updates += 2
+        elif stream_id & 1 and not frames[0][4] & END_STREAM:
+            # Section 8.1: trailers that do not end the stream make the request malformed; h2 ends the connection. If
+            # the request has ended already, it is section 5.1 that they break.
+            return [(SKIPPED_BLOCK, stream_id, _block_of(frames)), (STREAM_FAULT, stream_id, STREAM_CLOSED)]
         return [*frames, fault] if fault else True
 
 

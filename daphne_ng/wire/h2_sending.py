@@ -46,9 +46,12 @@ SEND_LOW_BYTES = 16384
 # Several streams share the connection in frames of this size: at 10 Mbit/s, one takes 13 ms.
 _SHARED_FRAME_BYTES = 16384
 
+# Trees hold no more than twice the streams that wait, and those are limited elsewhere; the library's own limit is less
+# than somebody may configure.
+_TREE_MAX = 1_000_000
+
 # RFC 9218 section 4.
 _URGENCY_DEFAULT = 3
-_LEVELS = 8
 
 
 class ReceiveWindow:
@@ -130,7 +133,7 @@ class _Level:
     __slots__ = ("_known", "serial", "sharing", "tree")
 
     def __init__(self) -> None:
-        self.tree = PriorityTree()
+        self.tree = PriorityTree(_TREE_MAX)
         self.sharing: set[int] = set()
         """The incremental ones."""
         self.serial: list[int] = []
@@ -164,7 +167,7 @@ class _Level:
                 self.tree.unblock(serial[0])
         staying = len(serial) + len(self.sharing)
         if len(self._known) > 2 * staying + 8:
-            self.tree = PriorityTree()
+            self.tree = PriorityTree(_TREE_MAX)
             self._known = {*serial, *self.sharing}
             for one in self._known:
                 self.tree.insert_stream(one)
@@ -214,7 +217,14 @@ class Schedule:
 
     def next(self) -> int:
         """Return the stream that sends next. There must be one."""
-        return next(self._levels[next(self._chain) - 1].tree)
+        levels = self._levels
+        if len(levels) == 1:
+            for level in levels.values():
+                return next(level.tree)
+        return next(levels[next(self._chain) - 1].tree)
+
+
+def _nothing(*_arguments: object) -> None: ...
 
 
 class Sender:
@@ -250,9 +260,9 @@ class Sender:
         self._clock = clock
         self._frame_sent = frame_sent
         self._finished = finished
-        # Streams that wait no longer leave it when it comes to them: mostly they have
+        # Made when first two streams wait. Those that wait no longer leave it when it comes to them: mostly they have
         # more to send by then. Those that have joined since are added before it is asked.
-        self._schedule = Schedule()
+        self._schedule: Schedule | None = None
         self._joined: dict[int, Http2Stream] = {}
         # Streams that have something to send, and a window for it as far as is known.
         self._waiting: dict[int, Http2Stream] = {}
@@ -286,24 +296,27 @@ class Sender:
         self._waiting.pop(stream_id, None)
         self._joined.pop(stream_id, None)
         self.blocked.pop(stream_id, None)
-        self._schedule.remove(stream_id)
+        if not self._waiting:
+            self.starved_at = NEVER  # nobody is
+        if self._schedule is not None:
+            self._schedule.remove(stream_id)
 
     def reprioritized(self, stream: Http2Stream) -> None:
         """Note that a stream's priority has changed."""
-        self._schedule.remove(stream.id)
+        if self._schedule is not None:
+            self._schedule.remove(stream.id)
         if stream.id in self._waiting:
             self._joined[stream.id] = stream
 
-    def opened(self, stream_id: int | None = None) -> None:
-        """Note that the window of a stream, or of all, is larger than it was."""
-        blocked = self.blocked
-        if stream_id is None:
-            self._waiting.update(blocked)
-            self._joined.update(blocked)
-            blocked.clear()
-        else:
-            stream = blocked.pop(stream_id, None)
-            if stream is not None:
+    def opened(self, *streams: int) -> None:
+        """Note that the windows of some streams may have been opened; without any, that of the connection."""
+        if not streams and self._engine.outbound_flow_control_window > 0:
+            self.starved_at = NEVER
+        for stream_id in streams:
+            stream = self.blocked.get(stream_id)
+            if stream is not None and stream.h2.outbound_flow_control_window > 0:
+                del self.blocked[stream_id]
+                stream.blocked_at = NEVER
                 self._waiting[stream_id] = self._joined[stream_id] = stream
 
     def pump(self, limit: int) -> int:
@@ -331,6 +344,8 @@ class Sender:
     # Who is next among several.
     def _scheduled(self) -> int:
         schedule, waiting = self._schedule, self._waiting
+        if schedule is None:
+            schedule = self._schedule = Schedule()
         if self._joined:
             for stream_id, stream in self._joined.items():
                 if stream_id in waiting:
@@ -374,7 +389,17 @@ class Sender:
             self._finished(stream)
         return length
 
+    def let_go(self) -> None:
+        """Forget everybody: the connection is gone."""
+        self._waiting.clear()
+        self._joined.clear()
+        self.blocked.clear()
+        self._finished = self._frame_sent = _nothing
+        self._schedule = None
+
     # A stream has nothing to send, or no window for it.
     def _rest(self, stream: Http2Stream) -> None:
         self._waiting.pop(stream.id, None)
         self._joined.pop(stream.id, None)
+        if not self._waiting:
+            self.starved_at = NEVER

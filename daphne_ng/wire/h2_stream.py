@@ -28,7 +28,7 @@ from daphne_ng._types import Headers
 from daphne_ng.errors import BodyLengthMismatch
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1_writer import DROP_LENGTH
-from daphne_ng.wire.h2_frames import INTERNAL_ERROR, NEVER
+from daphne_ng.wire.h2_frames import CANCEL, INTERNAL_ERROR, NEVER
 from daphne_ng.wire.h2_head import Http2Head
 from daphne_ng.wire.h2_response import default_block, length_line, trailer_block
 from daphne_ng.wire.h2_sending import SEND_HIGH_BYTES, SEND_LOW_BYTES, ReceiveWindow, parse_priority
@@ -68,7 +68,6 @@ class Http2Stream:
         "buffered",
         "closed",
         "cut_short",
-        "dropped_bytes",
         "dropping",
         "early",
         "end_due",
@@ -115,7 +114,6 @@ class Http2Stream:
         """Whether the sink is full, and the window is held."""
         self.dropping = False
         """Whether nobody will read what still comes."""
-        self.dropped_bytes = 0
         self.body_deadline = NEVER
         self.exchange_deadline = NEVER
         # the response
@@ -248,7 +246,8 @@ class Http2Stream:
     def reset(self, reason: str) -> None:
         """See `ResponsePort.reset`."""
         self.sink = None
-        self._connection.reset_stream(self, INTERNAL_ERROR, reason)
+        # RFC 8441 section 5 has a tunnel that is aborted say CANCEL.
+        self._connection.reset_stream(self, CANCEL if self.tunnel else INTERNAL_ERROR, reason)
 
     def consumed(self, count: int) -> None:
         """See `ResponsePort.consumed`."""

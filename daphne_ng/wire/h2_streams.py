@@ -47,7 +47,7 @@ class Http2Streams(Http2Ending):
         self.shortened = driver.shortened
         """Tell of a body that was shorter than its Content-Length."""
         self._engine = engine = Engine(config, validating)
-        self._sieve = sieve = FrameSieve(config)
+        self._sieve = sieve = FrameSieve(config, not validating)
         self._sender = Sender(engine, driver.clock, sieve.frame_sent, self._finished)
         self._streams: dict[int, Http2Stream] = {}
         self._new: list[Http2Stream] = []  # those that begin when the read has been worked on
@@ -160,16 +160,18 @@ class Http2Streams(Http2Ending):
         self._release(stream)
 
     def drop_body(self, stream: Http2Stream) -> None:
-        """Nobody will read the rest of the request: take a little of it, or reset the stream behind its response."""
+        """Nobody will read the rest of the request: take it for a moment, then reset the stream behind its response.
+
+        Not at once: the client is sending, and some (curl 7.88, httpx 0.28) look for the response only when that is
+        over, whatever RFC 9113 section 8.1 says of a reset with NO_ERROR.
+        """
         stream.dropping = True
         stream.holding = False
         stream.early = None
-        config, head = self._config, stream.head
-        left = head.content_length - stream.received_bytes if head.length_known else 0
-        if left > config.drain_max_bytes or stream.waits_for_continue:
+        if stream.waits_for_continue:
             self._reset_politely(stream)
             return
-        stream.body_deadline = self._clock() + config.drain_timeout
+        stream.body_deadline = self._clock() + self._config.drain_timeout
         self._due_at(stream.body_deadline)
         self._release(stream)
 
@@ -192,8 +194,7 @@ class Http2Streams(Http2Ending):
         fields, text = error_response(error)
         stream.start(error.status, fields, text, True, False)
         if not stream.closed and not stream.ended:
-            self._release(stream)
-            self._reset_politely(stream)
+            self.drop_body(stream)
 
     # A request that the application has begun to read turned out to be broken, late or too large.
     def _fail_stream(self, stream: Http2Stream, error: WireError) -> None:
@@ -249,7 +250,9 @@ class Http2Streams(Http2Ending):
         if stream.parts is not None or stream.end_due:
             self._sender.remove(stream)
             stream.parts = None
-            stream.buffered = 0
+            if stream.buffered:
+                stream.body_bytes_sent -= stream.buffered
+                stream.buffered = 0
         self._engine.forget(stream.h2)
         if stream.running and stream.cut_short:
             self._cut_short += 1
@@ -259,7 +262,6 @@ class Http2Streams(Http2Ending):
             stream.room()
         if not self._streams:
             self._rest(self._clock())
-            self._engine.block_decoder.forget()
 
     def _lose_all(self, reason: str) -> None:
         self._new.clear()

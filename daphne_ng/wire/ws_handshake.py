@@ -116,9 +116,9 @@ def from_connect(head: RequestHead) -> WebSocketRequest:
     if head.content_length > 0:
         raise WireError(400, "A WebSocket handshake has no body.")
     fields = _handshake_fields(head)
-    # RFC 8441 section 5: "processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields is not needed". The
-    # others mean what they mean on HTTP/1.1; Chromium sends a version, and who sends none can only mean this one. Without
-    # Upgrade there is no 426 (RFC 9110 section 15.5.22).
+    # RFC 8441 section 5: there is no Sec-WebSocket-Key, and no Sec-WebSocket-Accept that answers it; the other fields
+    # mean what they mean on HTTP/1.1. Chromium sends a version; who sends none can only mean this one. Without Upgrade
+    # there is no 426 (RFC 9110 section 15.5.22).
     if fields.get(b"version", [b"13"]) != [b"13"]:
         raise WireError(400, "Only version 13 of WebSocket is spoken here.", ((b"sec-websocket-version", b"13"),))
     return _request(head, fields, None)

@@ -70,7 +70,7 @@ def check(server: Http2Server) -> None:
     assert len(connection._engine.streams) <= len(connection._streams) + 2
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(ANY_FRAME, MEANT, MEANT), max_size=20), st.integers(0, 60), st.booleans())
 def test_frames_right_and_wrong_never_raise(frames: list[bytes], cut: int, begin: bool) -> None:
     server = Deaf(answer, begin=False, inbox_high=4)
@@ -88,7 +88,7 @@ def test_frames_right_and_wrong_never_raise(frames: list[bytes], cut: int, begin
     check(server)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_never_raise(wire: bytes) -> None:
     server = Deaf(answer, begin=False)
@@ -97,6 +97,28 @@ def test_bytes_never_raise(wire: bytes) -> None:
     server.feed(h2.PREFACE + h2.settings(), wire)
     server.advance(100)
     check(server)
+
+
+def by_stream(server: Http2Server) -> dict[int, list[tuple[int, int, bytes]]]:
+    streams: dict[int, list[tuple[int, int, bytes]]] = {}
+    for kind, flags, stream, payload in h2.split(b"".join(server.driver.written)):
+        streams.setdefault(stream, []).append((kind, flags, payload))
+    return streams
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(ANY_FRAME, MEANT, MEANT), max_size=20))
+def test_requests_past_the_parser_of_h2_are_those_that_it_would_see(frames: list[bytes]) -> None:
+    servers = [Deaf(answer, begin=False), Deaf(answer, begin=False)]
+    servers[1].h2._sieve._direct = False
+    for part in (h2.PREFACE + h2.settings(), *frames):
+        for server in servers:
+            server.feed(part)
+        direct, through = servers
+        assert direct.failure == through.failure
+        assert by_stream(direct) == by_stream(through)
+        assert [vars(sink.head) for sink in direct.sinks] == [vars(sink.head) for sink in through.sinks]
+        assert direct.driver.refusals == through.driver.refusals
 
 
 SENDS = st.lists(st.one_of(st.binary(max_size=50), st.integers(0, 200_000).map(lambda n: b"z" * n)), max_size=5)

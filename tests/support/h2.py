@@ -186,7 +186,6 @@ class RecordingHttp2Driver:
 
     def __init__(self, inbox_high: float = NEVER) -> None:
         self.now = 1000.0
-        self.gone = False
         self.written: list[bytes] = []
         self.is_full = False
         self.state = "open"
@@ -256,9 +255,6 @@ class RecordingHttp2Driver:
         assert self.state in ("open", "half")
         assert not self.reading, "resumed twice"
         self.reading = True
-
-    def peer_gone(self) -> bool:
-        return self.gone
 
     def rearm(self, deadline: float) -> None:
         assert deadline < self.timer

@@ -696,6 +696,21 @@ async def test_a_websocket_whose_stream_is_reset_or_whose_connection_is_lost() -
     assert no_timers()
 
 
+@on_loop
+async def test_a_websocket_whose_client_answers_no_ping_is_cancelled() -> None:
+    application = WebSocketApplication()
+    transport = Wire(application, ping_interval=20, ping_timeout=30).connect()
+    client = dial(transport)
+    await exchange(client)
+    socket = await open_websocket(client)
+    await asyncio.sleep(51)
+    await exchange(client)
+    assert socket.response.reset == 8  # CANCEL (RFC 8441 section 5)
+    assert application.codes == [1006]
+    assert transport.ended == []
+    transport.lost()
+
+
 # -- the end of the application's task -------------------------------------------------------------------
 
 

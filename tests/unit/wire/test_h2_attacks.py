@@ -240,6 +240,17 @@ class TestHeaderBlocks:
                 break
         assert ended_calmly(server)
 
+    def test_a_client_whose_reads_always_end_within_a_head_is_none(self) -> None:
+        server = Http2Server(h2.echo)
+        wire = b"".join(h2.headers(n) for n in range(1, 41, 2))
+        step = len(h2.headers(1))
+        server.feed(wire[:20])
+        for at in range(20, len(wire), step):
+            server.advance(15)
+            server.feed(wire[at : at + step])
+            assert server.state == "open"
+        assert len(server.sinks) == 20
+
     def test_a_preface_that_dribbles(self) -> None:
         server = Http2Server(begin=False)
         for byte in h2.PREFACE:
@@ -287,6 +298,21 @@ class TestStalls:
         server.advance(61)
         assert ended_calmly(server)
 
+    def test_a_closed_window_is_forgotten_with_the_last_stream_that_waited_for_it(self) -> None:
+        server = Http2Server()
+        server.client.auto_credit = False
+        stream = server.request()
+        server.stream.start(200, [], bytes(200_000), True, False)
+        server.turn()
+        server.feed(h2.window_update(stream, 200_000))
+        server.feed(h2.rst(stream))
+        server.feed(h2.window_update(0, 1_000_000))
+        upload = server.request(b"POST", end=False)
+        for _ in range(5):
+            server.advance(30)
+            server.send(upload, b"x")
+        assert server.failure is None
+
     def test_a_slow_reader_that_moves_is_served(self) -> None:
         server = Http2Server(client={"initial_window_size": 1000}, auto_credit=False)
         stream = server.request()
@@ -295,3 +321,24 @@ class TestStalls:
             server.advance(50)
             server.open_window(1000, stream)
         assert server.response(stream).complete
+
+    def test_a_starved_stream_that_is_cancelled_leaves_no_trace(self) -> None:
+        server = Http2Server(client={"initial_window_size": 1_000_000}, auto_credit=False)
+        stream = server.request()
+        server.stream.start(200, [], b"x" * 100_000, False, False)
+        server.turn()
+        server.client.h2.reset_stream(stream)
+        server.sync()
+        server.request()
+        server.advance(1000)
+        assert server.failure is None
+
+    def test_windows_of_others_do_not_help_a_stalled_stream(self) -> None:
+        server = Http2Server(client={"initial_window_size": 10}, auto_credit=False)
+        stalled = server.request()
+        server.stream.start(200, [], b"x" * 1000, False, False)
+        server.turn()
+        for _ in range(13):
+            server.advance(5)
+            server.open_window(1000)
+        assert server.response(stalled).reset == h2.CANCEL

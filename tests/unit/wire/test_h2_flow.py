@@ -289,7 +289,7 @@ class TestPriority:
     def test_one_stream_alone_touches_no_schedule(self) -> None:
         server, _numbers = download(b"u=3")
         server.drain()
-        assert not len(server.h2._sender._schedule)
+        assert server.h2._sender._schedule is None
         server.drain()
         assert server.response(1).complete
 

@@ -75,10 +75,12 @@ class TestHead:
             return
         server = Http2Server(**settings)
         server.feed(h2.headers(1, names, end=end))
-        response = server.response(1)
+        server.response(1)  # h2's client never sent the request, so it judges nothing here
+        assert [frame[0] for frame in server.client.frames if frame[2] == 1] == [h2.HEADERS, h2.DATA]
+        server.advance(1.1)
+        server.response(1)
         frames = [frame[0] for frame in server.client.frames if frame[2] == 1]
         assert frames == [h2.HEADERS, h2.DATA] + ([] if end else [h2.RST_STREAM])
-        del response  # h2's client never sent the request, so it judges nothing here
         assert not server.sinks
         assert server.driver.refusals == [(status, server.driver.refusals[0][1])]
         assert server.h2.idle
@@ -134,12 +136,23 @@ class TestBody:
         server.feed(h2.headers(3, fields(b"POST"), end=False), h2.headers(3, [(b":path", b"/")]))
         assert server.client.frames_of(h2.RST_STREAM, 3) == [b"\0\0\0\x01"]
 
+    def test_trailers_that_do_not_end_the_stream(self) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, fields(b"POST"), end=False), h2.headers(1, [(b"x", b"y")], end=False))
+        assert server.client.frames_of(h2.RST_STREAM, 1) == [b"\0\0\0\x01"]
+        assert server.sink.reason
+        assert server.failure is None
+
     def test_without_a_limit_known_in_advance_is_answered_413(self) -> None:
         server = Http2Server(body_max_bytes=10)
         stream = server.request(b"POST", end=False)
         server.send(stream, b"x" * 11)
-        assert (server.response(stream).status, server.response(stream).reset) == (413, h2.NO_ERROR)
+        assert (server.response(stream).status, server.response(stream).reset) == (413, None)
         assert server.sink.reason
+        # The client may be one that looks for the answer when it has sent everything: it can go on for a moment.
+        server.send(stream, b"x" * 60_000)
+        server.advance(1.1)
+        assert server.response(stream).reset == h2.NO_ERROR
 
     def test_that_does_not_come_is_answered_408(self) -> None:
         server = Http2Server()
@@ -210,6 +223,29 @@ class TestWebSocket:
         assert server.h2.idle
         assert server.client.frames_of(h2.DATA, 1) == [b"hello", b""]
 
+    @pytest.mark.parametrize("polite", [True, False])
+    def test_that_is_left_ends_with_the_clients_end_or_a_moment_later(self, polite: bool) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, self.NAMES, end=False))
+        server.stream.open_tunnel([])
+        server.stream.finish()
+        server.stream.abandon()
+        server.feed(h2.data(1, b"ignored"))
+        if polite:
+            server.feed(h2.data(1, b"", True))
+        else:
+            server.advance(1)
+        assert server.client.frames_of(h2.RST_STREAM, 1) == ([] if polite else [b"\0\0\0\0"])
+        assert server.h2.idle
+        assert server.sink.body == b""
+
+    def test_that_is_aborted_is_cancelled(self) -> None:
+        server = Http2Server()
+        server.feed(h2.headers(1, self.NAMES, end=False))
+        server.stream.open_tunnel([])
+        server.stream.reset("aborted")
+        assert server.response(1).reset == h2.CANCEL
+
     def test_outlives_the_time_limits_of_requests(self) -> None:
         server = Http2Server(http_timeout=5)
         server.feed(h2.headers(1, self.NAMES, end=False))
@@ -245,3 +281,16 @@ def test_an_application_answers_over_and_over() -> None:
         server.send(stream, b"%d" % n, True)
         assert server.response(stream).body == b"POST %d" % n
     assert server.h2.idle
+
+
+@pytest.mark.parametrize("validating", [False, True])
+def test_the_same_requests_pass_with_the_validation_of_h2_on(validating: bool) -> None:
+    server = Http2Server(echo, validating=validating)
+    get = server.request(b"GET", b"/a?b=c", (b"cookie", b"a=b"), (b"cookie", b"c=d"), (b"te", b"trailers"))
+    post = server.request(b"POST", b"/", (b"content-length", b"5"), end=False)
+    server.send(post, b"hello", True)
+    summed = server.request(b"POST", b"/", end=False)
+    server.send(summed, b"hello")
+    server.client.h2.send_headers(summed, [(b"x-sum", b"1")], end_stream=True)
+    server.sync()
+    assert [server.response(stream).body for stream in (get, post, summed)] == [b"GET ", b"POST hello", b"POST hello"]
