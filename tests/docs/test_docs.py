@@ -8,7 +8,6 @@ import importlib.util
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ import pytest
 
 from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import settings
+from tests.integration.serving import require_program
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -541,8 +541,9 @@ def hello() -> Iterator[int]:
 
 
 @pytest.mark.system
-@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("curl")), reason="needs openssl and curl")
 def test_http_2_is_served_and_checked_as_the_page_says(tmp_path: Path) -> None:
+    require_program("openssl")
+    require_program("curl")
     commands = {
         block.comment.removeprefix("<!-- tested: ").removesuffix(" -->"): block.text
         for block in blocks_of(DOCS / "how-to" / "http2.md")
@@ -571,8 +572,8 @@ def test_http_2_is_served_and_checked_as_the_page_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
 def test_the_nginx_configuration_works(tmp_path: Path) -> None:
+    require_program("nginx")
     upstream, front = tmp_path / "proj.sock", tmp_path / "front.sock"
     site = (EXAMPLES / "nginx.conf").read_text("utf-8")
     site = site.replace("/run/proj/proj.sock", str(upstream)).replace("listen 80;", f"listen unix:{front};")
