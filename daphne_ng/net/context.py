@@ -170,10 +170,18 @@ class ServerContext:
             )
 
     def refused(
-        self, info: ConnectionInfo, status: int, detail: str, head: RequestHead | None = None, *, begun: bool = False
+        self,
+        info: ConnectionInfo,
+        status: int,
+        detail: str,
+        head: RequestHead | None = None,
+        *,
+        begun: bool = False,
+        again: bool = False,
     ) -> None:
-        """Report a request that was answered without the application."""
-        self.log.info("Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
+        """Report a request that was answered without the application; `again` if not the first of its connection."""
+        level = logging.DEBUG if again else logging.INFO
+        self.log.log(level, "Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
         if self._refused is not None and not begun:
             self._refused(info, status, detail, head)
 

@@ -37,11 +37,22 @@ class Http2Channel(Channel):
         flow: The producer that is registered with the transport.
     """
 
-    __slots__ = ("_flush_handle", "_timer", "_tunnels", "full", "h2", "new_waiter", "rearm", "receive_data")
+    __slots__ = (
+        "_flush_handle",
+        "_has_refused",
+        "_timer",
+        "_tunnels",
+        "full",
+        "h2",
+        "new_waiter",
+        "rearm",
+        "receive_data",
+    )
 
     def __init__(self, context: ServerContext, transport: Any, info: ConnectionInfo, flow: WriteFlow) -> None:
         super().__init__(context, transport, info, flow)
         self._flush_handle: asyncio.Handle | None = None
+        self._has_refused = False
         self._tunnels: set[Tunnel] = set()
         self.full: Callable[[], bool] = flow.full
         self.new_waiter: Callable[[], asyncio.Future[None]] = context.loop.create_future
@@ -69,7 +80,9 @@ class Http2Channel(Channel):
 
     def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:
         """See `Http2Driver.refused`."""
-        self._context.refused(self._info, status, detail, head, begun=begun)
+        # A stream costs a client little; each with a line of its own would cost us more.
+        self._context.refused(self._info, status, detail, head, begun=begun, again=self._has_refused)
+        self._has_refused = True
 
     def failed(self, code: int, detail: str) -> None:
         """See `Http2Driver.failed`."""

@@ -100,6 +100,7 @@ class Http2Connection(Http2Streams):
         super().__init__(config, defaults, driver, validating)
         self._requests = 0
         self._priorities: dict[int, bytes] = {}
+        self._choked = False  # the transport is full, and much is to be written that cannot wait in a stream
         self._skipped = 0  # bytes of DATA that h2 has not seen, and whose window is due
         self._closing = False  # shut_down was called
         self._last_said = False  # no further stream will be served, and the client has been told which was the last
@@ -132,6 +133,13 @@ class Http2Connection(Http2Streams):
         if self._lingering:
             return
         now = self._heard_at = self._clock()
+        if self._sieve.behind:
+            self._sieve.keep(data)
+        else:
+            self._receive(data, now)
+
+    # Work on what came, and on what others' turns have kept waiting, for one turn.
+    def _receive(self, data: bytes, now: float) -> None:
         sieve = self._sieve
         pending = sieve.head_pending
         self._working = True
@@ -164,11 +172,34 @@ class Http2Connection(Http2Streams):
         elif (sieve.head_is_new or not pending) and self._config.head_timeout:
             self._head_deadline = now + self._config.head_timeout
             self._due_at(self._head_deadline)
-        self.flush()
+        self._flush()
+        if sieve.behind or self._paused:
+            self._read_or_wait()
+            if sieve.behind:
+                self._wants_flush()
+
+    # Reading pauses while the client takes too little, and while there is enough to be worked on.
+    def _read_or_wait(self) -> None:
+        paused = self._choked or self._sieve.behind
+        if paused != self._paused and not self._lingering:
+            self._paused = paused
+            if paused:
+                self._driver.pause_reading()
+            else:
+                self._driver.resume_reading()
 
     def flush(self) -> None:
-        """Send what the windows and the transport allow. The driver calls it after `Http2Driver.flush_soon`."""
+        """Send what the windows and the transport allow. The driver calls it after `Http2Driver.flush_soon`.
+
+        And work on what has come and had to wait for a turn of its own.
+        """
         self._flush_due = False
+        if self._sieve.behind and not self._lingering:
+            self._receive(b"", self._clock())
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
         if self._lingering:
             return
         driver, engine, sender = self._driver, self._engine, self._sender
@@ -180,9 +211,9 @@ class Http2Connection(Http2Streams):
                 break
             driver.write(engine.take_output())
         else:
-            if engine.out_bytes > _CONTROL_MAX_BYTES and not self._paused:
-                self._paused = True
-                driver.pause_reading()
+            if engine.out_bytes > _CONTROL_MAX_BYTES and not self._choked:
+                self._choked = True
+                self._read_or_wait()
         if self._rooms:
             for stream in list(self._rooms.values()):
                 if stream.room():
@@ -196,10 +227,10 @@ class Http2Connection(Http2Streams):
         """The transport has room again, after `Http2Driver.full` was true."""
         if self._lingering:
             return
-        self.flush()
-        if self._paused and not self._lingering and not self.full():
-            self._paused = False
-            self._driver.resume_reading()
+        self._flush()
+        if self._choked and not self._lingering and not self.full():
+            self._choked = False
+            self._read_or_wait()
 
     def eof_received(self) -> None:
         """The client closed its half: nobody is there for the answers that are under way."""
@@ -270,7 +301,7 @@ class Http2Connection(Http2Streams):
                 self._engine.block_decoder.forget()  # it rests, or has rested
             for deadline in (self._head_deadline, self._ping_deadline, self._grace_deadline, self._idle_deadline):
                 self._due_at(deadline)
-            self.flush()
+            self._flush()
 
     # Whether the client shows signs of life, or is asked for one now.
     def _alive(self, now: float) -> bool:

@@ -273,6 +273,11 @@ class TestPriority:
         server.feed(b"".join(h2.priority_update(n, b"u=0") for n in range(1001, 1181, 2)))
         assert len(server.h2._priorities) <= 100
 
+    def test_an_update_may_come_in_the_same_read_as_the_request(self) -> None:
+        server = Http2Server()
+        server.feed(h2.priority_update(1, b"u=1") + h2.headers(1) + h2.headers(3) + h2.priority_update(3, b"u=2"))
+        assert [sink.stream.urgency for sink in server.sinks] == [1, 2]
+
     def test_a_less_urgent_one_is_served_while_the_urgent_is_blocked(self) -> None:
         server = Http2Server(client={"initial_window_size": 20_000}, auto_credit=False)
         server.open_window(10_000_000)
