@@ -10,7 +10,7 @@ from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.channel import Channel, DeadlineTimer
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.flow import WriteFlow
-from daphne_ng.net.tunnel import Tunnel
+from daphne_ng.net.tunnel import Tunnel, Turns
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h2 import Http2Connection
 from daphne_ng.wire.h2_driver import TunnelSink
@@ -42,6 +42,7 @@ class Http2Channel(Channel):
         "_has_refused",
         "_timer",
         "_tunnels",
+        "_turns",
         "full",
         "h2",
         "new_waiter",
@@ -54,6 +55,7 @@ class Http2Channel(Channel):
         self._flush_handle: asyncio.Handle | None = None
         self._has_refused = False
         self._tunnels: set[Tunnel] = set()
+        self._turns = Turns(context.loop)
         self.full: Callable[[], bool] = flow.full
         self.new_waiter: Callable[[], asyncio.Future[None]] = context.loop.create_future
         self.h2 = h2 = Http2Connection(context.config, context.defaults, self)
@@ -71,7 +73,7 @@ class Http2Channel(Channel):
 
     def begin_websocket(self, request: WebSocketRequest, stream: Http2Stream) -> TunnelSink | None:
         """See `Http2Driver.begin_websocket`."""
-        tunnel = Tunnel(self._context, self._transport, self._info, stream, self._tunnels)
+        tunnel = Tunnel(self._context, self._transport, self._info, stream, self._tunnels, self._turns)
         return tunnel if tunnel.begin(request) else None
 
     def flush_soon(self) -> None:

@@ -44,9 +44,10 @@ class WebSocketChannel(Channel):
         response: Answers it with an HTTP response.
         switch: Answers it with these fields, makes this channel the one that receives, and returns the bytes that
             came behind the request. Reading may still be paused when it returns.
+        soon: Calls on a later turn of the loop; without it, the loop's own.
     """
 
-    __slots__ = ("_request", "_switch", "_timer", "rearm", "receive_data", "ws")
+    __slots__ = ("_request", "_soon", "_switch", "_timer", "rearm", "receive_data", "ws")
 
     def __init__(
         self,
@@ -57,11 +58,13 @@ class WebSocketChannel(Channel):
         request: WebSocketRequest,
         response: ResponsePort,
         switch: Callable[[list[tuple[bytes, bytes]]], bytes],
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         super().__init__(context, transport, info, flow)
         self._request: WebSocketRequest | None = request
         self._switch: Callable[[list[tuple[bytes, bytes]]], bytes] | None = switch
         self.ws = ws = WebSocketConnection(context.config, response, self)
+        self._soon: Callable[[Callable[[], None]], object] = soon or context.loop.call_soon
         self._timer = DeadlineTimer(context.loop, ws)
         self.rearm: Callable[[float], None] = self._timer.rearm
         self.receive_data: Callable[[bytes], None] = ws.receive_data
@@ -130,7 +133,7 @@ class WebSocketChannel(Channel):
 
     def go_on_soon(self) -> None:
         """See `WebSocketDriver.go_on_soon`."""
-        self._context.loop.call_soon(self.ws.go_on)
+        self._soon(self.ws.go_on)
 
     def wake_senders(self) -> None:
         """See `WebSocketDriver.wake_senders`."""

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from wsproto.events import CloseConnection, Ping
 from zope.interface.verify import verifyObject
 
-from daphne_ng.net.tunnel import Tunnel
+from daphne_ng.net.tunnel import Tunnel, Turns
 from daphne_ng.net.websocket import WebSocketChannel
 from daphne_ng.wire.ws_handshake import WebSocketRequest
 from tests.support import ws
@@ -88,7 +88,14 @@ class Tunnelled:
         self.stream = FakeStream()
         self.siblings: set[Tunnel] = set()
         stream: Any = self.stream
-        self.tunnel = Tunnel(self.wire.context, self.socket, connection(scheme="https"), stream, self.siblings)
+        self.tunnel = Tunnel(
+            self.wire.context,
+            self.socket,
+            connection(scheme="https"),
+            stream,
+            self.siblings,
+            Turns(self.wire.context.loop),
+        )
         head = request_head("CONNECT", "/chat", http_version="2")
         self.begun = self.tunnel.begin(WebSocketRequest(head, None, list(subprotocols), offers))
 
@@ -468,7 +475,7 @@ async def test_a_handshake_beyond_the_limit_of_concurrency_is_answered_503() -> 
 
     one = Tunnelled(application, limit_concurrency=1)
     stream: Any = FakeStream()
-    second = Tunnel(one.wire.context, one.socket, connection(), stream, one.siblings)
+    second = Tunnel(one.wire.context, one.socket, connection(), stream, one.siblings, Turns(one.wire.context.loop))
     assert not second.begin(WebSocketRequest(request_head("CONNECT"), None, [], ""))
     assert stream.status == 503
     assert one.siblings == {one.tunnel}
