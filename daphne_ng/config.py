@@ -525,7 +525,7 @@ class Config:
     http2_connection_buffer_max_bytes: int = _setting(
         4 * 1024 * 1024,
         "HTTP/2",
-        "unread bodies of all streams of a connection at which it is given no more window",
+        "what the streams of a connection hold beyond their inboxes at which it is given no more window",
         unit="bytes",
         minimum=65535,
         why="Room for some sixty streams whose applications read nothing, so that one slow upload delays no other.",
