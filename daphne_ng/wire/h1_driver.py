@@ -6,19 +6,18 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from daphne_ng.port import RequestSink
+from daphne_ng.wire.driver import ConnectionDriver
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_handshake import WebSocketRequest
 
 __all__ = ["Http1Driver"]
 
 
-class Http1Driver(Protocol):
+class Http1Driver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it."""
 
-    write: Callable[[bytes], None]
     write_sequence: Callable[[list[bytes]], None]
     writable: Callable[[], Awaitable[object] | None]
-    clock: Callable[[], float]
 
     def begin(self, head: RequestHead) -> RequestSink | None:
         """Start an exchange. None if the driver has answered through the port already."""
@@ -31,35 +30,11 @@ class Http1Driver(Protocol):
         to measure.
         """
 
-    def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`."""
-
-    def resume_reading(self) -> None:
-        """Deliver again."""
-
     def peer_gone(self) -> bool:
         """Tell whether the client is known to have left, without reading."""
 
     def begin_soon(self) -> None:
         """Call `Http1Connection.begin_next` on a later turn of the loop."""
-
-    def rearm(self, deadline: float) -> None:
-        """The deadline is now earlier than the timer: move the timer."""
-
-    def close(self) -> None:
-        """Flush, then close both directions; abort if that takes too long."""
-
-    def close_writing(self) -> None:
-        """Flush, then close our direction."""
-
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
-
-    def release(self) -> None:
-        """Close the socket; what the kernel holds still goes out."""
-
-    def abort(self) -> None:
-        """Drop the connection at once, so that a truncated response shows as one."""
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""

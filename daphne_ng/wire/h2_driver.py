@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from daphne_ng.port import RequestSink
+from daphne_ng.wire.driver import ConnectionDriver
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_handshake import WebSocketRequest
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Http2Driver", "TunnelSink"]
 
 
-class Http2Driver(Protocol):
+class Http2Driver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it.
 
     After `Http2Connection.connection_lost` nothing that the connection consists of may hold a bound method of it any
@@ -23,8 +24,6 @@ class Http2Driver(Protocol):
     tell), so that connections and their drivers do not wait for the garbage collector.
     """
 
-    write: Callable[[bytes], None]
-    clock: Callable[[], float]
     full: Callable[[], bool]
     """Whether the transport holds more than its high mark. When it has drained, the driver calls
     `Http2Connection.drained`."""
@@ -48,30 +47,6 @@ class Http2Driver(Protocol):
 
     def flush_soon(self) -> None:
         """Call `Http2Connection.flush` on a later turn of the loop; called once until then."""
-
-    def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`: much is to be written that the client does not take."""
-
-    def resume_reading(self) -> None:
-        """Deliver again."""
-
-    def rearm(self, deadline: float) -> None:
-        """The deadline is now earlier than the timer: move the timer."""
-
-    def close(self) -> None:
-        """Flush, then close both directions."""
-
-    def close_writing(self) -> None:
-        """Flush, then close our direction."""
-
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
-
-    def release(self) -> None:
-        """Close the socket; what the kernel holds still goes out."""
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
 
     def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:
         """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""

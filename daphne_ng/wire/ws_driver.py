@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from daphne_ng._types import Headers
+from daphne_ng.wire.driver import ConnectionDriver
 
 __all__ = ["WebSocketDriver", "WebSocketEngine"]
 
@@ -29,13 +30,11 @@ class WebSocketEngine(Protocol):
         """Take leave of the connection, in any other state."""
 
 
-class WebSocketDriver(Protocol):
+class WebSocketDriver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it."""
 
-    write: Callable[[bytes], None]
     write_sequence: Callable[[list[bytes]], None]
     writable: Callable[[], Awaitable[object] | None]
-    clock: Callable[[], float]
 
     def switch(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer the handshake and call `WebSocketConnection.opened`.
@@ -43,12 +42,6 @@ class WebSocketDriver(Protocol):
         Raises:
             InvalidHeader: Nothing was written.
         """
-
-    def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`; it may be so already."""
-
-    def resume_reading(self) -> None:
-        """Deliver again."""
 
     def go_on_soon(self) -> None:
         """Call `WebSocketConnection.go_on` on a later turn of the loop."""
@@ -59,26 +52,8 @@ class WebSocketDriver(Protocol):
         A client that has closed its half in good order, behind what it sent, does not count.
         """
 
-    def rearm(self, deadline: float) -> None:
-        """The deadline is now earlier than the timer: move the timer."""
-
-    def close(self) -> None:
-        """Flush, then close both directions."""
-
     def wake_senders(self) -> None:
         """Let those go on who wait for `writable`: the application's side is over."""
-
-    def close_writing(self) -> None:
-        """Flush, then close our direction."""
-
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
-
-    def release(self) -> None:
-        """Close the socket; what the kernel holds still goes out."""
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
 
     def failed(self, code: int, reason: str) -> None:
         """The client broke a rule or a limit, and was told so with this close code: for the logs."""

@@ -1,0 +1,39 @@
+"""What every protocol on a connection needs from the I/O around it: `daphne_ng.net.channel` has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["ConnectionDriver"]
+
+
+class ConnectionDriver(Protocol):
+    """Writing, reading, the ways to end, and one timer."""
+
+    write: Callable[[bytes], None]
+    clock: Callable[[], float]
+
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`; it may be so already."""
+
+    def resume_reading(self) -> None:
+        """Deliver again."""
+
+    def rearm(self, deadline: float) -> None:
+        """The deadline is now earlier than the timer: move the timer."""
+
+    def close(self) -> None:
+        """Flush, then close both directions."""
+
+    def close_writing(self) -> None:
+        """Flush, then close our direction."""
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes written the kernel has not taken yet."""
+
+    def release(self) -> None:
+        """Close the socket; what the kernel holds still goes out."""
+
+    def abort(self) -> None:
+        """Drop the connection at once, so that what was cut off shows."""
