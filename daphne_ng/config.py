@@ -14,66 +14,41 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from daphne_ng.config_endpoints import EndpointSettings
 from daphne_ng.errors import ConfigurationError
+from daphne_ng.setting import Setting, setting
 
 __all__ = ["Config", "Setting", "settings"]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is known of a field besides its name, type and default."""
-
-    group: str
-    """Heading under which ``--help`` and the reference list it."""
-    help: str
-    """One sentence for ``--help``, without the default."""
-    why: str = ""
-    """Why the default is what it is; for the reference page."""
-    unit: str = ""
-    """``seconds``, ``bytes``, or empty for a count or a text."""
-    flags: tuple[str, ...] = ()
-    """Command line spellings, the first one canonical."""
-    choices: tuple[str, ...] = ()
-    """The values allowed, if they can be listed."""
-    minimum: float | None = None
-    """The least value allowed."""
-    kind: str = "auto"
-    """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``switch`` (``--x`` and ``--no-x``),
-    ``headers``; ``auto`` asks the default."""
-
-
-def _setting(default: Any, group: str, help: str, *, flags: tuple[str, ...] = (), **more: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(group=group, help=help, flags=flags, **more)})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(EndpointSettings):
     """Every setting of the server, validated. See `settings` for what each means."""
 
     # -- responses ---------------------------------------------------------------------------------------
-    root_path: str = _setting(
+    root_path: str = setting(
         "", "Application", "ASGI root_path: where the application is mounted", flags=("--root-path",)
     )
-    server_name: str = _setting(
+    server_name: str = setting(
         "daphne",
         "Responses",
         "value of the Server response header",
         flags=("-s", "--server-name"),
         why="Daphne's own default; monitoring matches on it.",
     )
-    headers: tuple[tuple[bytes, bytes], ...] = _setting(
+    headers: tuple[tuple[bytes, bytes], ...] = setting(
         (),
         "Responses",
         "a response header to add unless the application set it, as NAME:VALUE; may be repeated",
         flags=("--header",),
         kind="headers",
     )
-    date_header: bool = _setting(
+    date_header: bool = setting(
         True,
         "Responses",
         "send no Date header",
@@ -81,7 +56,7 @@ class Config:
         kind="no-flag",
         why="RFC 9110 section 6.6.1 asks every origin server with a clock to send it.",
     )
-    http1_early_hints: bool = _setting(
+    http1_early_hints: bool = setting(
         False,
         "Responses",
         "send 103 Early Hints over HTTP/1.1 too",
@@ -89,7 +64,7 @@ class Config:
     )
 
     # -- timeouts ----------------------------------------------------------------------------------------
-    http_timeout: float | None = _setting(
+    http_timeout: float | None = setting(
         None,
         "Timeouts",
         "time for the application to answer: 503 if nothing was sent, an aborted connection otherwise",
@@ -99,7 +74,7 @@ class Config:
         kind="int",
         why="Off, as in Daphne: streams and long polls are ordinary uses.",
     )
-    head_timeout: float = _setting(
+    head_timeout: float = setting(
         20.0,
         "Timeouts",
         "time for a request head to arrive whole; further bytes do not extend it",
@@ -108,7 +83,7 @@ class Config:
         minimum=0,
         why="Long enough for a phone on a bad network, short enough to starve slowloris.",
     )
-    body_timeout: float = _setting(
+    body_timeout: float = setting(
         60.0,
         "Timeouts",
         "longest pause between two parts of a request body",
@@ -117,7 +92,7 @@ class Config:
         minimum=0,
         why="The read timeout that nginx and Apache use.",
     )
-    keep_alive_timeout: float = _setting(
+    keep_alive_timeout: float = setting(
         75.0,
         "Timeouts",
         "time that an idle connection is kept",
@@ -126,7 +101,7 @@ class Config:
         minimum=0,
         why="Longer than the 60 s of nginx and of cloud balancers: the proxy closes first, and no request is lost.",
     )
-    write_timeout: float = _setting(
+    write_timeout: float = setting(
         60.0,
         "Timeouts",
         "longest time without progress while a client does not read",
@@ -135,7 +110,7 @@ class Config:
         minimum=0,
         why="nginx's send_timeout.",
     )
-    paused_read_timeout: float = _setting(
+    paused_read_timeout: float = setting(
         300.0,
         "Timeouts",
         "longest time that an application may leave a request body unread while reading is paused",
@@ -143,7 +118,7 @@ class Config:
         minimum=0,
         why="While reading is paused nobody can see that the client has left, so the pause is bounded.",
     )
-    drain_timeout: float = _setting(
+    drain_timeout: float = setting(
         1.0,
         "Timeouts",
         "time to read and discard what a client still sends after its answer",
@@ -151,21 +126,21 @@ class Config:
         minimum=0,
         why="Without it the kernel answers late bytes with a reset that can destroy the answer.",
     )
-    close_timeout: float = _setting(
+    close_timeout: float = setting(
         5.0,
         "Timeouts",
         "time for a closing connection to flush before it is aborted",
         unit="seconds",
         minimum=0,
     )
-    tls_handshake_timeout: float = _setting(
+    tls_handshake_timeout: float = setting(
         10.0,
         "Timeouts",
         "time for a TLS handshake",
         unit="seconds",
         minimum=0,
     )
-    application_close_timeout: float = _setting(
+    application_close_timeout: float = setting(
         10,
         "Timeouts",
         "time that an application has to end after its client left, before it is cancelled",
@@ -175,7 +150,7 @@ class Config:
         kind="int",
         why="Daphne's default.",
     )
-    graceful_timeout: float = _setting(
+    graceful_timeout: float = setting(
         30.0,
         "Timeouts",
         "time that running requests have to end when the server stops, before they are cancelled",
@@ -186,7 +161,7 @@ class Config:
     )
 
     # -- limits ------------------------------------------------------------------------------------------
-    request_line_max_bytes: int = _setting(
+    request_line_max_bytes: int = setting(
         8190,
         "Limits",
         "longest request target (414)",
@@ -195,7 +170,7 @@ class Config:
         minimum=16,
         why="Apache's LimitRequestLine.",
     )
-    head_max_bytes: int = _setting(
+    head_max_bytes: int = setting(
         65536,
         "Limits",
         "largest request head (431)",
@@ -204,7 +179,7 @@ class Config:
         minimum=64,
         why="Room for large cookies and tokens; hyper and Node allow 16 to 400 KiB.",
     )
-    head_max_fields: int = _setting(
+    head_max_fields: int = setting(
         200,
         "Limits",
         "most header fields in a request (431)",
@@ -212,7 +187,7 @@ class Config:
         minimum=1,
         why="Twice what Apache allows, far above what browsers send.",
     )
-    body_max_bytes: int = _setting(
+    body_max_bytes: int = setting(
         0,
         "Limits",
         "largest request body (413); 0 for no limit",
@@ -221,7 +196,7 @@ class Config:
         minimum=0,
         why="Bodies are streamed, so the application or the proxy decides.",
     )
-    pipelined_max: int = _setting(
+    pipelined_max: int = setting(
         16,
         "Limits",
         "requests read ahead on one connection before reading pauses",
@@ -229,11 +204,11 @@ class Config:
         minimum=1,
         why="Enough for the clients that still pipeline.",
     )
-    trailer_max_bytes: int = _setting(
+    trailer_max_bytes: int = setting(
         8192, "Limits", "largest trailer section of a request body", unit="bytes", minimum=0
     )
-    trailer_max_fields: int = _setting(32, "Limits", "most trailer fields of a request body", minimum=0)
-    chunk_overhead_max_bytes: int = _setting(
+    trailer_max_fields: int = setting(32, "Limits", "most trailer fields of a request body", minimum=0)
+    chunk_overhead_max_bytes: int = setting(
         65536,
         "Limits",
         "most framing (chunk sizes and extensions) beyond five bytes per byte of a chunked body",
@@ -241,7 +216,7 @@ class Config:
         minimum=1024,
         why="Chunk extensions carry nothing that anyone reads; without a bound they are a free bandwidth sink.",
     )
-    drain_max_bytes: int = _setting(
+    drain_max_bytes: int = setting(
         65536,
         "Limits",
         "most unread body that is discarded to keep a connection",
@@ -249,21 +224,21 @@ class Config:
         minimum=0,
         why="Reading further costs more than a new connection.",
     )
-    limit_connections: int = _setting(
+    limit_connections: int = setting(
         0,
         "Limits",
         "most open connections (503 beyond); 0 for no limit",
         flags=("--limit-connections",),
         minimum=0,
     )
-    limit_concurrency: int = _setting(
+    limit_concurrency: int = setting(
         0,
         "Limits",
         "most requests whose application runs at once (503 beyond); 0 for no limit",
         flags=("--limit-concurrency",),
         minimum=0,
     )
-    inbox_high_bytes: int = _setting(
+    inbox_high_bytes: int = setting(
         65536,
         "Limits",
         "unread body, or unread messages of a WebSocket, at which reading pauses",
@@ -271,7 +246,7 @@ class Config:
         minimum=1,
         why="One read of the transport.",
     )
-    inbox_low_bytes: int = _setting(
+    inbox_low_bytes: int = setting(
         16384,
         "Limits",
         "unread body, or unread messages of a WebSocket, at which reading resumes",
@@ -280,14 +255,14 @@ class Config:
     )
 
     # -- lifespan ----------------------------------------------------------------------------------------
-    lifespan: str = _setting(
+    lifespan: str = setting(
         "auto",
         "Application",
         "run the ASGI lifespan protocol: auto ignores applications without it, on requires it",
         flags=("--lifespan",),
         choices=("auto", "on", "off"),
     )
-    lifespan_startup_timeout: float = _setting(
+    lifespan_startup_timeout: float = setting(
         60.0,
         "Timeouts",
         "time for the application's lifespan startup",
@@ -295,7 +270,7 @@ class Config:
         unit="seconds",
         minimum=0,
     )
-    lifespan_shutdown_timeout: float = _setting(
+    lifespan_shutdown_timeout: float = setting(
         30.0,
         "Timeouts",
         "time for the application's lifespan shutdown",
@@ -305,7 +280,7 @@ class Config:
     )
 
     # -- WebSocket ---------------------------------------------------------------------------------------
-    websocket_timeout: float = _setting(
+    websocket_timeout: float = setting(
         86400,
         "WebSocket",
         "longest life of a WebSocket; 0 or negative for no limit",
@@ -314,7 +289,7 @@ class Config:
         kind="int",
         why="Daphne's default.",
     )
-    websocket_connect_timeout: float = _setting(
+    websocket_connect_timeout: float = setting(
         5,
         "WebSocket",
         "time for the application to accept a WebSocket (403); 0 or negative for no limit",
@@ -323,7 +298,7 @@ class Config:
         kind="int",
         why="The default of Daphne's command line; its Server class has 20.",
     )
-    websocket_handshake_timeout: float = _setting(
+    websocket_handshake_timeout: float = setting(
         5,
         "WebSocket",
         "time for a WebSocket handshake, whichever of the two is shorter; 0 or negative for no limit",
@@ -331,7 +306,7 @@ class Config:
         kind="int",
         why="Daphne's default; its command line sets it with `--websocket_connect_timeout`.",
     )
-    websocket_max_message_size: int = _setting(
+    websocket_max_message_size: int = setting(
         1024 * 1024,
         "WebSocket",
         "largest incoming message after decompression (1009); 0 for no limit",
@@ -340,7 +315,7 @@ class Config:
         minimum=0,
         why="Daphne's default since 4.2.2.",
     )
-    websocket_max_frame_size: int = _setting(
+    websocket_max_frame_size: int = setting(
         1024 * 1024,
         "WebSocket",
         "largest incoming frame (1009); 0 for no limit",
@@ -349,21 +324,21 @@ class Config:
         minimum=0,
         why="Daphne's default since 4.2.2.",
     )
-    websocket_max_fragments: int = _setting(
+    websocket_max_fragments: int = setting(
         1024,
         "WebSocket",
         "most frames of one incoming message (1008); 0 for no limit",
         minimum=0,
         why="A message of a mebibyte in fragments of a kibibyte; smaller fragments cost more than they carry.",
     )
-    websocket_control_burst: int = _setting(
+    websocket_control_burst: int = setting(
         100,
         "WebSocket",
         "most pings and pongs that a client may send at once (1008)",
         minimum=1,
         why="Far above what any client needs; each ping costs an answer.",
     )
-    websocket_control_rate: float = _setting(
+    websocket_control_rate: float = setting(
         10.0,
         "WebSocket",
         "pings and pongs per second that a client may send for ever",
@@ -371,7 +346,7 @@ class Config:
         kind="float",
         why="Libraries ping every 20 to 60 seconds.",
     )
-    websocket_compression: bool = _setting(
+    websocket_compression: bool = setting(
         True,
         "WebSocket",
         "agree to permessage-deflate when a client offers it",
@@ -379,27 +354,27 @@ class Config:
         kind="switch",
         why="Every browser offers it. Nothing is kept between messages, so that idle sockets stay small.",
     )
-    websocket_compression_window_bits: int = _setting(
+    websocket_compression_window_bits: int = setting(
         12,
         "WebSocket",
         "base-two logarithm of the compression window, for both directions where the client allows it",
         minimum=9,
         why="4 KiB hold most messages; 15 would cost eight times the memory for each message under way.",
     )
-    websocket_compression_level: int = _setting(
+    websocket_compression_level: int = setting(
         1,
         "WebSocket",
         "level of compression, 1 (fast) to 9 (small)",
         minimum=1,
         why="Level 6, the usual one, takes twice the time to save some 5 % of the bytes of a message of 4 KiB of JSON.",
     )
-    websocket_compression_memory_level: int = _setting(
+    websocket_compression_memory_level: int = setting(
         5,
         "WebSocket",
         "memory level of the compressor, 1 to 9",
         minimum=1,
     )
-    websocket_compression_min_bytes: int = _setting(
+    websocket_compression_min_bytes: int = setting(
         256,
         "WebSocket",
         "smallest message that is sent compressed",
@@ -407,7 +382,7 @@ class Config:
         minimum=0,
         why="Below that the time costs more than the bytes.",
     )
-    ping_interval: float = _setting(
+    ping_interval: float = setting(
         20,
         "WebSocket",
         "idle time before a keepalive ping; 0 for none",
@@ -417,7 +392,7 @@ class Config:
         kind="int",
         why="Daphne's default.",
     )
-    ping_timeout: float = _setting(
+    ping_timeout: float = setting(
         30,
         "WebSocket",
         "time for the answer to a keepalive ping; 0 to wait for ever",
@@ -429,7 +404,7 @@ class Config:
     )
 
     # -- HTTP/2 ------------------------------------------------------------------------------------------
-    http2: bool = _setting(
+    http2: bool = setting(
         True,
         "HTTP/2",
         "speak HTTP/2 with the TLS clients that ask for it (ALPN)",
@@ -437,7 +412,7 @@ class Config:
         kind="switch",
         why="Every browser asks for it.",
     )
-    h2c: bool = _setting(
+    h2c: bool = setting(
         True,
         "HTTP/2",
         "speak HTTP/2 without TLS too, with clients that begin with it (prior knowledge)",
@@ -445,7 +420,7 @@ class Config:
         kind="switch",
         why="Proxies use it, and whoever does not begin with it never notices.",
     )
-    http2_max_concurrent_streams: int = _setting(
+    http2_max_concurrent_streams: int = setting(
         100,
         "HTTP/2",
         "most requests at once on one connection; more are refused, and may be sent again",
@@ -453,21 +428,21 @@ class Config:
         minimum=1,
         why="RFC 9113 recommends no fewer; browsers do not use more.",
     )
-    http2_max_continuation_frames: int = _setting(
+    http2_max_continuation_frames: int = setting(
         8,
         "HTTP/2",
         "most CONTINUATION frames of one request head",
         minimum=0,
         why="Three hold the largest head that is allowed, in frames as large as they may be; floods need thousands.",
     )
-    http2_reset_burst: int = _setting(
+    http2_reset_burst: int = setting(
         200,
         "HTTP/2",
         "most streams that a client may reset, or have us reset, at once",
         minimum=1,
         why="A browser that leaves a page cancels a hundred requests; Rapid Reset needs thousands.",
     )
-    http2_reset_rate: float = _setting(
+    http2_reset_rate: float = setting(
         20.0,
         "HTTP/2",
         "streams per second that a client may reset for ever",
@@ -475,14 +450,14 @@ class Config:
         kind="float",
         why="Each key pressed in a search field cancels the request for the one before; nobody types that fast.",
     )
-    http2_control_burst: int = _setting(
+    http2_control_burst: int = setting(
         100,
         "HTTP/2",
         "most PING, SETTINGS, PRIORITY and empty DATA frames that a client may send at once",
         minimum=1,
         why="Far above what any client needs; each costs work and carries nothing.",
     )
-    http2_control_rate: float = _setting(
+    http2_control_rate: float = setting(
         10.0,
         "HTTP/2",
         "such frames per second that a client may send for ever",
@@ -490,7 +465,7 @@ class Config:
         kind="float",
         why="Clients that measure the path with PING do so a few times a second at most.",
     )
-    http2_stall_timeout: float = _setting(
+    http2_stall_timeout: float = setting(
         60.0,
         "HTTP/2",
         "longest time that a client may keep a window closed while a response waits for it",
@@ -498,7 +473,7 @@ class Config:
         minimum=0,
         why="As write_timeout, which does not see a client that reads and opens no window.",
     )
-    http2_ping_interval: float = _setting(
+    http2_ping_interval: float = setting(
         0.0,
         "HTTP/2",
         "time after which a connection on which nothing arrives is asked for a sign of life, and as long again before "
@@ -507,14 +482,14 @@ class Config:
         minimum=0,
         why="Off: TCP keepalive finds the dead ones, and phones sleep longer without.",
     )
-    http2_max_requests: int = _setting(
+    http2_max_requests: int = setting(
         0,
         "HTTP/2",
         "most requests on one connection before it is ended in good order",
         minimum=0,
         why="Off: a connection does not get worse with use. Some balance load with it.",
     )
-    http2_window_max_bytes: int = _setting(
+    http2_window_max_bytes: int = setting(
         1024 * 1024,
         "HTTP/2",
         "largest window of a stream; each begins with 65,535 bytes and grows while the application keeps up",
@@ -522,7 +497,7 @@ class Config:
         minimum=65535,
         why="100 Mbit/s over a path of 80 ms.",
     )
-    http2_connection_buffer_max_bytes: int = _setting(
+    http2_connection_buffer_max_bytes: int = setting(
         4 * 1024 * 1024,
         "HTTP/2",
         "what the streams of a connection hold beyond their inboxes at which it is given no more window",
@@ -531,37 +506,24 @@ class Config:
         why="Room for some sixty streams whose applications read nothing, so that one slow upload delays no other.",
     )
 
-    # -- proxies -----------------------------------------------------------------------------------------
-    proxy_address_header: str | None = _setting(
-        None,
-        "Proxies",
-        "header that names the client's address; set by --proxy-headers",
-    )
-    proxy_port_header: str | None = _setting(
-        None, "Proxies", "header that names the client's port; set by --proxy-headers"
-    )
-    proxy_proto_header: str | None = _setting(
-        None, "Proxies", "header that names the client's scheme; set by --proxy-headers"
-    )
-
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
             ConfigurationError: Names the setting (by its flag where it has one) and the rule.
         """
-        for name, setting in settings():
+        for name, known in settings():
             value = getattr(self, name)
-            label = _label(name, setting)
-            if setting.choices and value not in setting.choices:
-                raise ConfigurationError(f"{label} must be one of {', '.join(setting.choices)}, not {value!r}")
+            label = _label(name, known)
+            if known.choices and value not in known.choices:
+                raise ConfigurationError(f"{label} must be one of {', '.join(known.choices)}, not {value!r}")
             if name in _NUMBERS and value is not None:
                 if isinstance(value, bool) or not isinstance(value, int | float):
                     raise ConfigurationError(f"{label} must be a number, not {value!r}")
                 if isinstance(value, float) and not math.isfinite(value):
                     raise ConfigurationError(f"{label} must be a finite number, not {value!r}")
-                if setting.minimum is not None and value < setting.minimum:
-                    raise ConfigurationError(f"{label} must be at least {setting.minimum:g}, not {value:g}")
+                if known.minimum is not None and value < known.minimum:
+                    raise ConfigurationError(f"{label} must be at least {known.minimum:g}, not {value:g}")
         if self.websocket_compression_window_bits > 15:
             raise ConfigurationError("websocket_compression_window_bits must be at most 15")
         for name in ("websocket_compression_level", "websocket_compression_memory_level"):

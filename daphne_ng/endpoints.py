@@ -12,14 +12,15 @@ import os
 import re
 import socket
 import stat
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daphne_ng.errors import EndpointError
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IStreamServerEndpoint
+    from daphne_ng.net.listening import Prelude, TlsSource
 
 __all__ = [
+    "EndpointSecurity",
     "build_endpoint_description_strings",
     "describe_listen_error",
     "endpoint_from_string",
@@ -27,6 +28,17 @@ __all__ = [
 ]
 
 _PRIVILEGED_BELOW = 1024
+
+
+class EndpointSecurity(Protocol):
+    """What wrapping endpoint strings are made of; a method raises `EndpointError` if the settings do not allow it."""
+
+    def prelude(self) -> Prelude:
+        """Return what reads the PROXY protocol."""
+
+    def tls(self) -> TlsSource:
+        """Return the TLS that the server's settings describe."""
+
 
 _FAMILIES = tuple(getattr(socket, name) for name in ("AF_INET", "AF_INET6", "AF_UNIX") if hasattr(socket, name))
 
@@ -67,35 +79,59 @@ def build_endpoint_description_strings(
     return strings
 
 
-def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
+def endpoint_from_string(reactor: Any, description: str, security: EndpointSecurity | None = None) -> Any:
     """Return the endpoint that a string describes; it does not listen yet.
 
+    Ours are ``fd:``, and those that wrap any other string: ``haproxy:STRING`` (the PROXY protocol comes first) and
+    ``tls:STRING`` (TLS as the server's settings have it). They are taken apart before Twisted sees the string,
+    so that they may be nested, and no plugin of another package can take them over.
+
     Args:
-        reactor: The reactor that will listen.
+        reactor: The reactor that will listen: a `ListeningReactor`, or for strings of Twisted's alone any other.
         description: An endpoint string.
+        security: Where wrappers have their parts from.
 
     Raises:
         EndpointError: The string is wrong, its files cannot be read, or its descriptor is no listening socket.
             The message is one line that names the string.
     """
-    if description.startswith("fd:") or description == "fd":
-        from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+    try:
+        return _endpoint(reactor, description, security)
+    except EndpointError as error:
+        raise EndpointError(f"endpoint {description!r}: {error}") from error.__cause__
 
-        fileno = _parse_fd(description)
-        try:
-            family = family_of_listener(fileno)
-        except EndpointError as error:
-            raise EndpointError(f"endpoint {description!r}: {error}") from None
-        adopt: Any = AdoptedStreamServerEndpoint
-        return cast("IStreamServerEndpoint", adopt(reactor, fileno, family))
+
+def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None) -> Any:
+    prefix, _, rest = description.partition(":")
+    if prefix == "fd":
+        return _fd_endpoint(reactor, description)
+    if prefix in _WRAPPERS and security is not None:
+        if not rest:
+            raise EndpointError(f"should read {prefix}:STRING, with STRING another endpoint")
+        if not hasattr(reactor, "changed"):
+            raise EndpointError(f"{prefix}: needs daphne-ng's own reactor, and another is installed")
+        if prefix == "haproxy":
+            return _endpoint(reactor.changed(prelude=security.prelude()), rest, security)
+        return _endpoint(reactor.changed(tls=security.tls()), rest, security)
 
     from twisted.internet.endpoints import serverFromString
 
     try:
         parse: Any = serverFromString
-        return cast("IStreamServerEndpoint", parse(reactor, description))
+        return parse(reactor, description)
     except Exception as error:  # plugins raise what they like
-        raise EndpointError(f"endpoint {description!r}: {_reason(error)}") from error
+        raise EndpointError(_reason(error)) from error
+
+
+_WRAPPERS = ("haproxy", "tls")
+
+
+def _fd_endpoint(reactor: Any, description: str) -> Any:
+    from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+
+    fileno = _parse_fd(description)
+    adopt: Any = AdoptedStreamServerEndpoint
+    return adopt(reactor, fileno, family_of_listener(fileno))
 
 
 def family_of_listener(fileno: int) -> socket.AddressFamily:
@@ -167,7 +203,7 @@ def _quoted(text: str) -> str:
 def _parse_fd(description: str) -> int:
     match = re.fullmatch(r"fd:(?:fileno=)?([0-9]+)", description, re.ASCII)
     if match is None:
-        raise EndpointError(f"endpoint {description!r}: should read fd:fileno=N, with N the number of a descriptor")
+        raise EndpointError("should read fd:fileno=N, with N the number of a descriptor")
     return int(match[1])
 
 

@@ -39,6 +39,7 @@ from daphne_ng.logconfig import asyncio_debug, configure_twisted_log
 from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
+from daphne_ng.security import Security
 from daphne_ng.wire.head import RequestHead
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
@@ -143,6 +144,7 @@ class Server:
         self._context: ServerContext | None = None
         self._runner: Runner | None = None
         self._lifespan: Lifespan | None = None
+        self._security: Security | None = None
         self._stop_requested: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._finished: asyncio.Task[None] | None = None
@@ -392,13 +394,16 @@ class Server:
         context.start_clock()
         factory = ServerFactory(context)
         logger.info("HTTP/2 support %s", _http2_support(config))
+        self._security = security = Security(config, factory.acceptableProtocols(), loop)
+        security.start()
+        listening = security.reactor(reactor)
         for description in self.endpoints:
             if self._draining:
                 self.abort_start = True  # told to stop meanwhile
                 return
             logger.info("Configuring endpoint %s", description)
             try:
-                endpoint: Any = endpoint_from_string(reactor, str(description))
+                endpoint: Any = endpoint_from_string(listening, str(description), security)
                 port = await endpoint.listen(factory).asFuture(loop)
             except Exception as error:
                 self._listen_failure = describe_listen_error(error, str(description))
@@ -513,6 +518,8 @@ class Server:
             connection.abort()
         await context.wait_closed(1.0)
         await self._unless_hurried(lifespan.shutdown(1.0 if hurry.is_set() else config.lifespan_shutdown_timeout))
+        if self._security is not None:
+            self._security.stop()
         context.stop_clock()
         detach = getattr(self.action_logger, "detach", None)
         if detach is not None:

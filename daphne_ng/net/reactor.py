@@ -3,7 +3,7 @@
 `DaphneReactor` stays an ordinary Twisted reactor. It differs from ``AsyncioSelectorReactor`` in this:
 
 * its event loop is uvloop's where uvloop exists;
-* what it listens on or adopts is built from `daphne_ng.net.transports`;
+* what it listens on or adopts is built from `daphne_ng.net.ports` and `daphne_ng.net.transports`;
 * `DaphneReactor.attach` makes it run inside an asyncio loop that is already running, and `DaphneReactor.detach`
   ends that without stopping the loop;
 * it never imports the global reactor, so that several can live in one process, each in its thread.
@@ -34,12 +34,15 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.posixbase import PosixReactorBase, _ContinuousPolling
 
 from daphne_ng.errors import ReactorError
-from daphne_ng.net.transports import DirectDescriptor, TCPPort, TCPServer
+from daphne_ng.net.listening import ListenOptions
+from daphne_ng.net.ports import TCPPort
+from daphne_ng.net.transports import DirectDescriptor, TCPServer
 
 if sys.platform != "win32":
     from twisted.internet import process
 
-    from daphne_ng.net.transports import UNIXPort, UNIXServer
+    from daphne_ng.net.ports import UNIXPort
+    from daphne_ng.net.transports import UNIXServer
 
 __all__ = ["DaphneReactor", "current", "event_loop_of", "install", "new_event_loop"]
 
@@ -59,6 +62,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+_DEFAULTS = ListenOptions()
+
+
 class DaphneReactor(AsyncioSelectorReactor):
     """Twisted's asyncio reactor with write-through transports.
 
@@ -66,10 +72,6 @@ class DaphneReactor(AsyncioSelectorReactor):
         eventloop: The loop to run on. Without one: the loop that is running in this thread, or else a
             new one, which `close` then closes.
     """
-
-    minimum_backlog = 2048
-    """Listen backlog where the caller gave none: endpoints parsed from strings pass Twisted's 50 then, so exactly
-    50 counts as none."""
 
     dead_poll_sweep_seconds = 5.0
     """How often descriptors that uvloop silently stopped watching are looked for; see `_sweep`."""
@@ -155,22 +157,30 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     # -- listening
 
-    def _backlog(self, backlog: int) -> int:
-        return self.minimum_backlog if backlog == _TWISTED_DEFAULT_BACKLOG else backlog
+    def listenTCP(
+        self, port: Any, factory: Any, backlog: int = 50, interface: str = "", *, options: ListenOptions = _DEFAULTS
+    ) -> Any:
+        """See ``IReactorTCP``."""
+        listener = TCPPort(port, factory, _backlog(backlog, options), interface, self)
+        return _started(listener, options)
 
-    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """See ``IReactorTCP``; a `backlog` of exactly 50 means `minimum_backlog`."""
-        listener = TCPPort(port, factory, self._backlog(backlog), interface, self)
-        listener.startListening()
-        return listener
+    def listenUNIX(
+        self,
+        address: Any,
+        factory: Any,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: Any = 0,
+        *,
+        options: ListenOptions = _DEFAULTS,
+    ) -> Any:
+        """See ``IReactorUNIX``."""
+        listener = UNIXPort(address, factory, _backlog(backlog, options), mode, self, wantPID)
+        return _started(listener, options)
 
-    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
-        """See ``IReactorUNIX``; a `backlog` of exactly 50 means `minimum_backlog`."""
-        listener = UNIXPort(address, factory, self._backlog(backlog), mode, self, wantPID)
-        listener.startListening()
-        return listener
-
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: Any, *, options: ListenOptions = _DEFAULTS
+    ) -> Any:
         """See ``IReactorSocket``. The socket is duplicated; its backlog and its file stay as they are."""
         self._check_family(addressFamily)
         listener: Any
@@ -178,8 +188,7 @@ class DaphneReactor(AsyncioSelectorReactor):
             listener = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
         else:
             listener = TCPPort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
-        listener.startListening()
-        return listener
+        return _started(listener, options)
 
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket``."""
@@ -192,12 +201,21 @@ class DaphneReactor(AsyncioSelectorReactor):
         if family not in self._supportedAddressFamilies:
             raise error.UnsupportedAddressFamily(family)
 
-    def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+    def listenSSL(
+        self,
+        port: Any,
+        factory: Any,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+        *,
+        options: ListenOptions = _DEFAULTS,
+    ) -> Any:
         """See ``IReactorSSL``. Twisted's own imports, and so installs, the global reactor."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
         tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)  # type: ignore[arg-type]
-        listener = self.listenTCP(port, tls_factory, backlog, interface)
+        listener = self.listenTCP(port, tls_factory, backlog, interface, options=options)
         listener._type = "TLS"
         return listener
 
@@ -326,6 +344,16 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     def _child_exited(self) -> None:
         self._asyncioEventloop.call_soon_threadsafe(process.reapAllProcesses)
+
+
+def _backlog(backlog: int, options: ListenOptions) -> int:
+    return options.backlog if backlog == _TWISTED_DEFAULT_BACKLOG else backlog
+
+
+def _started(listener: Any, options: ListenOptions) -> Any:
+    listener.options = options
+    listener.startListening()
+    return listener
 
 
 class _FilePolling(_ContinuousPolling):

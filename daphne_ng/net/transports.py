@@ -10,7 +10,6 @@ change four things:
    nothing in between. What the stock detour did for safety is done there: an exception is logged and loses the
    connection, so that a level-triggered descriptor can never spin.
 3. A failed immediate send loses the connection on the next turn, never inside ``write()``.
-4. A port that was adopted never calls ``listen()``, ``chmod()``, ``shutdown()`` or ``unlink()``.
 
 The one flag that decides is ``_direct``: true while bytes may go straight to the kernel. Whoever makes one of the
 conditions in `_WriteThrough._may_send_directly` false sets the flag to false; only `_WriteThrough.doWrite` (drained)
@@ -21,7 +20,7 @@ Private names of Twisted that this module relies on, all of them attributes of t
 ``_tempDataBuffer``, ``_tempDataLen`` (the write buffer), ``_writeDisconnecting``, ``_writeDisconnected`` (half-close),
 ``_aborting``, ``_sendmsgQueue``, ``_fileDescriptorBufferSize``, ``_ancillaryLevelSOLSOCKETTypeSCMRIGHTS`` (passing
 descriptors), ``_postLoseConnection``, ``_closeWriteConnection``,
-``_preexistingSocket``, ``_shouldShutdown``, ``_reservedFD``, ``_inFilesystemNamespace`` (ports). The tests
+The tests
 run the suites that ship with Twisted against these classes.
 """
 
@@ -36,13 +35,14 @@ from collections.abc import Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import address, main, tcp
+from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
-from twisted.python import log as twisted_log
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
+
+from daphne_ng.net.listening import ListenOptions
 
 if sys.platform != "win32":
     from twisted.internet import unix
@@ -50,7 +50,7 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProducer
 
-__all__ = ["DirectDescriptor", "TCPPort", "TCPServer", "UNIXPort", "UNIXServer"]
+__all__ = ["DirectDescriptor", "TCPServer", "UNIXServer", "set_stream_options"]
 
 _log = Logger()
 
@@ -77,6 +77,8 @@ if _IOV_MAX <= 0:  # "no limit that I could name"
 # Linux copies TCP_NODELAY and SO_KEEPALIVE from the listening socket to the accepted one, so that setting them
 # once is enough. Other systems do so too, as far as known, but do not document it.
 _OPTIONS_ARE_INHERITED = sys.platform == "linux"
+
+_DEFAULTS = ListenOptions()
 
 
 class DirectDescriptor:
@@ -421,7 +423,7 @@ class TCPServer(_WriteThrough, tcp.Server):
         tcp.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
         self._open_directly()
         if not _OPTIONS_ARE_INHERITED:
-            _set_stream_options(sock)
+            set_stream_options(sock, getattr(server, "options", _DEFAULTS))
 
     def getPeer(self) -> Any:
         """The client's address; the same object every time."""
@@ -436,110 +438,14 @@ class TCPServer(_WriteThrough, tcp.Server):
         return self._host
 
 
-class _DirectPort(DirectDescriptor, tcp.Port):
-    """What TCP and UNIX ports share: accepting."""
-
-    transport: Any
-    reactor: Any
-
-    accepts_per_turn = 100
-    """Most connections accepted before the loop gets its turn back. 1 spreads connections best over processes that
-    share a listener."""
-
-    # Stock sets it in startListening, which an adopted UNIX port does not pass through.
-    numberAccepts = 100
-
-    # Closing the last descriptor ends a listener. shutdown() ends it for every process that shares it.
-    _shouldShutdown = False
-
-    def read_ready(self) -> None:
-        """Accept; see `DirectDescriptor`."""
-        try:
-            self.doRead()
-        except Exception:
-            _log.failure("Unhandled error while connections were accepted")
-
-    def doRead(self) -> None:
-        """Accept what is waiting, up to `accepts_per_turn` connections."""
-        accept = self.socket.accept
-        # As stock: the limit follows the traffic, because the accept() that finds nobody costs as much as several
-        # that do.
-        limit = min(self.numberAccepts, self.accepts_per_turn)
-        for accepted in range(limit):
-            try:
-                connection, peer = accept()
-            except BlockingIOError:
-                self.numberAccepts = max(1, accepted)
-                return
-            except OSError:
-                # Out of descriptors, or a client that is gone again: the stock loop meets the same error and
-                # knows what to do, down to the descriptor it keeps in reserve.
-                tcp.Port.doRead(self)
-                return
-            try:
-                self._serve(connection, peer)
-            except Exception:
-                _log.failure("Unhandled error while a connection was accepted")
-                connection.close()
-            if self.disconnecting or not self.connected:
-                return
-        self.numberAccepts = limit + 20
-
-    def _serve(self, connection: socket.socket, peer: Any) -> None:
-        raise NotImplementedError
-
-
-class TCPPort(_DirectPort):
-    """A listening TCP socket, IPv4 or IPv6."""
-
-    transport = TCPServer
-
-    def startListening(self) -> None:
-        """Bind and listen, or take over the adopted socket as it is."""
-        adopted = self._preexistingSocket
-        if adopted is not None:
-            _set_stream_options(adopted)
-        super().startListening()
-
-    def createInternetSocket(self) -> socket.socket:
-        """Make the socket to listen on, with the options that accepted ones inherit."""
-        listener: socket.socket = super().createInternetSocket()
-        _set_stream_options(listener)
-        return listener
-
-    def _serve(self, connection: socket.socket, peer: Any) -> None:
-        if len(peer) == 4 and peer[3]:
-            # A link-local address is nothing without its scope, which accept() gives as a number only.
-            peer = (socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], *peer[1:])
-        peer_address = self._buildAddr(peer)
-        protocol = self.factory.buildProtocol(peer_address)  # type: ignore[union-attr]
-        if protocol is None:
-            connection.close()
-            return
-        session = self.sessionno
-        self.sessionno = session + 1
-        transport: Any = self.transport(connection, protocol, peer, self, session, self.reactor)
-        transport._peer = peer_address
-        _connect(protocol, transport)
-
-
-def _connect(protocol: Any, transport: Any) -> None:
-    try:
-        protocol.makeConnection(transport)
-    except Exception as exception:
-        _log.failure("Unhandled error while a connection was made")
-        # The loop watches it already. Closing the socket under it would make uvloop abort the process when the
-        # descriptor's number comes round again; this takes it out first.
-        transport._disconnect(exception, False)
-
-
-def _set_stream_options(sock: socket.socket) -> None:
+def set_stream_options(sock: socket.socket, options: ListenOptions) -> None:
+    """Set the options of TCP sockets, which accepted ones have from their listener or get here."""
     if sock.family == getattr(socket, "AF_UNIX", None):
         return
     # macOS refuses options on a connection that the peer has closed already.
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.tcp_nodelay)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.tcp_keepalive)
 
 
 if sys.platform != "win32":
@@ -592,58 +498,3 @@ if sys.platform != "win32":
             if self._host is None:
                 self._host = super().getHost()
             return self._host
-
-    class UNIXPort(_DirectPort, unix.Port):
-        """A listening UNIX stream socket, in the file system or abstract."""
-
-        transport = UNIXServer
-
-        # (device, inode, process) of the socket file, while it is ours to remove.
-        _created: tuple[int, int, int] | None = None
-
-        def __init__(self, fileName: Any, factory: Any, *args: Any, **kwargs: Any) -> None:
-            super().__init__(fileName, factory, *args, **kwargs)
-            # Twisted keeps it too, under a name that changed between 25.5 and 26.10.
-            self._path = address.UNIXAddress(fileName).name or b""
-
-        def startListening(self) -> None:
-            """Bind and listen; an adopted socket is taken over as it is: no ``chmod``, no ``listen``."""
-            adopted = self._preexistingSocket
-            if adopted is None:
-                unix.Port.startListening(self)
-                if unix._inFilesystemNamespace(self._path):
-                    status = os.stat(self._path)
-                    self._created = (status.st_dev, status.st_ino, os.getpid())
-                return
-            tcp._reservedFD.reserve()
-            name = os.fsdecode(self._path)
-            twisted_log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
-            self._preexistingSocket = None
-            adopted.setblocking(False)
-            self.factory.doStart()  # type: ignore[union-attr]
-            self.connected = True
-            self.socket = adopted
-            self.fileno = adopted.fileno  # type: ignore[method-assign]
-            self.startReading()
-
-        def connectionLost(self, reason: Failure) -> None:
-            """Close the socket. Its file goes only if this process made it and nobody replaced it since."""
-            created, self._created = self._created, None
-            if created is not None:
-                with contextlib.suppress(OSError):
-                    status = os.stat(self._path)
-                    if created == (status.st_dev, status.st_ino, os.getpid()):
-                        os.unlink(self._path)
-            if self.lockFile is not None:
-                self.lockFile.unlock()
-            tcp.Port.connectionLost(self, reason)
-
-        def _serve(self, connection: socket.socket, peer: Any) -> None:
-            protocol = self.factory.buildProtocol(self._buildAddr(peer))  # type: ignore[union-attr]
-            if protocol is None:
-                connection.close()
-                return
-            session = self.sessionno
-            self.sessionno = session + 1
-            transport: Any = self.transport(connection, protocol, peer, self, session, self.reactor)
-            _connect(protocol, transport)

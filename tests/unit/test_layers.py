@@ -23,7 +23,15 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-GROUND = ["daphne_ng", "daphne_ng.errors", "daphne_ng.config", "daphne_ng.port", "daphne_ng._types"]
+GROUND = [
+    "daphne_ng",
+    "daphne_ng.errors",
+    "daphne_ng.setting",
+    "daphne_ng.config_endpoints",
+    "daphne_ng.config",
+    "daphne_ng.port",
+    "daphne_ng._types",
+]
 
 # Lowest first. A module imports from its own layer and from those below.
 LAYERS = [
@@ -35,6 +43,7 @@ LAYERS = [
         "parts of the server",
         ["daphne_ng.access", "daphne_ng.endpoints", "daphne_ng.loading", "daphne_ng.logconfig", "daphne_ng.utils"],
     ),
+    ("security", ["daphne_ng.security", "daphne_ng.acme", "daphne_ng.acme.*"]),
     ("server", ["daphne_ng.server", "daphne_ng.demo"]),
     ("processes", ["daphne_ng.supervisor", "daphne_ng.supervisor.*"]),
     ("command line", ["daphne_ng.cli", "daphne_ng.__main__"]),

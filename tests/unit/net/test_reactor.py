@@ -23,8 +23,8 @@ from twisted.internet.task import deferLater
 
 from daphne_ng.errors import ConfigurationError, ReactorError
 from daphne_ng.net import reactor as module
+from daphne_ng.net.ports import TCPPort, UNIXPort
 from daphne_ng.net.reactor import DaphneReactor, event_loop_of
-from daphne_ng.net.transports import TCPPort, UNIXPort
 
 
 def python(code: str) -> str:

@@ -21,7 +21,8 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from daphne_ng.net.transports import TCPPort, TCPServer, UNIXPort, UNIXServer
+from daphne_ng.net.ports import TCPPort, UNIXPort
+from daphne_ng.net.transports import TCPServer, UNIXServer
 
 MANY = 8 * 1024 * 1024  # bytes; more than the kernel buffers of a loopback connection take
 

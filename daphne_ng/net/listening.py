@@ -1,0 +1,108 @@
+"""How sockets are listened on, and the reactor's face that endpoints are given.
+
+An endpoint string, a third-party one too, ends in one of four calls on a reactor: ``listenTCP``, ``listenUNIX``,
+``listenSSL`` or ``adoptStreamPort``. `ListeningReactor` stands before the real reactor and adds to these calls what the
+string cannot say: socket options, the PROXY protocol, TLS. So ``haproxy:`` and ``tls:`` around any other string need to
+know nothing of it, and the header of the PROXY protocol is read before TLS begins, as its senders write it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from zope.interface import directlyProvides, providedBy
+
+__all__ = ["Accepted", "ListenOptions", "ListeningReactor", "Prelude", "TlsSource"]
+
+
+class TlsSource(Protocol):
+    """Where a TLS port has its contexts from."""
+
+    def context(self) -> SSL.Context:
+        """Return the context for a connection that was just accepted; its ALPN and SNI callbacks are set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A connection that was accepted and whose ends are known."""
+
+    sock: socket.socket
+    peer: Any
+    """The peer's address as ``accept()`` gave it."""
+    client: Any = None
+    """An ``IAddress`` to show as the peer's in place of it, if a proxy named one."""
+    server: Any = None
+    """An ``IAddress`` to show as ours, if a proxy named one."""
+
+
+class Prelude(Protocol):
+    """What happens on a connection before its protocol begins."""
+
+    def begin(self, reactor: Any, accepted: Accepted, serve: Callable[[Accepted], None]) -> None:
+        """Take the socket, read what comes before the protocol, and call `serve`, or close the socket.
+
+        Args:
+            reactor: Watches the socket meanwhile.
+            accepted: The connection.
+            serve: Makes the protocol. Not a byte of its data has been read from the socket.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """What is set on listening sockets, and what comes between them and the protocol."""
+
+    backlog: int = 2048
+    """Where an endpoint gives none. Endpoints parsed from strings pass Twisted's 50 then, so exactly 50 counts
+    as none."""
+    reuse_port: bool = False
+    tcp_nodelay: bool = True
+    tcp_keepalive: bool = True
+    prelude: Prelude | None = None
+    tls: TlsSource | None = None
+
+    def replace(self, **changes: Any) -> ListenOptions:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class ListeningReactor:
+    """A `DaphneReactor` as endpoints see it: what they listen on gets `options`. All else passes through.
+
+    Args:
+        reactor: The reactor.
+        options: For every port.
+    """
+
+    def __init__(self, reactor: Any, options: ListenOptions) -> None:
+        self._reactor = reactor
+        self.options = options
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def changed(self, **changes: Any) -> ListeningReactor:
+        """Return one whose options differ."""
+        return ListeningReactor(self._reactor, self.options.replace(**changes))
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorTCP``."""
+        return self._reactor.listenTCP(port, factory, backlog, interface, options=self.options)
+
+    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
+        """See ``IReactorUNIX``."""
+        return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID, options=self.options)
+
+    def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorSSL``."""
+        return self._reactor.listenSSL(port, factory, contextFactory, backlog, interface, options=self.options)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket``."""
+        return self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory, options=self.options)

@@ -1,0 +1,36 @@
+"""What is known of a setting besides its name, type and default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Setting", "setting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of a field besides its name, type and default."""
+
+    group: str
+    """Heading under which ``--help`` and the reference list it."""
+    help: str
+    """One sentence for ``--help``, without the default."""
+    why: str = ""
+    """Why the default is what it is; for the reference page."""
+    unit: str = ""
+    """``seconds``, ``bytes``, or empty for a count or a text."""
+    flags: tuple[str, ...] = ()
+    """Command line spellings, the first one canonical."""
+    choices: tuple[str, ...] = ()
+    """The values allowed, if they can be listed."""
+    minimum: float | None = None
+    """The least value allowed."""
+    kind: str = "auto"
+    """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``switch`` (``--x`` and ``--no-x``),
+    ``headers``; ``auto`` asks the default."""
+
+
+def setting(default: Any, group: str, help: str, *, flags: tuple[str, ...] = (), **more: Any) -> Any:
+    """Return a dataclass field with this default, and a `Setting` made of the rest."""
+    return field(default=default, metadata={"setting": Setting(group=group, help=help, flags=flags, **more)})
