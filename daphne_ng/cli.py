@@ -23,21 +23,23 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
+import os
 import sys
 import traceback
 from argparse import ArgumentError, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import daphne_ng
 from daphne_ng.access import AccessLogGenerator, LoggingAccessLog, open_access_log
 from daphne_ng.config import Config, Setting, settings
-from daphne_ng.endpoints import build_endpoint_description_strings
-from daphne_ng.errors import DaphneError
+from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, unix_string
+from daphne_ng.errors import ConfigurationError, DaphneError
 from daphne_ng.loading import check_application, import_target
 from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure
 
-__all__ = ["CommandLineInterface"]
+__all__ = ["CommandLineInterface", "ServerClass", "takes_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +48,13 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 DEMO = "daphne_ng.demo:application"
 
+_NEED_PROXY_HEADERS = frozenset(("proxy_forwarded", "proxy_host", "proxy_prefix"))
+_NEEDS_PROXY_HEADERS = "--proxy-headers has to be passed for this parameter."
+
 _METAVARS = {"seconds": "SECONDS", "bytes": "BYTES"}
 
 
-class _DefaultServer:
+class ServerClass:
     """Stands for `daphne_ng.server.Server`, which is imported when somebody looks."""
 
     def __get__(self, interface: object, owner: object = None) -> Any:
@@ -66,7 +71,7 @@ class CommandLineInterface:
 
     description = "ASGI server for HTTP/1.1, HTTP/2 and WebSocket"
 
-    server_class: Any = _DefaultServer()
+    server_class: Any = ServerClass()
     """What `run` makes and runs: `daphne_ng.server.Server`, or anything that takes the keywords of Daphne's."""
 
     server: Any
@@ -118,12 +123,10 @@ class CommandLineInterface:
         self._verbosity = options.verbosity
         configure(options.verbosity, options.log_fmt, options.log_level)
         config = self._config(options)
-        endpoints = self._endpoints(options)
+        endpoints = self._endpoints(options, config)
         access_log = self._access_log(options)
         try:
             application = self._application(options)
-            if options.proxy_headers:
-                logger.warning("--proxy-headers takes effect in a later release: addresses are the proxy's until then")
             if options.application is None:
                 # Its page keeps a stream open, which would hold up Ctrl-C for the whole of the grace period.
                 config = config.replace(graceful_timeout=min(config.graceful_timeout, 1.0))
@@ -167,30 +170,41 @@ class CommandLineInterface:
         )
 
         add = self._group("Listening (options add up)").add_argument
-        add(
+        self.arg_port = add(
             "-p",
             "--port",
             type=int,
             default=None,
             metavar="N",
-            help=f"TCP port to listen on (default: {DEFAULT_PORT} unless another address is given)",
+            help=f"TCP port to listen on, for every --bind (default: {DEFAULT_PORT} unless another address is given)",
         )
         add(
             "-b",
             "--bind",
             dest="host",
-            default=None,
-            metavar="HOST",
-            help=f"address to listen on, IPv6 with or without brackets (default: {DEFAULT_HOST})",
+            action=_EveryOne,
+            every="hosts",
+            metavar="HOST[:PORT]",
+            help="address to listen on, IPv6 with or without brackets, with them before a port; may be repeated "
+            f"(default: {DEFAULT_HOST})",
         )
-        add("-u", "--unix-socket", dest="unix_socket", default=None, metavar="PATH", help="UNIX socket to create")
+        add(
+            "-u",
+            "--unix-socket",
+            dest="unix_socket",
+            action=_EveryOne,
+            every="unix_sockets",
+            metavar="PATH",
+            help="UNIX socket to create; may be repeated",
+        )
         add(
             "--fd",
             type=int,
             dest="file_descriptor",
-            default=None,
+            action=_EveryOne,
+            every="file_descriptors",
             metavar="N",
-            help="inherited listening socket, by the number of its descriptor",
+            help="inherited listening socket, by the number of its descriptor; may be repeated",
         )
         add(
             "-e",
@@ -249,7 +263,8 @@ class CommandLineInterface:
             "--proxy-headers",
             action="store_true",
             default=False,
-            help="take the client's address, port and scheme from the X-Forwarded-For, -Port and -Proto headers",
+            help="take the client's address, port and scheme from the X-Forwarded-For, -Port and -Proto headers of the "
+            "proxies named by --forwarded-allow-ips",
         )
         self.arg_proxy_host = proxies.add_argument(
             "--proxy-headers-host",
@@ -278,6 +293,8 @@ class CommandLineInterface:
     def _config(self, options: Namespace) -> Config:
         values = {name: getattr(options, name) for name, setting in settings() if setting.flags}
         values["headers"] = tuple(values["headers"])
+        values["root_path"] = _decoded_root_path(options.root_path)
+        self._check_proxy_options(options)
         # Daphne gives both timeouts the same value.
         values["websocket_handshake_timeout"] = options.websocket_connect_timeout
         values["proxy_address_header"] = self._proxy_header(
@@ -293,21 +310,41 @@ class CommandLineInterface:
         self, options: Namespace, given: str | bool, argument: argparse.Action, default: str
     ) -> str | bool | None:
         if given and not options.proxy_headers:
-            raise ArgumentError(argument, "--proxy-headers has to be passed for this parameter.")
+            raise ArgumentError(argument, _NEEDS_PROXY_HEADERS)
         if not options.proxy_headers:
             return None
         return given or default
 
-    def _endpoints(self, options: Namespace) -> list[str]:
-        host, port = options.host, options.port
-        elsewhere = options.unix_socket or options.file_descriptor is not None or options.socket_strings
-        if host or port is not None or not elsewhere:
-            host = host or DEFAULT_HOST
-            port = DEFAULT_PORT if port is None else port
-        strings = build_endpoint_description_strings(
-            host=host, port=port, unix_socket=options.unix_socket, file_descriptor=options.file_descriptor
+    # Those that narrow --proxy-headers down say what Daphne's two say without it.
+    def _check_proxy_options(self, options: Namespace) -> None:
+        for action in self._groups["Proxies"]._group_actions:
+            needs = action.dest in _NEED_PROXY_HEADERS and getattr(options, action.dest)
+            if needs and not options.proxy_headers:
+                raise ArgumentError(action, _NEEDS_PROXY_HEADERS)
+        for action in (self.arg_proxy_host, self.arg_proxy_port):
+            if options.proxy_forwarded and options.proxy_headers and getattr(options, action.dest):
+                raise ArgumentError(action, "not with --proxy-headers-forwarded, which reads Forwarded alone.")
+
+    def _endpoints(self, options: Namespace, config: Config) -> list[str]:
+        hosts, unix_sockets, file_descriptors = (
+            _every(options, *names)
+            for names in (("host", "hosts"), ("unix_socket", "unix_sockets"), ("file_descriptor", "file_descriptors"))
         )
-        return sorted(options.socket_strings + strings)
+        if not hosts and (options.port is not None or not (unix_sockets or file_descriptors or options.socket_strings)):
+            hosts = [DEFAULT_HOST]
+        addresses = [split_bind(host) for host in hosts]
+        if options.port is not None and all(own is not None for _, own in addresses):
+            raise ArgumentError(self.arg_port, "every --bind names a port of its own")
+        port = DEFAULT_PORT if options.port is None else options.port
+        strings = list(options.socket_strings)
+        for host, own in addresses:
+            strings += _secured(
+                options, build_endpoint_description_strings(host=host, port=port if own is None else own)
+            )
+        strings += [unix_string(path, config.unix_socket_mode, config.unix_socket_owner) for path in unix_sockets]
+        for number in file_descriptors:
+            strings += _secured(options, build_endpoint_description_strings(file_descriptor=number))
+        return sorted(strings)
 
     def _access_log(self, options: Namespace) -> AccessLogGenerator | LoggingAccessLog | None:
         if options.access_log_logger:
@@ -359,9 +396,37 @@ class CommandLineInterface:
             "proxy_forwarded_proto_header": config.proxy_proto_header,
             "server_name": config.server_name,
         }
-        if _takes_config(self.server_class):
+        if takes_config(self.server_class):
             keywords["config"] = config
         return self.server_class(**keywords)
+
+
+# -- options that may be repeated --------------------------------------------------------------------------------
+
+
+class _EveryOne(argparse.Action):
+    """Keeps the last value where Daphne has it, a plain one, and all of them beside it as a list."""
+
+    def __init__(self, *args: Any, every: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.every = every
+
+    def __call__(self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values)
+        setattr(namespace, self.every, [*getattr(namespace, self.every, []), values])
+
+
+# A subclass may have set a default for the one.
+def _every(options: Namespace, one: str, every: str) -> list[Any]:
+    last = getattr(options, one)
+    return getattr(options, every, None) or ([] if last is None or last == "" else [last])
+
+
+# With a certificate, TLS is what is listened for, except on UNIX sockets: those are for proxies.
+def _secured(options: Namespace, strings: list[str]) -> list[str]:
+    if not options.ssl_certfile and not options.ssl_cert_dir:
+        return strings
+    return [f"tls:{string}" for string in strings]
 
 
 # -- how a setting becomes an option ---------------------------------------------------------------------------
@@ -400,6 +465,14 @@ def _escaped(help_text: str) -> str:
     return help_text.replace("%", "%%")
 
 
+# A URL path on the command line; plain text in the scope.
+def _decoded_root_path(text: str) -> str:
+    try:
+        return unquote_to_bytes(os.fsencode(text)).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"--root-path: {text!a} is not UTF-8 once it is percent-decoded") from None
+
+
 def _header(text: str) -> tuple[bytes, bytes]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
@@ -419,7 +492,8 @@ def _is_ours(server_class: Any) -> bool:
 
 
 # Daphne's signature has no ``config``. A constructor that takes any keyword hands them on, so its bases decide.
-def _takes_config(server_class: Any) -> bool:
+def takes_config(server_class: Any) -> bool:
+    """Tell whether a server class has the keyword ``config``, or passes it on to one that has."""
     if not isinstance(server_class, type):
         return _config_in(server_class) is not False
     for base in server_class.__mro__:

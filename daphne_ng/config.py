@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from daphne_ng.config_endpoints import EndpointSettings
+from daphne_ng.config_endpoints import EndpointSettings, check_sockets, check_tls
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.setting import Setting, setting
+from daphne_ng.trust import TrustedPeers
 
 __all__ = ["Config", "Setting", "settings"]
 
@@ -32,7 +33,10 @@ class Config(EndpointSettings):
 
     # -- responses ---------------------------------------------------------------------------------------
     root_path: str = setting(
-        "", "Application", "ASGI root_path: where the application is mounted", flags=("--root-path",)
+        "",
+        "Application",
+        "ASGI root_path: where the application is mounted; the flag is percent-decoded",
+        flags=("--root-path",),
     )
     server_name: str = setting(
         "daphne",
@@ -252,6 +256,13 @@ class Config(EndpointSettings):
         "unread body, or unread messages of a WebSocket, at which reading resumes",
         unit="bytes",
         minimum=0,
+    )
+
+    require_host: bool = setting(
+        True,
+        "Limits",
+        "refuse HTTP/1.1 requests without a Host header (400)",
+        why="RFC 9112 section 3.2 says so. Daphne's own test client sends none.",
     )
 
     # -- lifespan ----------------------------------------------------------------------------------------
@@ -537,6 +548,17 @@ class Config(EndpointSettings):
             raise ConfigurationError("--server-name must be Latin-1 text") from None
         if re.search(rb"[\x00-\x1f\x7f]", name_bytes):
             raise ConfigurationError("--server-name must not hold control characters")
+        check_sockets(self)
+        check_tls(self)
+        TrustedPeers(self.forwarded_allow_ips)
+        if self.root_path and (self.root_path[0] != "/" or re.search(r"[\x00-\x1f\x7f]", self.root_path)):
+            raise ConfigurationError("--root-path must begin with a slash, and must not hold control characters")
+        for name, flag in _PROXY_HEADERS.items():
+            header_name = getattr(self, name)
+            if header_name and not _TOKEN.fullmatch(header_name.encode("utf-8", "replace")):
+                raise ConfigurationError(f"{flag}: {header_name!r} is not a header name")
+            if header_name and "_" in header_name:
+                raise ConfigurationError(f"{flag}: {header_name!r} is never seen: headers with '_' are dropped")
         for header, value in self.headers:
             if not _TOKEN.fullmatch(header):
                 raise ConfigurationError(f"--header: {header.decode('latin-1')!r} is not a header name")
@@ -562,6 +584,13 @@ def _label(name: str, setting: Setting) -> str:
 _SETTINGS: tuple[tuple[str, Setting], ...] = tuple(
     (entry.name, entry.metadata["setting"]) for entry in dataclasses.fields(Config)
 )
+
+# Where no flag says them as they are.
+_PROXY_HEADERS = {
+    "proxy_address_header": "--proxy-headers-host",
+    "proxy_port_header": "--proxy-headers-port",
+    "proxy_proto_header": "proxy_proto_header",
+}
 
 # Those with a least value, or whose default or kind is one.
 _NUMBERS = frozenset(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from daphne_ng.errors import ConfigurationError, EndpointError
 from daphne_ng.setting import setting
 
-__all__ = ["EndpointSettings"]
+__all__ = ["EndpointSettings", "check_sockets", "socket_mode"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,3 +226,47 @@ class EndpointSettings:
         "PEM file with the authority of the ACME server's own certificate, if it is a private one",
         flags=("--acme-ca-certs",),
     )
+
+
+def socket_mode(text: str) -> int:
+    """Return the permissions that three octal digits, or four with a zero in front, stand for.
+
+    Raises:
+        EndpointError: The text is something else.
+    """
+    if not re.fullmatch("0?[0-7]{3}", text, re.ASCII):
+        raise EndpointError(f"mode {text!r} should be three octal digits, such as 660")
+    return int(text, 8)
+
+
+def check_tls(settings: EndpointSettings) -> None:
+    """Check that the settings of TLS fit together.
+
+    Raises:
+        ConfigurationError: Names the setting and what it needs.
+    """
+    if settings.ssl_keyfile and not settings.ssl_certfile:
+        raise ConfigurationError("--ssl-keyfile needs --ssl-certfile, the certificate that the key belongs to")
+    if settings.ssl_cert_reqs != "none" and not settings.ssl_ca_certs:
+        raise ConfigurationError(
+            f"--ssl-cert-reqs {settings.ssl_cert_reqs} needs --ssl-ca-certs, the authorities of these certificates"
+        )
+    if settings.ssl_ca_certs and settings.ssl_cert_reqs == "none":
+        raise ConfigurationError(
+            "--ssl-ca-certs needs --ssl-cert-reqs: without it no client is asked for a certificate"
+        )
+
+
+def check_sockets(settings: EndpointSettings) -> None:
+    """Check the settings of sockets.
+
+    Raises:
+        ConfigurationError: Names the setting and the rule.
+    """
+    try:
+        socket_mode(settings.unix_socket_mode)
+    except EndpointError as error:
+        raise ConfigurationError(f"--unix-socket-mode: {error}") from None
+    owner = settings.unix_socket_owner
+    if owner and not re.fullmatch(r"[^:\s]+|[^:\s]*:[^:\s]+", owner):
+        raise ConfigurationError(f"--unix-socket-owner should read USER, USER:GROUP or :GROUP, not {owner!r}")

@@ -1,19 +1,29 @@
 """Endpoint strings: making them from the command line's options, and endpoints from them.
 
-A string is what `twisted.internet.endpoints.serverFromString` takes (``tcp:``, ``ssl:``, ``unix:``, ``systemd:`` and
-any plugin's), and ``fd:fileno=N``, which is ours: an inherited listening socket, its family asked of the kernel.
-Importing this module imports neither Twisted nor a reactor.
+A string is what `twisted.internet.endpoints.serverFromString` takes (``tcp:``, ``ssl:`` and any plugin's). Some kinds
+are taken apart here, before Twisted sees them:
+
+* ``fd:fileno=N``, an inherited listening socket: Daphne's, with the family asked of the kernel;
+* ``systemd:``, Twisted's, with the family asked of the kernel too, and with errors that say what was inherited;
+* ``unix:``, Twisted's, and ``owner=`` besides.
+
+Importing this module imports neither Twisted nor a reactor. It keeps what the environment says about inherited sockets,
+because `twisted.internet.endpoints` removes that when it is imported.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import socket
 import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from daphne_ng.config_endpoints import socket_mode
 from daphne_ng.errors import EndpointError
 
 if TYPE_CHECKING:
@@ -25,7 +35,11 @@ __all__ = [
     "describe_listen_error",
     "endpoint_from_string",
     "family_of_listener",
+    "split_bind",
+    "unix_string",
 ]
+
+logger = logging.getLogger(__name__)
 
 _PRIVILEGED_BELOW = 1024
 
@@ -38,6 +52,26 @@ class EndpointSecurity(Protocol):
 
     def tls(self) -> TlsSource:
         """Return the TLS that the server's settings describe."""
+
+    def directory(self, path: str, label: str) -> TlsSource:
+        """Return TLS with the certificates of a directory, by the name that clients ask for.
+
+        Args:
+            path: The directory; a tilde is expanded.
+            label: What names it, for messages.
+        """
+
+    def string(self, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> Any:
+        """Return a context factory that follows its files, in place of what Twisted made of an ``ssl:`` string.
+
+        Args:
+            description: The string.
+            parse: Makes Twisted's, again each time.
+            paths: The files that the string names.
+        """
+
+    def automatic(self, reactor: Any, directory: str, staging: bool) -> TlsSource:
+        """Return TLS with the certificates of a directory, which are asked for when they are missing."""
 
 
 _FAMILIES = tuple(getattr(socket, name) for name in ("AF_INET", "AF_INET6", "AF_UNIX") if hasattr(socket, name))
@@ -79,12 +113,52 @@ def build_endpoint_description_strings(
     return strings
 
 
+def unix_string(path: str, mode: str = "666", owner: str = "") -> str:
+    """Return the endpoint string for a UNIX socket to create.
+
+    Args:
+        path: Of the socket.
+        mode: Its permissions in octal. Twisted's default is left out.
+        owner: ``USER``, ``USER:GROUP`` or ``:GROUP``.
+    """
+    string = f"unix:{_quoted(path)}"
+    if int(mode, 8) != 0o666:
+        string += f":mode={mode}"
+    if owner:
+        string += f":owner={_quoted(owner)}"
+    return string
+
+
+def split_bind(host: str) -> tuple[str, int | None]:
+    """Split ``HOST:PORT`` or ``[HOST]:PORT``.
+
+    More than one colon without brackets is an IPv6 address without a port.
+
+    Returns:
+        The host as given, brackets included, and the port or None.
+
+    Raises:
+        EndpointError: There is no host, or the port is none.
+    """
+    match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*):([^:]*)", host)
+    if match is None:
+        return host, None
+    name, port = match.groups()
+    if not name.strip("[]"):
+        raise EndpointError(f"--bind {host}: there is no address before the port")
+    if not re.fullmatch("[0-9]+", port, re.ASCII):
+        raise EndpointError(f"--bind {host}: {port!r} is not a port")
+    return name, int(port)
+
+
 def endpoint_from_string(reactor: Any, description: str, security: EndpointSecurity | None = None) -> Any:
     """Return the endpoint that a string describes; it does not listen yet.
 
-    Ours are ``fd:``, and those that wrap any other string: ``haproxy:STRING`` (the PROXY protocol comes first) and
-    ``tls:STRING`` (TLS as the server's settings have it). They are taken apart before Twisted sees the string,
-    so that they may be nested, and no plugin of another package can take them over.
+    Ours are ``fd:``, and those that wrap any other string: ``haproxy:STRING`` (the PROXY protocol comes first),
+    ``tls:STRING`` (TLS as the server's settings have it), ``txsni:DIRECTORY:STRING`` (with the certificates of a
+    directory, as in txsni), and ``le:DIRECTORY:STRING`` and ``lets:DIRECTORY:STRING``
+    (TLS with certificates from Let's Encrypt or its staging server, as in txacme). They are taken apart before Twisted
+    sees the string, so that they may be nested, and no plugin of another package can take them over.
 
     Args:
         reactor: The reactor that will listen: a `ListeningReactor`, or for strings of Twisted's alone any other.
@@ -103,17 +177,36 @@ def endpoint_from_string(reactor: Any, description: str, security: EndpointSecur
 
 def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None) -> Any:
     prefix, _, rest = description.partition(":")
-    if prefix == "fd":
-        return _fd_endpoint(reactor, description)
+    if prefix in _OURS:
+        try:
+            return _OURS[prefix](reactor, description)
+        except (TypeError, ValueError) as error:
+            raise EndpointError(_reason(error)) from error
     if prefix in _WRAPPERS and security is not None:
         if not rest:
             raise EndpointError(f"should read {prefix}:STRING, with STRING another endpoint")
         if not hasattr(reactor, "changed"):
+            if prefix == "haproxy":
+                return _twisted_haproxy(reactor, rest, security)
+            if prefix == "txsni":
+                return _twisted_endpoint(reactor, description)  # the plugin's own, if it is installed
             raise EndpointError(f"{prefix}: needs daphne-ng's own reactor, and another is installed")
         if prefix == "haproxy":
             return _endpoint(reactor.changed(prelude=security.prelude()), rest, security)
+        if prefix in _AUTOMATIC:
+            directory, rest = _split_directory(prefix, rest)
+            source = security.automatic(reactor, directory, _AUTOMATIC[prefix])
+            return _endpoint(reactor.changed(tls=source), rest, security)
+        if prefix == "txsni":
+            directory, rest = _split_directory(prefix, rest)
+            return _endpoint(reactor.changed(tls=security.directory(directory, prefix)), rest, security)
         return _endpoint(reactor.changed(tls=security.tls()), rest, security)
+    if prefix == "ssl" and security is not None:
+        return _ssl_endpoint(reactor, description, security)
+    return _twisted_endpoint(reactor, description)
 
+
+def _twisted_endpoint(reactor: Any, description: str) -> Any:
     from twisted.internet.endpoints import serverFromString
 
     try:
@@ -123,15 +216,218 @@ def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None)
         raise EndpointError(_reason(error)) from error
 
 
-_WRAPPERS = ("haproxy", "tls")
+# Whether it is the staging server.
+_AUTOMATIC = {"le": False, "lets": True}
+_WRAPPERS = ("haproxy", "tls", "txsni", *_AUTOMATIC)
+
+
+def _split_directory(prefix: str, rest: str) -> tuple[str, str]:
+    match = re.fullmatch(r"((?:[^:\\]|\\.)+):(.+)", rest, re.DOTALL)
+    if match is None:
+        raise EndpointError(f"should read {prefix}:DIRECTORY:STRING, with STRING another endpoint")
+    return _unquoted(match[1]), match[2]
+
+
+# Twisted's, which makes its context once; ours takes its place.
+def _ssl_endpoint(reactor: Any, description: str, security: EndpointSecurity) -> Any:
+    endpoint = _twisted_endpoint(reactor, description)
+    positional, keywords = _arguments(description)
+    given = dict(zip(_SSL_ARGUMENTS, positional, strict=False)) | keywords
+    given.setdefault("privateKey", "server.pem")
+    endpoint._sslContextFactory = security.string(
+        description,
+        lambda: _twisted_endpoint(reactor, description)._sslContextFactory,
+        [given[name] for name in _SSL_FILES if name in given],
+    )
+    return endpoint
+
+
+_SSL_ARGUMENTS = (
+    "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain", "dhParameters"
+)  # fmt: skip
+_SSL_FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
+
+
+# What the string means without daphne-ng. Twisted knows the client after the first read only, when our connection has
+# been described already.
+def _twisted_haproxy(reactor: Any, description: str, security: EndpointSecurity | None) -> Any:
+    from twisted.protocols.haproxy import proxyEndpoint
+
+    logger.warning(
+        "haproxy: is Twisted's own, since another reactor than daphne-ng's is installed: the scope has the proxy's "
+        "address, the header has no time limit, and it must come inside of TLS"
+    )
+    wrap: Any = proxyEndpoint
+    return wrap(_endpoint(reactor, description, security))
 
 
 def _fd_endpoint(reactor: Any, description: str) -> Any:
-    from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+    match = re.fullmatch(r"fd:(?:fileno=)?([0-9]+)", description, re.ASCII)
+    if match is None:
+        raise EndpointError("should read fd:fileno=N, with N the number of a descriptor")
+    return _inherited(reactor, int(match[1]))
 
-    fileno = _parse_fd(description)
-    adopt: Any = AdoptedStreamServerEndpoint
-    return adopt(reactor, fileno, family_of_listener(fileno))
+
+def _inherited(reactor: Any, fileno: int) -> Any:
+    from daphne_ng.net.listening import InheritedEndpoint
+
+    return InheritedEndpoint(reactor, fileno, family_of_listener(fileno))
+
+
+def _unix_endpoint(reactor: Any, description: str) -> Any:
+    def check(
+        address: str, mode: str = "666", backlog: str = "50", lockfile: str = "1", owner: str = ""
+    ) -> tuple[str, int, int, int, str]:
+        return address, socket_mode(mode), int(backlog), int(lockfile), owner
+
+    positional, keywords = _arguments(description)
+    address, mode, backlog, lockfile, owner = check(*positional, **keywords)
+    if not address:
+        raise EndpointError("names no path")
+    if owner:
+        if not hasattr(reactor, "changed"):
+            raise EndpointError("owner= needs daphne-ng's own reactor, and another is installed")
+        reactor = reactor.changed(unix_owner=_ids_of(owner))
+
+    from twisted.internet.endpoints import UNIXServerEndpoint
+
+    endpoint: Any = UNIXServerEndpoint
+    return endpoint(reactor, address, backlog=backlog, mode=mode, wantPID=bool(lockfile))
+
+
+# User and group id, -1 for none given. Names first: one may consist of digits.
+def _ids_of(owner: str) -> tuple[int, int]:
+    import grp
+    import pwd
+
+    user, colon, group = owner.partition(":")
+    if not (group if colon else user):
+        raise EndpointError(f"an owner should read USER, USER:GROUP or :GROUP, not {owner!r}")
+    return (
+        _id_of(user, "user", lambda name: pwd.getpwnam(name).pw_uid),
+        _id_of(group, "group", lambda name: grp.getgrnam(name).gr_gid),
+    )
+
+
+def _id_of(name: str, kind: str, look_up: Callable[[str], int]) -> int:
+    if not name:
+        return -1
+    try:
+        return look_up(name)
+    except KeyError:
+        if re.fullmatch("[0-9]{1,9}", name, re.ASCII):
+            return int(name)
+        raise EndpointError(f"there is no {kind} {name!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Inheritance:
+    """What systemd, or a program that acts like it, says about the sockets that it passes; see sd_listen_fds(3)."""
+
+    descriptors: tuple[int, ...]
+    names: tuple[str, ...]
+    complaint: str = ""
+    """Why there are none."""
+
+
+# Descriptors that are passed begin here (SD_LISTEN_FDS_START).
+_FIRST_PASSED = 3
+
+
+def _read_environment() -> _Inheritance:
+    count, process = os.environ.get("LISTEN_FDS"), os.environ.get("LISTEN_PID")
+    if count is None:
+        return _Inheritance((), (), "no sockets were inherited: LISTEN_FDS is not set")
+    if process != str(os.getpid()):
+        meant = "LISTEN_PID is not set" if process is None else f"LISTEN_PID names process {process}"
+        return _Inheritance((), (), f"the inherited sockets are not for this process, {os.getpid()}: {meant}")
+    if not re.fullmatch("[0-9]{1,4}", count, re.ASCII) or not int(count):
+        return _Inheritance((), (), f"no sockets were inherited: LISTEN_FDS is {count!r}")
+    names = os.environ.get("LISTEN_FDNAMES")
+    return _Inheritance(
+        tuple(range(_FIRST_PASSED, _FIRST_PASSED + int(count))), tuple(names.split(":")) if names is not None else ()
+    )
+
+
+_AT_IMPORT = _read_environment()
+
+
+def _inheritance() -> _Inheritance:
+    if _AT_IMPORT.descriptors:
+        return _AT_IMPORT
+    # Twisted may have been there first. It keeps what it found in an attribute that is not public.
+    from twisted.internet import endpoints
+
+    found = getattr(getattr(endpoints, "_SystemdParser", None), "_sddaemon", None)
+    if found is None or not found.inheritedDescriptors():
+        return _AT_IMPORT
+    names = {number: name for name, number in found.inheritedNamedDescriptors().items()}
+    descriptors = found.inheritedDescriptors()
+    return _Inheritance(tuple(descriptors), tuple(names.get(number, "") for number in descriptors))
+
+
+def _systemd_endpoint(reactor: Any, description: str) -> Any:
+    def check(
+        domain: str = "", index: str | None = None, name: str | None = None
+    ) -> tuple[str, str | None, str | None]:
+        return domain, index, name
+
+    positional, keywords = _arguments(description)
+    domain, index, name = check(*positional, **keywords)
+    # The kernel knows the family, so the string cannot make it wrong. It often is: the socket of ListenStream=8000 is
+    # IPv6, and serves IPv4 as well.
+    if domain not in ("", "INET", "INET6", "UNIX"):
+        raise EndpointError(f"domain={domain} should be INET, INET6 or UNIX")
+    if (index is None) == (name is None):
+        raise EndpointError("should name one socket, by index= or by name=")
+    passed = _inheritance()
+    if not passed.descriptors:
+        raise EndpointError(passed.complaint)
+    if name is not None:
+        if passed.names.count(name) == 1 and passed.names.index(name) < len(passed.descriptors):
+            return _inherited(reactor, passed.descriptors[passed.names.index(name)])
+        several = f"{passed.names.count(name)} sockets are named" if name in passed.names else "no socket is named"
+        raise EndpointError(f"{several} {name!r}: inherited are {_shown(passed)}")
+    assert index is not None  # one of them is given
+    if not re.fullmatch("[0-9]{1,9}", index, re.ASCII):
+        raise EndpointError(f"index={index} is not a number")
+    if int(index) >= len(passed.descriptors):
+        raise EndpointError(f"there is no socket {index}: inherited are {_shown(passed)}")
+    return _inherited(reactor, passed.descriptors[int(index)])
+
+
+def _shown(passed: _Inheritance) -> str:
+    named = len(passed.names) == len(passed.descriptors)
+    return ", ".join(
+        f"{index} ({passed.names[index]!r})" if named else str(index) for index in range(len(passed.descriptors))
+    )
+
+
+_OURS: dict[str, Callable[[Any, str], Any]] = {
+    "fd": _fd_endpoint,
+    "systemd": _systemd_endpoint,
+    "unix": _unix_endpoint,
+}
+
+
+# Twisted's rules, whose own function is not public: the colon separates, the first equals sign of an argument makes it
+# a keyword, the backslash quotes.
+def _arguments(description: str) -> tuple[list[str], dict[str, str]]:
+    positional: list[str] = []
+    keywords: dict[str, str] = {}
+    if re.search(r"(?<!\\)(?:\\\\)*\\$", description):
+        raise EndpointError("ends in a backslash, which quotes the next character")
+    for argument in re.findall(r":((?:[^:\\]|\\.)*)", description, re.DOTALL):
+        keyword = re.fullmatch(r"((?:[^=\\]|\\.)*)=(.*)", argument, re.DOTALL)
+        if keyword is None:
+            positional.append(_unquoted(argument))
+        else:
+            keywords[_unquoted(keyword[1])] = _unquoted(keyword[2])
+    return positional, keywords
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def family_of_listener(fileno: int) -> socket.AddressFamily:
@@ -145,6 +441,12 @@ def family_of_listener(fileno: int) -> socket.AddressFamily:
     except (OSError, OverflowError):
         raise EndpointError(f"descriptor {fileno} is not open") from None
     if not stat.S_ISSOCK(mode):
+        if fileno == 0:
+            # The option is known from Daphne's configuration for supervisor, which works in one kind of section only.
+            raise EndpointError(
+                "descriptor 0 is not a socket: supervisor passes one as standard input in an [fcgi-program] section "
+                "with socket=, not in a [program] section"
+            )
         raise EndpointError(f"descriptor {fileno} is not a socket")
     # Given a number only, Python asks the kernel for family and type.
     borrowed = socket.socket(fileno=fileno)
@@ -198,13 +500,6 @@ def describe_listen_error(error: BaseException, description: str) -> str:
 # The colon separates arguments, the first equals sign of one makes it a keyword, the backslash quotes.
 def _quoted(text: str) -> str:
     return re.sub(r"([\\:=])", r"\\\1", text)
-
-
-def _parse_fd(description: str) -> int:
-    match = re.fullmatch(r"fd:(?:fileno=)?([0-9]+)", description, re.ASCII)
-    if match is None:
-        raise EndpointError("should read fd:fileno=N, with N the number of a descriptor")
-    return int(match[1])
 
 
 def _reason(error: Exception) -> str:

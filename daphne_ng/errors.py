@@ -9,6 +9,7 @@ The tree::
      |    +-- ReactorError                  the installed reactor cannot serve
      +-- LifespanError                      the application failed or refused to start
      +-- WireError                          the peer broke the protocol; knows its HTTP status
+     +-- ProxyHeaderError                   a connection does not begin with a proxy's header, as it must
      +-- TransportClosed (also OSError)     the peer or the server ended the exchange
      |    +-- ClientDisconnected            what ``send()`` raises after a disconnect (ASGI 2.4)
      +-- ApplicationError                   the application broke ASGI
@@ -31,6 +32,7 @@ __all__ = [
     "EndpointError",
     "InvalidHeader",
     "LifespanError",
+    "ProxyHeaderError",
     "ReactorError",
     "TransportClosed",
     "UnexpectedMessage",
@@ -76,6 +78,13 @@ class WireError(DaphneError):
         self.status = status
         self.detail = detail
         self.headers = headers
+
+
+class ProxyHeaderError(DaphneError):
+    """A connection does not begin with a correct header of the PROXY protocol.
+
+    Nobody is there yet to whom an answer would mean something. The message is a constant sentence.
+    """
 
 
 class TransportClosed(DaphneError, OSError):

@@ -51,6 +51,9 @@ EXIT_LISTEN = 1
 EXIT_LIFESPAN = 3
 """Exit code when the application's startup failed."""
 
+# Windows has none.
+_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+
 # Server's keyword -> Config's field, where Daphne's constructor has them.
 _KEYWORDS = {
     "http_timeout": "http_timeout",
@@ -79,7 +82,7 @@ class Server:
     Args:
         application: The ASGI 3 application.
         endpoints: Twisted endpoint strings to listen on.
-        signal_handlers: Whether `run` handles SIGINT and SIGTERM.
+        signal_handlers: Whether `run` handles SIGINT, SIGTERM and SIGHUP.
         action_logger: Called as ``action_logger(protocol, action, details)`` for each request.
         request_buffer_size: Accepted for Daphne's callers; the body is streamed in the parts in which it arrives.
         ready_callable: Called without arguments once every endpoint listens.
@@ -135,6 +138,8 @@ class Server:
         """Whether the server stopped before it served."""
         self.exit_code = 0
         """What the process should exit with after `run`."""
+        self.listen_failed: Callable[[Exception], None] | None = None
+        """Called with the error when an endpoint cannot be listened on, in place of `listen_error`."""
         self.listeners: list[Any] = []
         """The listening ports."""
         self.listening_addresses: list[tuple[str, int]] = []
@@ -176,6 +181,8 @@ class Server:
         _relax_collector()
         main = loop.create_task(self._run_main(reactor), name="server")
         handlers = _signal_handlers() if self.signal_handlers else {}
+        if _HANG_UP in handlers:
+            signal.signal(_HANG_UP, lambda number, frame: self.reload_certificates())
         try:
             reactor.run(installSignalHandlers=self.signal_handlers)
         finally:
@@ -195,6 +202,15 @@ class Server:
             return
         with contextlib.suppress(RuntimeError):  # closed: it has ended
             loop.call_soon_threadsafe(self._request_stop)
+
+    def reload_certificates(self) -> None:
+        """Read the files of TLS certificates again, as SIGHUP does. May be called from any thread.
+
+        New handshakes get what was read. A file that is wrong is logged, and what it replaces stays in use.
+        """
+        if self._loop is not None and self._security is not None:
+            with contextlib.suppress(RuntimeError):  # closed: it has ended
+                self._loop.call_soon_threadsafe(self._security.reload)
 
     @property
     def connections(self) -> set[Any]:
@@ -225,7 +241,8 @@ class Server:
             self.listening_addresses.append((host.host, host.port))
             logger.info("Listening on TCP address %s:%s", host.host, host.port)
         elif getattr(host, "name", None):
-            logger.info("Listening on UNIX socket %s", os.fsdecode(host.name))
+            # Abstract ones begin with a NUL byte; tools show it so.
+            logger.info("Listening on UNIX socket %s", os.fsdecode(host.name).replace("\0", "@"))
 
     def listen_error(self, failure: Any) -> None:
         """Report a port that cannot listen, and give up."""
@@ -394,24 +411,29 @@ class Server:
         context.start_clock()
         factory = ServerFactory(context)
         logger.info("HTTP/2 support %s", _http2_support(config))
-        self._security = security = Security(config, factory.acceptableProtocols(), loop)
+        self._security = security = Security(config, factory.acceptableProtocols(), loop, context)
         security.start()
-        listening = security.reactor(reactor)
         for description in self.endpoints:
             if self._draining:
                 self.abort_start = True  # told to stop meanwhile
                 return
             logger.info("Configuring endpoint %s", description)
             try:
-                endpoint: Any = endpoint_from_string(listening, str(description), security)
+                endpoint: Any = endpoint_from_string(security.reactor(reactor), str(description), security)
                 port = await endpoint.listen(factory).asFuture(loop)
             except Exception as error:
                 self._listen_failure = describe_listen_error(error, str(description))
                 logger.debug("What the endpoint raised:", exc_info=error)
-                self.listen_error(self._listen_failure)
+                if self.listen_failed is None:
+                    self.listen_error(self._listen_failure)
+                else:
+                    self.exit_code = EXIT_LISTEN
+                    self.abort_start = True
+                    self.listen_failed(error)
                 return
             self.listeners.append(port)
             self.listen_success(port)
+        security.listening()
         if self.ready_callable is not None:
             self.ready_callable()
 
@@ -495,6 +517,8 @@ class Server:
         assert hurry is not None
         assert self._loop is not None
         config = self.config
+        if self._security is not None:
+            self._security.stop()
         for port in self.listeners:
             with contextlib.suppress(asyncio.CancelledError):
                 try:
@@ -518,8 +542,6 @@ class Server:
             connection.abort()
         await context.wait_closed(1.0)
         await self._unless_hurried(lifespan.shutdown(1.0 if hurry.is_set() else config.lifespan_shutdown_timeout))
-        if self._security is not None:
-            self._security.stop()
         context.stop_clock()
         detach = getattr(self.action_logger, "detach", None)
         if detach is not None:
@@ -602,6 +624,13 @@ _DEFAULTS = {
 }
 
 
+# Daphne has it as an attribute of the module: the loop that its reactor runs on.
+def __getattr__(name: str) -> Any:
+    if name == "twisted_loop":
+        return reactors.event_loop_of(reactors.install())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _http2_support(config: Config) -> str:
     if config.http2:
         return "enabled" if config.h2c else "enabled (with TLS only: --no-h2c)"
@@ -665,5 +694,6 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
 def _signal_handlers() -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, _HANG_UP)
+    found = {number: signal.getsignal(number) for number in numbers if number is not None}
     return {number: handler for number, handler in found.items() if handler is not None}

@@ -14,9 +14,9 @@ from daphne_ng.config import Config, Setting, settings
 
 TARGET = Path(__file__).with_name("reference") / "settings.md"
 
-NOT_YET_GROUPS = frozenset({"Proxies"})
-NOT_YET_SETTINGS = frozenset({"tls_handshake_timeout"})
-NOT_YET_FLAGS = frozenset({"--proxy-headers", "--proxy-headers-host", "--proxy-headers-port"})
+NOT_YET_GROUPS: frozenset[str] = frozenset()
+NOT_YET_SETTINGS: frozenset[str] = frozenset()
+NOT_YET_FLAGS: frozenset[str] = frozenset()
 
 # What 0 means where a time has it; elsewhere the help says so.
 ZERO_IS_AT_ONCE = frozenset({"application_close_timeout", "close_timeout", "drain_timeout", "graceful_timeout"})

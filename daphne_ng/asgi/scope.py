@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from daphne_ng.wire.head import RequestHead
 
-__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "http_scope", "websocket_scope"]
+__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "http_scope", "prepending", "websocket_scope"]
 
 ASGI_VERSION = "3.0"
 SPEC_VERSION = "2.5"
@@ -22,7 +24,7 @@ class ConnectionInfo:
         client: ``[host, port]``, or None where the peer has no address (UNIX sockets).
         server: ``[host, port]``, ``[path, None]`` for a UNIX socket, or None.
         client_text: ``host:port`` for the access log, or None.
-        trusted: Whether the peer may set ``Daphne-Root-Path``.
+        trusted: Whether the peer is a trusted proxy, whose word on a request is believed.
         extensions: Names of the ASGI extensions that this connection supports.
     """
 
@@ -42,6 +44,16 @@ class ConnectionInfo:
         self.client_text = f"{client[0]}:{client[1]}" if client is not None else None
         self.trusted = trusted
         self.extensions = extensions
+
+    def claimed(self, client: tuple[str, int] | None, scheme: str | None) -> ConnectionInfo:
+        """Return a copy for one request, with what a trusted proxy says; None for what it does not say."""
+        info = copy.copy(self)
+        if client is not None:
+            info.client = [*client]
+            info.client_text = f"{client[0]}:{client[1]}"
+        if scheme is not None:
+            info.scheme = scheme
+        return info
 
 
 def http_scope(head: RequestHead, info: ConnectionInfo, root_path: str, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -92,8 +104,32 @@ def websocket_scope(
     scope["type"] = "websocket"
     scope["scheme"] = _WEBSOCKET_SCHEMES[info.scheme]
     scope["subprotocols"] = list(subprotocols)
-    scope["extensions"] = {"websocket.http.response": {}}
+    extensions: dict[str, Any] = {"websocket.http.response": {}}
+    scope["extensions"] = extensions
+    if "tls" in info.extensions:
+        extensions["tls"] = info.extensions["tls"]
     return scope
 
 
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+
+_Maker = TypeVar("_Maker", bound=Callable[..., dict[str, Any]])
+
+
+def prepending(make: _Maker) -> _Maker:
+    """Return `http_scope` or `websocket_scope` with ``root_path`` put in front of ``path`` and ``raw_path``.
+
+    For a proxy that strips the prefix: ASGI has the path hold the root path.
+    """
+
+    def make_and_prepend(*args: Any) -> dict[str, Any]:
+        scope = make(*args)
+        root_path = scope["root_path"]
+        if root_path and scope["path"][:1] == "/":  # "*" is no path
+            scope["path"] = root_path + scope["path"]
+            # As it stands in a request target (RFC 3986 section 3.3).
+            encoded = quote(root_path.encode("utf-8", "replace"), safe="/:@!$&'()*+,;=~").encode("ascii")
+            scope["raw_path"] = encoded + scope["raw_path"]
+        return scope
+
+    return make_and_prepend  # type: ignore[return-value]

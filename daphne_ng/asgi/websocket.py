@@ -63,6 +63,12 @@ _CONNECTING, _HELD, _DENIAL, _OPEN, _DONE = (int(state) for state in _State)
 # What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds.
 _MESSAGE_BURST_BYTES = 512
 
+# What an application may still send after the end without an exception, until it calls receive() again, and how long
+# each of these calls waits, so that nobody can spin. Consumers of Channels take one message after the other, and an
+# exception in one keeps them from the last, the disconnect, in whose handler they clean up. Daphne ignores all of it.
+_LATE_SENDS_MAX = 64
+_LATE_SEND_SECONDS = 0.02
+
 # The close codes of our own: RFC 6455 section 7.4.1 and the IANA registry.
 _NORMAL = 1000
 _ABNORMAL = 1006
@@ -95,6 +101,9 @@ class WebSocketExchange(Exchange):
     _announced = False
     _greeted = False
     _held: tuple[int, Headers] = (0, ())
+    # How many sends after the end are ignored: those of an application that is known to call receive().
+    _late_sends = _LATE_SENDS_MAX
+    _ended_at = 0.0
 
     def __init__(
         self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: WebSocketPort, scope: dict[str, Any]
@@ -137,6 +146,7 @@ class WebSocketExchange(Exchange):
         if not self._greeted:
             self._greeted = True
             return {"type": "websocket.connect"}
+        self._late_sends = _LATE_SENDS_MAX
         inbox = self._inbox
         while not inbox.parts:
             if inbox.ended:
@@ -163,7 +173,8 @@ class WebSocketExchange(Exchange):
         """See `Exchange.send`.
 
         Raises:
-            ClientDisconnected: The WebSocket is over; nothing can be sent.
+            ClientDisconnected: The WebSocket is over; nothing can be sent. An application that calls ``receive()``
+                is spared it for a while, so that it comes to hear of the end there.
             UnexpectedMessage: ASGI does not allow this message, or not here.
             InvalidHeader: The handshake cannot be answered with these fields; another answer is allowed.
             BodyLengthMismatch: The body of a denial was longer than its Content-Length, and was cut.
@@ -191,19 +202,32 @@ class WebSocketExchange(Exchange):
                 burst = 0
                 await asyncio.sleep(0)
                 if self._state != _OPEN:
-                    raise ClientDisconnected(self._gone)
+                    await self._send_late()
+                    return
             self._burst = burst
             waiter = self._writable()
             while waiter is not None:
                 await waiter
                 if self._state != _OPEN:
-                    raise ClientDisconnected(self._gone)
+                    await self._send_late()
+                    return
                 waiter = self._writable()
             self._message(payload, is_text)
         elif kind == "websocket.http.response.body" and _HELD <= self._state <= _DENIAL:
             await self._send_denial(message, kind)
+        elif self._gone is not None and kind in ("websocket.send", "websocket.accept"):
+            await self._send_late()
         else:
             self._send_other(message, kind)
+
+    # A message after the end, to nobody.
+    async def _send_late(self) -> None:
+        runner = self._runner
+        patience = runner.config.application_close_timeout / 2
+        if self._late_sends <= 0 or runner.loop.time() >= self._ended_at + patience:
+            raise ClientDisconnected(self._gone)
+        self._late_sends -= 1
+        await asyncio.sleep(_LATE_SEND_SECONDS)
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
@@ -254,6 +278,7 @@ class WebSocketExchange(Exchange):
                 raise InvalidHeader("the subprotocol goes into 'subprotocol' of websocket.accept, not into a header")
         # The state first, so that whatever the port reports from here on finds it true.
         self._state = _OPEN
+        self._late_sends = 0
         self.accepted = True
         try:
             self._port.accept(subprotocol, headers)
@@ -300,6 +325,7 @@ class WebSocketExchange(Exchange):
     # The one end of all. What is still to be told to the port, the caller tells it afterwards.
     def _over(self, code: int, reason: str, gone: str, action: str) -> None:
         self._gone = gone
+        self._ended_at = self._runner.loop.time()
         self._state = _DONE
         self.code = code
         self.reason = reason

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.endings import abort, close_half, peer_gone
-from daphne_ng.net.flow import WriteFlow, socket_transport, unsent_bytes
+from daphne_ng.net.endings import abort, close_half, peer_gone, release
+from daphne_ng.net.flow import WriteFlow, unsent_bytes
 
 __all__ = ["Channel", "DeadlineTimer", "Timed"]
 
@@ -120,7 +120,7 @@ class Channel:
 
     def release(self) -> None:
         """Close the socket; what the kernel holds still goes out."""
-        socket_transport(self._transport).loseConnection()
+        release(self._transport)
 
     def abort(self) -> None:
         """Drop the connection at once, so that what was cut off shows."""

@@ -6,7 +6,7 @@ Which protocol is spoken is decided here, and a switch rebinds ``dataReceived`` 
 Every connection starts as HTTP/1.1, whose time limits run from the first moment. It becomes HTTP/2 before that has seen
 a byte, or never:
 
-* with TLS, if that was negotiated (ALPN), as soon as the handshake is complete;
+* with TLS, if that was negotiated (ALPN), as soon as the handshake is complete, which has a time limit of its own;
 * without, if the first 24 bytes are the preface of HTTP/2 (RFC 9113 section 3.3, "prior knowledge"). As long as what
   has come may become one it is held back. The first byte that differs ends that, and HTTP/1.1 gets all of it.
 
@@ -15,6 +15,7 @@ An Upgrade to ``h2c`` is ignored, as RFC 9113 section 3.1 has it: that token is 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -28,13 +29,16 @@ from daphne_ng.net.context import ServerContext
 from daphne_ng.net.endings import abort, close_half
 from daphne_ng.net.h1 import Http1Channel
 from daphne_ng.net.h2 import Http2Channel
+from daphne_ng.net.tls_extension import handshake_complete, handshake_failure, tls_extension
 from daphne_ng.net.websocket import WebSocketChannel
+from daphne_ng.trust import TrustedPeers, plain_address
 from daphne_ng.wire.h2_preface import INADEQUATE_SECURITY, NO_ERROR, PREFACE, refusal
 
 __all__ = ["OverloadedConnection", "ServerConnection", "connection_info"]
 
 
 _TLS_1_2 = 0x0303
+_ACME = b"acme-tls/1"
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -44,8 +48,9 @@ class ServerConnection(Protocol):
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._channel: Http1Channel | Http2Channel | WebSocketChannel | None = None
-        # What is known of the connection, while it is open whether it becomes HTTP/2.
+        # What is known of the connection, while it is open whether it becomes HTTP/2, or TLS is not up.
         self._undecided: ConnectionInfo | None = None
+        self._handshake_timer: asyncio.TimerHandle | None = None
         # The part of the preface that has come.
         self._held = b""
 
@@ -54,9 +59,15 @@ class ServerConnection(Protocol):
         context = self._context
         transport: Any = self.transport
         context.connections.add(self)
-        info = connection_info(transport, context.extensions_http1)
+        info = connection_info(transport, context.extensions_http1, context.trusted_peers)
         channel = Http1Channel(context, transport, info, self.switch)
-        if context.config.http2 if info.scheme == "https" else context.config.h2c:
+        if info.scheme == "https":
+            self._channel = channel
+            self._undecided = info
+            patience = context.config.tls_handshake_timeout
+            if patience:
+                self._handshake_timer = context.loop.call_later(patience, self._handshake_too_slow)
+        elif context.config.h2c:
             self._channel = channel
             self._undecided = info
         else:
@@ -88,9 +99,31 @@ class ServerConnection(Protocol):
                 self._begin_http2(info)
         self.dataReceived(data)
 
+    def _handshake_too_slow(self) -> None:
+        transport: Any = self.transport
+        self._handshake_timer = None
+        info = self._undecided
+        # Below a wrapper it may have been completed long ago; then the time limit of a request runs.
+        if info is None or transport is None or handshake_complete(_handle(transport)):
+            return
+        self._context.log.info(
+            "Dropped a connection from %s: the TLS handshake took too long", info.client_text or "a local client"
+        )
+        abort(transport)
+
     def _follow_negotiation(self, info: ConnectionInfo) -> None:
         transport: Any = self.transport
-        if _negotiated(transport) != b"h2":
+        context = self._context
+        self._handshake_over()
+        protocol = _negotiated(transport)
+        info.extensions = {**info.extensions, "tls": tls_extension(_handle(transport))}
+        if protocol == _ACME:
+            # RFC 8737 section 3: the certificate was the answer, and nothing is said here.
+            channel = self._channel
+            assert channel is not None  # it is undecided
+            self._undecided = None
+            channel.close()
+        elif protocol != b"h2" or not context.config.http2:
             self._keep_http1()
         elif _older_than_tls_1_2(transport):
             # RFC 9113 section 9.2. Twisted's own contexts refuse such clients; an endpoint may bring its own.
@@ -114,7 +147,8 @@ class ServerConnection(Protocol):
         assert isinstance(channel, Http1Channel)  # it is undecided
         self._undecided = None
         self._held = b""
-        info.extensions = context.extensions_http2
+        tls = info.extensions.get("tls")
+        info.extensions = context.extensions_http2 if tls is None else {**context.extensions_http2, "tls": tls}
         following = Http2Channel(context, self.transport, info, channel.flow)
         channel.step_aside()
         self.switch(following)
@@ -130,12 +164,28 @@ class ServerConnection(Protocol):
         channel = self._channel
         if channel is None:
             return
+        if self._handshake_timer is not None or self._undecided is not None:
+            self._report_handshake(reason)
         channel.connection_lost("the client disconnected")
         self._context.closed(self)
         self._channel = None
         self._undecided = None
         self.transport = None
         vars(self).pop("dataReceived", None)
+
+    def _handshake_over(self) -> None:
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
+            self._handshake_timer = None
+
+    def _report_handshake(self, reason: Failure) -> None:
+        self._handshake_over()
+        info = self._undecided
+        failure = handshake_failure(reason.value)
+        if info is not None and info.scheme == "https" and failure:
+            self._context.log.info(
+                "The TLS handshake with %s failed: %s", info.client_text or "a local client", failure
+            )
 
     def readConnectionLost(self) -> None:
         """The client closed its half; ours may still be flushing."""
@@ -173,10 +223,11 @@ class OverloadedConnection(Protocol):
         context = self._context
         transport: Any = self.transport
         context.lingering += 1
-        context.refused(connection_info(transport, {}), 503, _AT_THE_LIMIT)
+        context.refused(connection_info(transport, {}, context.trusted_peers), 503, _AT_THE_LIMIT)
         if context.config.http2 and ISSLTransport.providedBy(transport):
             # In which protocol, the handshake will tell.
-            patience = context.config.head_timeout or context.config.drain_timeout
+            config = context.config
+            patience = config.tls_handshake_timeout or config.head_timeout or config.drain_timeout
             self._timer = context.loop.call_later(patience, abort, transport)
         else:
             self._answer()
@@ -215,20 +266,21 @@ class OverloadedConnection(Protocol):
         self._timer.cancel()
 
 
-def connection_info(transport: Any, extensions: dict[str, dict[str, Any]]) -> ConnectionInfo:
+def connection_info(
+    transport: Any, extensions: dict[str, dict[str, Any]], trusted_peers: TrustedPeers
+) -> ConnectionInfo:
     """Describe a connection for its scopes and for the logs."""
     peer = transport.getPeer()
     host = transport.getHost()
     client: list[Any] | None = None
     server: list[Any] | None = None
-    trusted = False
     if hasattr(peer, "host"):
-        client = [str(peer.host), peer.port]
-        trusted = _is_loopback(client[0])
-    elif isinstance(peer, UNIXAddress):
-        trusted = True
+        client = [plain_address(str(peer.host)), peer.port]
+        trusted = client[0] in trusted_peers
+    else:
+        trusted = trusted_peers.unix if isinstance(peer, UNIXAddress) else trusted_peers.everybody
     if hasattr(host, "host"):
-        server = [str(host.host), host.port]
+        server = [plain_address(str(host.host)), host.port]
     elif isinstance(host, UNIXAddress) and host.name:
         server = [host.name.decode("utf-8", "surrogateescape"), None]
     scheme = "https" if ISSLTransport.providedBy(transport) else "http"
@@ -241,10 +293,15 @@ def _negotiated(transport: Any) -> bytes | None:
     return protocol if isinstance(protocol, bytes) else None
 
 
+# What pyOpenSSL calls a connection, if there is TLS.
+def _handle(transport: Any) -> Any:
+    return getattr(transport, "getHandle", _nothing)()
+
+
+def _nothing() -> None:
+    return None
+
+
 def _older_than_tls_1_2(transport: Any) -> bool:
-    version = getattr(transport.getHandle(), "get_protocol_version", None)
+    version = getattr(_handle(transport), "get_protocol_version", None)
     return version is not None and version() < _TLS_1_2
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith(("127.", "::ffff:127.")) or address == "::1"

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.asgi.scope import ConnectionInfo, http_scope, websocket_scope
+from daphne_ng.asgi.scope import ConnectionInfo, http_scope, prepending, websocket_scope
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
+from daphne_ng.net.proxies import proxies_from
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
+from daphne_ng.trust import TrustedPeers
 from daphne_ng.wire.h1_writer import ResponseDefaults
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_deflate import Deflater
@@ -24,7 +26,10 @@ from daphne_ng.wire.ws_handshake import WebSocketRequest
 if TYPE_CHECKING:
     from daphne_ng.net.connection import ServerConnection
 
-__all__ = ["ServerContext"]
+__all__ = ["TOLD_MAX", "ServerContext"]
+
+TOLD_MAX = 100
+"""Most connections beyond the limit at once. They are told so, but even telling them is bounded."""
 
 _OVERLOADED = b"503 Service Unavailable\nThe server is at its limit of concurrent requests.\n"
 
@@ -56,6 +61,8 @@ class ServerContext:
         self.connections: set[ServerConnection] = set()
         self.lingering = 0
         """Connections beyond the limit that are being told so."""
+        self.waiting = 0
+        """Connections whose proxy has not said yet whose they are; they count against the limit."""
         self.extensions_http1: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
         if config.http1_early_hints:
             self.extensions_http1["http.response.early_hint"] = {}
@@ -72,7 +79,12 @@ class ServerContext:
         self._deflaters: dict[int, Deflater] = {}
         self._refused = refused
         self._limit = config.limit_concurrency
-        self._root_path = config.root_path
+        self.trusted_peers = TrustedPeers(config.forwarded_allow_ips)
+        self._proxies = proxies_from(config, self.trusted_peers, log)
+        self._root_path = config.root_path.rstrip("/")
+        self._http_scope, self._websocket_scope = http_scope, websocket_scope
+        if config.root_path_prepend:
+            self._http_scope, self._websocket_scope = prepending(http_scope), prepending(websocket_scope)
         self._warned_of_root_path = False
         self._date_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
@@ -110,12 +122,15 @@ class ServerContext:
             task_ended: See `Exchange.task_ended`; never called where None is returned.
         """
         runner = self.runner
+        if self._proxies is not None:
+            info = self._proxies.believe(head, info)
         if self._limit and len(runner.exchanges) >= self._limit:
             self._refuse_for_load(head, info, port)
             return None
         if head.root_path is not None and not info.trusted:
             self._warn_of_root_path(info)
-        exchange = HttpExchange(runner, head, info, port, http_scope(head, info, self._root_path, runner.state))
+        scope = self._http_scope(head, info, self._root_path, runner.state)
+        exchange = HttpExchange(runner, head, info, port, scope)
         if task_ended is not None:
             exchange.task_ended = task_ended
         self.start_application(exchange)
@@ -130,12 +145,14 @@ class ServerContext:
     ) -> WebSocketSink | None:
         """Start the exchange of a handshake, as `begin` does for a request."""
         runner, head = self.runner, request.head
+        if self._proxies is not None:
+            info = self._proxies.believe(head, info)
         if self._limit and len(runner.exchanges) >= self._limit:
             self._refuse_for_load(head, info, port.response)
             return None
         if head.root_path is not None and not info.trusted:
             self._warn_of_root_path(info)
-        scope = websocket_scope(head, info, self._root_path, runner.state, request.subprotocols)
+        scope = self._websocket_scope(head, info, self._root_path, runner.state, request.subprotocols)
         exchange = WebSocketExchange(runner, head, info, port, scope)
         if task_ended is not None:
             exchange.task_ended = task_ended
@@ -164,9 +181,9 @@ class ServerContext:
         if not self._warned_of_root_path:
             self._warned_of_root_path = True
             self.log.warning(
-                "Ignored Daphne-Root-Path from %s: only loopback and UNIX socket peers may set it; "
-                "set it for every request with --root-path",
-                info.client_text,
+                "Ignored Daphne-Root-Path from %s, which is no trusted proxy; if it is one, name it with "
+                "--forwarded-allow-ips; --root-path sets it for every request",
+                info.client_text or "a local client",
             )
 
     def refused(
@@ -180,6 +197,8 @@ class ServerContext:
         again: bool = False,
     ) -> None:
         """Report a request that was answered without the application; `again` if not the first of its connection."""
+        if head is not None and self._proxies is not None:
+            info = self._proxies.believe(head, info)
         level = logging.DEBUG if again else logging.INFO
         self.log.log(level, "Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
         if self._refused is not None and not begun:
@@ -190,7 +209,14 @@ class ServerContext:
     @property
     def full(self) -> bool:
         """Whether the connection limit is reached."""
-        return bool(self.config.limit_connections) and len(self.connections) >= self.config.limit_connections
+        limit = self.config.limit_connections
+        return bool(limit) and len(self.connections) + self.waiting >= limit
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is no room left for connections that would only be told of the limit."""
+        limit = self.config.limit_connections
+        return bool(limit) and len(self.connections) + self.waiting + self.lingering >= limit + TOLD_MAX
 
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""

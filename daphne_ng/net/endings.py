@@ -9,7 +9,7 @@ from twisted.internet.interfaces import ISSLTransport
 
 from daphne_ng.net.flow import socket_transport
 
-__all__ = ["abort", "close_half", "peer_gone"]
+__all__ = ["abort", "close_half", "peer_gone", "release"]
 
 _HALF = getattr(select, "POLLRDHUP", 0)
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL | _HALF
@@ -34,6 +34,13 @@ def abort(transport: Any) -> None:
     the end of the connection tells the end, would look complete.
     """
     socket_transport(transport).abortConnection()
+
+
+def release(transport: Any) -> None:
+    """Close the socket, without waiting for an answer to close_notify. What the kernel holds still goes out."""
+    below = socket_transport(transport)
+    # A transport with TLS of its own waits in loseConnection(), as wrappers do.
+    getattr(below, "release", below.loseConnection)()
 
 
 def peer_gone(transport: Any, *, half: bool = True) -> bool:

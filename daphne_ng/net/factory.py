@@ -9,12 +9,9 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from daphne_ng.net.connection import OverloadedConnection, ServerConnection
-from daphne_ng.net.context import ServerContext
+from daphne_ng.net.context import TOLD_MAX, ServerContext
 
 __all__ = ["ServerFactory"]
-
-# Connections beyond the limit are told so, but even telling them is bounded.
-_TOLD_MAX = 100
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -30,7 +27,7 @@ class ServerFactory(Factory):
         """Return the protocol for a new connection, or None to have it closed at once."""
         context = self.context
         if context.full:
-            return OverloadedConnection(context) if context.lingering < _TOLD_MAX else None
+            return OverloadedConnection(context) if context.lingering < TOLD_MAX else None
         return ServerConnection(context)
 
     def acceptableProtocols(self) -> list[bytes]:

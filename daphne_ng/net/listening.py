@@ -4,20 +4,26 @@ An endpoint string, a third-party one too, ends in one of four calls on a reacto
 ``listenSSL`` or ``adoptStreamPort``. `ListeningReactor` stands before the real reactor and adds to these calls what the
 string cannot say: socket options, the PROXY protocol, TLS. So ``haproxy:`` and ``tls:`` around any other string need to
 know nothing of it, and the header of the PROXY protocol is read before TLS begins, as its senders write it.
+
+`InheritedEndpoint` is for sockets that another process listens on already.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from OpenSSL import SSL
-from zope.interface import directlyProvides, providedBy
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import AlreadyListened
+from twisted.internet.interfaces import IStreamServerEndpoint
+from zope.interface import directlyProvides, implementer, providedBy
 
-__all__ = ["Accepted", "ListenOptions", "ListeningReactor", "Prelude", "TlsSource"]
+__all__ = ["Accepted", "InheritedEndpoint", "ListenOptions", "ListeningReactor", "Prelude", "TlsSource"]
 
 
 class TlsSource(Protocol):
@@ -52,6 +58,9 @@ class Prelude(Protocol):
             serve: Makes the protocol. Not a byte of its data has been read from the socket.
         """
 
+    def port_stopped(self, serve: Callable[[Accepted], None]) -> None:
+        """Close the sockets that have not come to `serve` yet: the port that it belongs to has stopped."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
@@ -63,6 +72,8 @@ class ListenOptions:
     reuse_port: bool = False
     tcp_nodelay: bool = True
     tcp_keepalive: bool = True
+    unix_owner: tuple[int, int] | None = None
+    """User and group id of UNIX sockets that are made; -1 leaves one as it is."""
     prelude: Prelude | None = None
     tls: TlsSource | None = None
 
@@ -106,3 +117,48 @@ class ListeningReactor:
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket``."""
         return self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory, options=self.options)
+
+
+@implementer(IStreamServerEndpoint)
+class InheritedEndpoint:
+    """A listening socket that was made elsewhere.
+
+    Twisted's ``AdoptedStreamServerEndpoint`` is the same, and does harm with the descriptors 0 to 2.
+
+    The descriptor is duplicated and then closed. Those of standard input, output and error become ``/dev/null``
+    instead: the next socket or file would get the number, and whatever reads standard input would read from that.
+
+    Args:
+        reactor: Provides ``IReactorSocket``.
+        fileno: The descriptor. It is made non-blocking, for every process that shares it, and stays so.
+        family: Its address family.
+    """
+
+    def __init__(self, reactor: Any, fileno: int, family: socket.AddressFamily) -> None:
+        self.reactor = reactor
+        self.fileno = fileno
+        self.addressFamily = family
+        self._used = False
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        """See ``IStreamServerEndpoint``."""
+        if self._used:
+            return fail(AlreadyListened())
+        self._used = True
+        try:
+            # Between the loop's "there is a connection" and accept() another process may have taken it.
+            os.set_blocking(self.fileno, False)
+            port = self.reactor.adoptStreamPort(self.fileno, self.addressFamily, factory)
+            _give_up(self.fileno)
+        except Exception:
+            return fail()
+        return succeed(port)
+
+
+def _give_up(fileno: int) -> None:
+    if fileno > 2:
+        os.close(fileno)
+        return
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fileno)
+    os.close(null)

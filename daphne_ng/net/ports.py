@@ -3,8 +3,8 @@
 A port that was adopted never calls ``listen()``, ``chmod()``, ``shutdown()`` or ``unlink()``: its socket belongs to
 whoever made it.
 
-Private names of Twisted that this module relies on: ``_preexistingSocket``, ``_shouldShutdown``, ``_reservedFD``,
-``_inFilesystemNamespace``, ``_buildAddr``, ``_getLogPrefix``.
+Private names of Twisted that this module relies on: ``_preexistingSocket``, ``_shouldShutdown``, ``_realPortNumber``,
+``_reservedFD``, ``_buildAddr``, ``_getLogPrefix``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import socket
 import sys
 from typing import Any
 
-from twisted.internet import address, tcp
+from twisted.internet import address, error, tcp
 from twisted.logger import Logger
 from twisted.python import log as twisted_log
 from twisted.python.failure import Failure
 
+from daphne_ng.errors import EndpointError
 from daphne_ng.net.listening import Accepted, ListenOptions
 from daphne_ng.net.tls_transport import TLSServer
 from daphne_ng.net.transports import DirectDescriptor, TCPServer, set_stream_options
@@ -27,6 +28,7 @@ from daphne_ng.net.transports import DirectDescriptor, TCPServer, set_stream_opt
 if sys.platform != "win32":
     from twisted.internet import unix
 
+    from daphne_ng.net import unix_socket
     from daphne_ng.net.tls_transport import TLSUNIXServer
     from daphne_ng.net.transports import UNIXServer
 
@@ -99,6 +101,16 @@ class _DirectPort(DirectDescriptor, tcp.Port):
     def _serve(self, accepted: Accepted) -> None:
         raise NotImplementedError
 
+    def _getLogPrefix(self, factory: Any) -> str:
+        prefix: str = super()._getLogPrefix(factory)
+        return prefix if self.options.tls is None else f"{prefix} (TLS)"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the socket, and the connections that have not begun."""
+        if self.options.prelude is not None:
+            self.options.prelude.port_stopped(self._serve)
+        tcp.Port.connectionLost(self, reason)
+
     # Make the protocol and its transport, and bring them together.
     def _connect(self, accepted: Accepted, peer: Any, client: Any) -> None:
         connection = accepted.sock
@@ -141,11 +153,28 @@ class TCPPort(_DirectPort):
 
     def createInternetSocket(self) -> socket.socket:
         """Make the socket to listen on, with the options that accepted ones inherit."""
+        # Twisted sets SO_REUSEADDR. It stays: without it a restart waits for the connections of the server before to
+        # leave TIME_WAIT. On Linux and macOS it lets nobody listen where somebody else listens already.
         listener: socket.socket = super().createInternetSocket()
         set_stream_options(listener, self.options)
         if self.options.reuse_port:
+            # Linux spreads connections over all listeners of one user; macOS gives them all to one of them.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if self.addressFamily == socket.AF_INET6 and _is_wildcard(self.interface):
+            # "::" is IPv4 too, whatever the system's default (net.ipv6.bindv6only). OpenBSD refuses.
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, self._ipv4_is_ours())
         return listener
+
+    # Asked for "0.0.0.0" and "::" with one port, this server listens on IPv4 there already.
+    def _ipv4_is_ours(self) -> bool:
+        return any(
+            isinstance(other, TCPPort)
+            and other.addressFamily == socket.AF_INET
+            and other._realPortNumber == self.port
+            and other.interface in ("", "0.0.0.0")
+            for other in self.reactor.getReaders()
+        )
 
     def _serve(self, accepted: Accepted) -> None:
         peer = accepted.peer
@@ -163,8 +192,8 @@ if sys.platform != "win32":
         transport = UNIXServer
         tls_transport = TLSUNIXServer
 
-        # (device, inode, process) of the socket file, while it is ours to remove.
-        _created: tuple[int, int, int] | None = None
+        # While it is ours to remove.
+        _file: unix_socket.SocketFile | None = None
 
         def __init__(self, fileName: Any, factory: Any, *args: Any, **kwargs: Any) -> None:
             super().__init__(fileName, factory, *args, **kwargs)
@@ -172,36 +201,43 @@ if sys.platform != "win32":
             self._path = address.UNIXAddress(fileName).name or b""
 
         def startListening(self) -> None:
-            """Bind and listen; an adopted socket is taken over as it is: no ``chmod``, no ``listen``."""
-            adopted = self._preexistingSocket
-            if adopted is None:
-                unix.Port.startListening(self)
-                if unix._inFilesystemNamespace(self._path):
-                    status = os.stat(self._path)
-                    self._created = (status.st_dev, status.st_ino, os.getpid())
-                return
+            """Bind and listen; an adopted socket is taken over as it is: no ``chmod``, no ``listen``.
+
+            `wantPID` does not make a lock file. It means what that is for: to replace a socket on which nobody listens.
+            """
             tcp._reservedFD.reserve()
+            listener, self._preexistingSocket = self._preexistingSocket, None
+            if listener is None:
+                try:
+                    listener = self.createInternetSocket()
+                    self._file = unix_socket.listen(
+                        listener, self._path, self.backlog, self.mode, self.options.unix_owner, bool(self.wantPID)
+                    )
+                except (OSError, EndpointError) as failure:
+                    raise error.CannotListenError(None, self._path, failure) from failure
+            else:
+                listener.setblocking(False)
             name = os.fsdecode(self._path)
             twisted_log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
-            self._preexistingSocket = None
-            adopted.setblocking(False)
             self.factory.doStart()  # type: ignore[union-attr]
             self.connected = True
-            self.socket = adopted
-            self.fileno = adopted.fileno  # type: ignore[method-assign]
+            self.socket = listener
+            self.fileno = listener.fileno  # type: ignore[method-assign]
             self.startReading()
 
         def connectionLost(self, reason: Failure) -> None:
             """Close the socket. Its file goes only if this process made it and nobody replaced it since."""
-            created, self._created = self._created, None
-            if created is not None:
-                with contextlib.suppress(OSError):
-                    status = os.stat(self._path)
-                    if created == (status.st_dev, status.st_ino, os.getpid()):
-                        os.unlink(self._path)
-            if self.lockFile is not None:
-                self.lockFile.unlock()
-            tcp.Port.connectionLost(self, reason)
+            file, self._file = self._file, None
+            if file is not None:
+                file.remove()
+            _DirectPort.connectionLost(self, reason)
 
         def _serve(self, accepted: Accepted) -> None:
-            self._connect(accepted, accepted.peer, accepted.client or self._buildAddr(accepted.peer))
+            # Clients seldom have a name; accept() then gives an empty one.
+            self._connect(accepted, accepted.peer, accepted.client or self._buildAddr(accepted.peer or None))
+
+
+def _is_wildcard(interface: str) -> bool:
+    with contextlib.suppress(OSError):
+        return not any(socket.inet_pton(socket.AF_INET6, interface))
+    return False

@@ -111,6 +111,17 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet``."""
+        try:
+            self._add_writer(writer)
+        except RuntimeError:
+            # uvloop has stopped watching the descriptor, see _sweep, and knows it only in this way.
+            if writer not in self._readers:
+                raise
+            self.removeReader(writer)
+            self._add_writer(writer)
+            self.addReader(writer)
+
+    def _add_writer(self, writer: Any) -> None:
         if not isinstance(writer, DirectDescriptor):
             super().addWriter(writer)
         elif writer not in self._writers:
@@ -211,11 +222,21 @@ class DaphneReactor(AsyncioSelectorReactor):
         *,
         options: ListenOptions = _DEFAULTS,
     ) -> Any:
-        """See ``IReactorSSL``. Twisted's own imports, and so installs, the global reactor."""
-        from twisted.protocols.tls import TLSMemoryBIOFactory
+        """See ``IReactorSSL``. Twisted's own imports, and so installs, the global reactor.
 
-        tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)  # type: ignore[arg-type]
-        listener = self.listenTCP(port, tls_factory, backlog, interface, options=options)
+        TLS is in the transport, except where `contextFactory` makes connections instead of contexts.
+        """
+        # Imported late: without pyOpenSSL there is no TLS, and all else works.
+        from daphne_ng.net.tls_factories import makes_connections, source_of
+
+        if makes_connections(contextFactory):
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+
+            tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)  # type: ignore[arg-type]
+            listener = self.listenTCP(port, tls_factory, backlog, interface, options=options.replace(tls=None))
+        else:
+            options = options.replace(tls=source_of(contextFactory, factory))
+            listener = self.listenTCP(port, factory, backlog, interface, options=options)
         listener._type = "TLS"
         return listener
 

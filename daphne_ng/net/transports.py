@@ -12,8 +12,8 @@ change four things:
 3. A failed immediate send loses the connection on the next turn, never inside ``write()``.
 
 The one flag that decides is ``_direct``: true while bytes may go straight to the kernel. Whoever makes one of the
-conditions in `_WriteThrough._may_send_directly` false sets the flag to false; only `_WriteThrough.doWrite` (drained)
-and `_WriteThrough.unregisterProducer` set it to true again, by asking that method. While the flag is false everything
+conditions in `WriteThrough._may_send_directly` false sets the flag to false; only `WriteThrough.doWrite` (drained)
+and `WriteThrough.unregisterProducer` set it to true again, by asking that method. While the flag is false everything
 is buffered, so bytes can never overtake each other.
 
 Private names of Twisted that this module relies on, all of them attributes of the classes it extends:
@@ -50,17 +50,17 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProducer
 
-__all__ = ["DirectDescriptor", "TCPServer", "UNIXServer", "set_stream_options"]
+__all__ = ["DirectDescriptor", "TCPServer", "UNIXServer", "WriteThrough", "set_stream_options"]
 
 _log = Logger()
 
 # What stock Twisted reads at once (FileDescriptor.bufferSize).
-_READ_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
 # recv() allocates what it may get. Most reads are a request head, and a smaller block costs 0.3 us less; the first
 # read that fills it switches to the full size.
-_FIRST_READ_BYTES = 16 * 1024
+FIRST_READ_BYTES = 16 * 1024
 # Once reads of the ordinary size come full: a message of 64 KiB and its framing should not take two.
-_LARGE_READ_BYTES = 128 * 1024
+LARGE_READ_BYTES = 128 * 1024
 
 # Room for descriptors beside one read, as much as stock Twisted gives.
 _ANCILLARY_BYTES = 4096
@@ -96,7 +96,7 @@ class DirectDescriptor:
         raise NotImplementedError
 
 
-class _WriteThrough(DirectDescriptor, tcp.Connection):
+class WriteThrough(DirectDescriptor, tcp.Connection):
     """The raw (never TLS) half of a connection: immediate sends, direct callbacks.
 
     Once `TCPServer.startTLS` was called, the methods here are what TLS itself writes through; the instance
@@ -111,7 +111,7 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
 
     reactor: Any
     protocol: Any
-    _read_bytes = _FIRST_READ_BYTES
+    _read_bytes = FIRST_READ_BYTES
     _send: Any = None
     _recv: Any = None
 
@@ -152,9 +152,9 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
             return
         size = len(data)
         if size == self._read_bytes:
-            self._read_bytes = _READ_BYTES if size < _READ_BYTES else _LARGE_READ_BYTES
-        elif size < _FIRST_READ_BYTES < self._read_bytes:
-            self._read_bytes = _FIRST_READ_BYTES
+            self._read_bytes = READ_BYTES if size < READ_BYTES else LARGE_READ_BYTES
+        elif size < FIRST_READ_BYTES < self._read_bytes:
+            self._read_bytes = FIRST_READ_BYTES
         try:
             self.protocol.dataReceived(data)
         except Exception as exception:
@@ -219,7 +219,7 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
             total += len(chunk)
         if not self._direct or total <= _JOIN_LIMIT_BYTES:
             # The class is named because a subclass or startTLS may have put another write() in front.
-            _WriteThrough.write(self, b"".join(chunks)) if self._direct else self._buffer(chunks, total)
+            WriteThrough.write(self, b"".join(chunks)) if self._direct else self._buffer(chunks, total)
             return
         while chunks:
             batch = chunks[:_IOV_MAX]
@@ -407,12 +407,12 @@ class _WriteThrough(DirectDescriptor, tcp.Connection):
         for name in ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer"):
             # The stock methods hand over to `self.protocol`, which is TLS now.
             setattr(self, name, MethodType(getattr(tcp.Connection, name), self))
-        tls.makeConnection(_BypassTLS(_WriteThrough, self))
+        tls.makeConnection(_BypassTLS(WriteThrough, self))
         if producer is not None:
             self.registerProducer(producer, streaming)
 
 
-class TCPServer(_WriteThrough, tcp.Server):
+class TCPServer(WriteThrough, tcp.Server):
     """One accepted TCP connection."""
 
     # The peer as the port built it, then as getPeer() did.
@@ -450,9 +450,10 @@ def set_stream_options(sock: socket.socket, options: ListenOptions) -> None:
 
 if sys.platform != "win32":
 
-    class UNIXServer(_WriteThrough, unix.Server):
+    class UNIXServer(WriteThrough, unix.Server):
         """One accepted UNIX stream connection; passes descriptors as the stock transport does."""
 
+        _peer: IAddress | None = None
         _host: IAddress | None = None
 
         def __init__(self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any):
@@ -463,7 +464,7 @@ if sys.platform != "win32":
         def read_ready(self) -> None:
             """Read once, descriptors included, and deliver; see `DirectDescriptor`."""
             try:
-                data, ancillary, _, _ = self._recv(_READ_BYTES, _ANCILLARY_BYTES)
+                data, ancillary, _, _ = self._recv(READ_BYTES, _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -492,6 +493,12 @@ if sys.platform != "win32":
 
         def _isSendBufferFull(self) -> bool:
             return len(self._sendmsgQueue) > self._fileDescriptorBufferSize or super()._isSendBufferFull()
+
+        def getPeer(self) -> Any:
+            """The client's address, or who a proxy says it is; the same object every time."""
+            if self._peer is None:
+                self._peer = super().getPeer()
+            return self._peer
 
         def getHost(self) -> Any:
             """The server's address; the same object every time."""

@@ -23,6 +23,7 @@ import httptools
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
 from daphne_ng.port import RequestSink
+from daphne_ng.wire.forwarded import root_path_of
 from daphne_ng.wire.grammar import HOST, connection_options
 from daphne_ng.wire.head import RequestHead
 
@@ -415,8 +416,8 @@ class Http1Parser:
             elif name == b"te":
                 head.accepts_trailers |= b"trailers" in connection_options(value)
             elif name == b"daphne-root-path":
-                head.root_path = unquote(value.decode("ascii", "replace"))
-        if host is None and head.http_version == "1.1":
+                head.root_path = root_path_of(value)
+        if host is None and head.http_version == "1.1" and self._config.require_host:
             raise WireError(400, "The request has no Host.")
         if options:
             if b"close" in options:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
+from daphne_ng.wire.forwarded import root_path_of
 from daphne_ng.wire.grammar import HOST, TOKEN
 from daphne_ng.wire.h1_parser import _METHODS as METHODS  # one list for all versions
 from daphne_ng.wire.head import RequestHead
@@ -210,7 +211,7 @@ def check_request_fields(
             head.expects_continue = not ended
             append(field)
         elif code == _ROOT_PATH:
-            head.root_path = unquote(value.decode("ascii", "replace"))
+            head.root_path = root_path_of(value)
         elif code == _CONNECTION:
             raise MalformedRequest("A field is specific to connections of HTTP/1.1.")
     if crumbs is not None and len(crumbs) > 1:

@@ -37,7 +37,7 @@ class RequestHead:
     accepts_trailers: bool = False
     """Whether the client sent ``TE: trailers``."""
     root_path: str | None = None
-    """Value of ``Daphne-Root-Path``, to be believed only from a trusted peer."""
+    """What ``Daphne-Root-Path`` says, decoded; to be believed only from a trusted peer."""
     upgrade: bytes | None = None
     """Value of the Upgrade field, if the Connection field lists it and the version is 1.1."""
     websocket: bool = False

@@ -19,15 +19,16 @@ from typing import Any, NoReturn
 from .errors import BenchError, UnsupportedError
 from .peers import OURS, PEERS, Server, version
 from .report import Result, as_json, table
-from .workloads import HTTP2, IDLE_CONNECTIONS, WEBSOCKET, WORKLOADS, Settings, Workload
+from .workloads import HTTP2, IDLE_CONNECTIONS, TLS, WEBSOCKET, WORKLOADS, Settings, Workload
 
 # A server that failed this often in a workload is not asked again in the remaining rounds.
 _FAILURES_MAX = 2
 # Names that stand for several workloads.
 _GROUPS = {
-    "http": [name for name in WORKLOADS if name not in (*WEBSOCKET, *HTTP2)],
+    "http": [name for name in WORKLOADS if name not in (*WEBSOCKET, *HTTP2, *TLS)],
     "ws": list(WEBSOCKET),
     "h2": list(HTTP2),
+    "tls": list(TLS),
 }
 
 
@@ -51,12 +52,13 @@ def parse(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description="Measure daphne-ng and its peers, one core for each side."
     )
-    parser.add_argument("--peers", default=",".join(PEERS), metavar="A,B", help="servers (default: %(default)s)")
+    usual = ",".join(name for name, peer in PEERS.items() if not peer.by_name_only)
+    parser.add_argument("--peers", default=usual, metavar="A,B", help="servers (default: %(default)s)")
     parser.add_argument(
         "--workloads",
         default=",".join(WORKLOADS),
         metavar="X,Y",
-        help="workloads; http, ws and h2 mean all of that kind (default: all)",
+        help="workloads; http, ws, h2 and tls mean all of that kind (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: %(default)g)")
@@ -129,7 +131,7 @@ def _once(options: Options, workload: Workload, peer: str) -> dict[str, float]:
             core=options.server_core,
             directory=Path(directory),
             access_log=workload.access_log,
-            tls=workload.tls,
+            protocol=workload.protocol,
         )
         with server:
             workload.check(server)

@@ -7,6 +7,7 @@ ahead of any server. Responses must carry Content-Length, as all of the applicat
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 import zlib
@@ -48,13 +49,21 @@ class Head:
 class Client:
     """One keep-alive connection. Every failure, also of the network, is a `BenchError`."""
 
-    def __init__(self, port: int, *, timeout: float = 60.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        timeout: float = 60.0,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Connect.
 
         Args:
             port: On the loopback address.
             timeout: Longest wait for one read or write, in seconds.
             receive_buffer: Bound of the kernel's receive buffer in bytes; ``None`` lets it grow by itself.
+            tls: Context of a TLS client; ``None`` for cleartext. `is_open` and `detach` are for cleartext only.
         """
         try:
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -65,6 +74,8 @@ class Client:
             if receive_buffer is not None:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self._socket.connect((HOST, port))
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         except OSError as error:
             self._socket.close()
             raise BenchError(f"cannot connect: {error}") from error

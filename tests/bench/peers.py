@@ -20,14 +20,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from . import app, procfs
 from .client import HOST, Client
 from .errors import BenchError, UnsupportedError
+from .handshake import client_context
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _TARGET = "app:application"
+
+Protocol = Literal["http", "https", "h2"]
+"""HTTP/1.1 in cleartext, HTTP/1.1 over TLS, or HTTP/2 over TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,13 @@ class Launch:
     directory: Path
     """Holds ``app.py`` and what the properties name; the server's working directory."""
     access_log: bool
-    tls: bool = False
-    """Whether to serve HTTP/2 over TLS, with the files `certificate` and `key`, instead of HTTP/1.1 in cleartext."""
+    protocol: Protocol = "http"
+    """What clients will speak. With TLS, the files are `certificate` and `key`."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether it is over TLS."""
+        return self.protocol != "http"
 
     @property
     def certificate(self) -> Path:
@@ -78,22 +88,25 @@ class Peer:
     """One kind of server."""
 
     name: str
-    """Also the name of its distribution."""
     arguments: Callable[[Launch], list[str]]
     """Arguments of the interpreter."""
+    distribution: str | None = None
+    """What to install, if not `name`."""
+    by_name_only: bool = False
+    """Whether it takes part only if it is asked for."""
     logs_to_output: bool = False
     """Its access log can only go to stdout or stderr, which the harness sends to a file."""
     http2_needs: str | None = None
     """Distribution without which it does not start with HTTP/2."""
 
 
-def _uvicorn(launch: Launch) -> list[str]:
+def _uvicorn(launch: Launch, parser: str = "httptools") -> list[str]:
     arguments = ["-m", "uvicorn", "--host", HOST, "--port", str(launch.port), "--loop", "uvloop"]
-    if launch.tls:  # zttp is the only one of its parsers that reads HTTP/2
-        arguments += ["--http", "zttp", "--http2", "--ssl-keyfile", str(launch.key)]
-        arguments += ["--ssl-certfile", str(launch.certificate)]
+    if launch.protocol == "h2":  # zttp is the only one of its parsers that reads HTTP/2
+        arguments += ["--http", "zttp", "--http2"]
     else:
-        arguments += ["--http", "httptools"]
+        arguments += ["--http", parser]
+    arguments += ["--ssl-keyfile", str(launch.key), "--ssl-certfile", str(launch.certificate)] if launch.tls else []
     # The cheapest of its three WebSocket implementations.
     arguments += ["--timeout-keep-alive", "120", "--ws", "websockets-sansio"]
     if launch.access_log:
@@ -115,6 +128,10 @@ def _uvicorn(launch: Launch) -> list[str]:
     else:
         arguments += ["--no-access-log", "--log-level", "warning"]
     return [*arguments, _TARGET]
+
+
+def _uvicorn_zttp(launch: Launch) -> list[str]:
+    return _uvicorn(launch, "zttp")
 
 
 def _hypercorn(launch: Launch) -> list[str]:
@@ -162,6 +179,7 @@ PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("uvicorn", _uvicorn, http2_needs="zttp"),
+        Peer("uvicorn-zttp", _uvicorn_zttp, distribution="uvicorn", by_name_only=True, http2_needs="zttp"),
         Peer("hypercorn", _hypercorn),
         Peer("granian", _granian, logs_to_output=True),
         Peer("daphne", _daphne),
@@ -175,7 +193,7 @@ OURS = "daphne-ng"
 
 def version(peer: Peer, python: str) -> str | None:
     """Return the installed version for that interpreter, or ``None`` if it is not installed."""
-    return _distribution_version(peer.name, python)
+    return _distribution_version(peer.distribution or peer.name, python)
 
 
 def _distribution_version(name: str, python: str) -> str | None:
@@ -211,7 +229,7 @@ class Server:
         core: int,
         directory: Path,
         access_log: bool,
-        tls: bool = False,
+        protocol: Protocol = "http",
     ) -> None:
         """Prepare; entering the context starts the process.
 
@@ -221,11 +239,11 @@ class Server:
             core: CPU to pin it to.
             directory: Existing, empty, used by nobody else.
             access_log: Whether to log each request to a file.
-            tls: Whether to serve HTTP/2 over TLS, with a certificate made for this one.
+            protocol: What clients will speak; with TLS, a certificate is made for this one.
         """
         self.peer = peer
         self.core = core
-        self.launch = Launch(port=_free_port(), directory=directory, access_log=access_log, tls=tls)
+        self.launch = Launch(port=_free_port(), directory=directory, access_log=access_log, protocol=protocol)
         self.command = [python, *peer.arguments(self.launch)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -248,10 +266,11 @@ class Server:
             BenchError: It ended, or answers nothing within 20 seconds.
         """
         shutil.copy(app.__file__, self.launch.directory / "app.py")
-        if self.launch.tls:
+        if self.launch.protocol == "h2":
             needed = self.peer.http2_needs
             if needed is not None and _distribution_version(needed, self.command[0]) is None:
                 raise UnsupportedError(f"it has HTTP/2 only with {needed}, which is not installed")
+        if self.launch.tls:
             make_certificate(self.launch.certificate, self.launch.key)
         with self.launch.output.open("wb") as output, pinned(self.core):
             # Its own session: Ctrl-C reaches only the harness, which then stops the server in order.
@@ -296,6 +315,10 @@ class Server:
             while any(map(procfs.is_alive, family)) and time.monotonic() < deadline:
                 time.sleep(0.01)
 
+    def client(self, timeout: float = 60.0) -> Client:
+        """Return a new HTTP/1.1 connection to it, over TLS if it serves that."""
+        return Client(self.port, timeout=timeout, tls=client_context() if self.launch.tls else None)
+
     def log_lines(self, path: str) -> int:
         """Return how many lines of the access log name `path`. Exact only after `stop`: servers may buffer."""
         log = self.launch.output if self.peer.logs_to_output else self.launch.log
@@ -324,10 +347,10 @@ class Server:
             time.sleep(0.05)
 
     def _ask(self) -> None:
-        if self.launch.tls:
+        if self.launch.protocol == "h2":
             _expect_http2(self.port)
             return
-        with Client(self.port, timeout=5.0) as client:
+        with self.client(timeout=5.0) as client:
             client.send("GET", "/")
             client.read_body(client.read_head())
 

@@ -24,7 +24,8 @@ from . import app, h2load, procfs, workloads, wrk
 from .__main__ import Options, measure, parse
 from .client import Client
 from .errors import BenchError, UnsupportedError
-from .peers import PEERS, Launch, Peer, Server, make_certificate, version
+from .handshake import Handshakes
+from .peers import PEERS, Launch, Peer, Protocol, Server, make_certificate, version
 from .report import Result, as_json, best, markdown, ratio, table, versus_best
 from .websocket import (
     BINARY,
@@ -43,7 +44,7 @@ from .websocket import (
     server_frame,
     visit,
 )
-from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP2, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
+from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP2, TLS, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
@@ -87,7 +88,7 @@ time for request:      708us     28.85ms      7.24ms      2.82ms    90.63%
 
 # A whole server in a few lines, for the parts of the harness that want a process to talk to.
 FAKE_SERVER = """
-import http.server, subprocess, sys
+import http.server, ssl, subprocess, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -103,20 +104,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+class Server(http.server.ThreadingHTTPServer):
+    def shutdown_request(self, sock):
+        if isinstance(sock, ssl.SSLSocket):
+            try:
+                sock = sock.unwrap()
+            except OSError:
+                pass
+        super().shutdown_request(sock)
+
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+if len(sys.argv) > 3:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(sys.argv[3], sys.argv[4])
+    context.num_tickets = int(sys.argv[5])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 """
 
 
-def fake_peer(body: str) -> Peer:
+def fake_peer(body: str, *, tickets: int = 2) -> Peer:
     def arguments(launch: Launch) -> list[str]:
-        return ["-c", FAKE_SERVER, str(launch.port), body]
+        tls = [str(launch.certificate), str(launch.key), str(tickets)] if launch.tls else []
+        return ["-c", FAKE_SERVER, str(launch.port), body, *tls]
 
     return Peer("fake", arguments)
 
 
-def fake_server(peer: Peer, directory: Path) -> Server:
-    return Server(peer, core=min(os.sched_getaffinity(0)), directory=directory, access_log=True)
+def fake_server(peer: Peer, directory: Path, protocol: Protocol = "http") -> Server:
+    core = min(os.sched_getaffinity(0))
+    return Server(peer, core=core, directory=directory, access_log=True, protocol=protocol)
 
 
 # -- wrk --------------------------------------------------------------------------------------------------------
@@ -173,6 +191,15 @@ def test_a_report_of_h2load_is_read() -> None:
 def test_a_report_of_h2load_that_is_not_all_well_is_an_error(old: str, new: str, reason: str) -> None:
     with pytest.raises(BenchError, match=reason):
         h2load.parse(H2LOAD_OUTPUT.replace(old, new))
+
+
+def test_over_http_1_a_status_without_a_reason_is_not_a_failure() -> None:
+    output = H2LOAD_OUTPUT.replace("protocol: h2", "protocol: http/1.1")
+    output = output.replace("4800 succeeded, 0 failed", "0 succeeded, 4800 failed").replace("4800 2xx", "0 2xx")
+    assert h2load.parse(output, "http/1.1").requests == 4800
+    for old, new in (("0 5xx", "1 5xx"), ("4800 done", "4799 done"), ("0 errored", "1 errored")):
+        with pytest.raises(BenchError, match="0 of 4800 responses were 2xx"):
+            h2load.parse(output.replace(old, new), "http/1.1")
 
 
 # -- /proc ------------------------------------------------------------------------------------------------------
@@ -280,9 +307,10 @@ def test_every_peer_is_told_its_port_and_where_to_log(peer: Peer, tmp_path: Path
     assert peer.logs_to_output or str(launch.log) in configuration
 
 
+@pytest.mark.parametrize("protocol", ["https", "h2"])
 @pytest.mark.parametrize("peer", PEERS.values(), ids=lambda peer: peer.name)
-def test_every_peer_is_told_its_port_certificate_and_key(peer: Peer, tmp_path: Path) -> None:
-    launch = Launch(port=54321, directory=tmp_path, access_log=False, tls=True)
+def test_every_peer_is_told_its_port_certificate_and_key(peer: Peer, protocol: Protocol, tmp_path: Path) -> None:
+    launch = Launch(port=54321, directory=tmp_path, access_log=False, protocol=protocol)
     arguments = " ".join(peer.arguments(launch))
     for part in ("54321", "127.0.0.1", str(launch.certificate), str(launch.key)):
         assert part in arguments
@@ -311,7 +339,7 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
         context.wrap_socket(listener.accept()[0], server_side=True)
 """
     peer = Peer("old", lambda launch: ["-c", code, str(launch.port), str(launch.certificate), str(launch.key)])
-    server = Server(peer, core=min(os.sched_getaffinity(0)), directory=tmp_path, access_log=False, tls=True)
+    server = Server(peer, core=min(os.sched_getaffinity(0)), directory=tmp_path, access_log=False, protocol="h2")
     with pytest.raises(UnsupportedError, match="no protocol and not h2"):
         server.__enter__()
 
@@ -319,9 +347,55 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
 @linux_only
 def test_a_server_that_lacks_what_http2_needs_is_not_started(tmp_path: Path) -> None:
     peer = Peer("fake", lambda _launch: ["-c", "raise SystemExit"], http2_needs="no-such-distribution-anywhere")
-    server = Server(peer, core=min(os.sched_getaffinity(0)), directory=tmp_path, access_log=False, tls=True)
+    server = Server(peer, core=min(os.sched_getaffinity(0)), directory=tmp_path, access_log=False, protocol="h2")
     with pytest.raises(UnsupportedError, match="only with no-such-distribution-anywhere"):
         server.__enter__()
+
+
+# -- TLS handshakes ---------------------------------------------------------------------------------------------
+
+
+@linux_only
+@needs_openssl
+def test_handshakes_are_counted_and_resumed_on_demand(tmp_path: Path) -> None:
+    with fake_server(fake_peer("Hello, World!"), tmp_path, "https") as server:
+        for name in ("tlshello", "tlsfull", "tlsresume"):
+            WORKLOADS[name].check(server)
+        for resume in (False, True):
+            with Handshakes(server.port, tmp_path, at_once=2, resume=resume) as client:
+                first = client.load(0)
+                assert (first.count, first.resumed) == (2, 0)
+                second = client.load(0.05)
+                assert second.count >= 2
+                assert second.resumed == (second.count if resume else 0)
+                assert min(second.wall, second.cpu) > 0
+
+
+@linux_only
+@needs_openssl
+def test_a_server_without_tickets_does_not_resume(tmp_path: Path) -> None:
+    with fake_server(fake_peer("Hello, World!", tickets=0), tmp_path, "https") as server:
+        WORKLOADS["tlsfull"].check(server)
+        with pytest.raises(UnsupportedError, match="resumed no session"):
+            WORKLOADS["tlsresume"].check(server)
+
+
+@linux_only
+@needs_openssl
+def test_a_wrong_answer_after_a_handshake_is_an_error(tmp_path: Path) -> None:
+    wrong = pytest.raises(BenchError, match="wrong answer after the handshake")
+    with fake_server(fake_peer("Goodbye"), tmp_path, "https") as server, wrong:
+        WORKLOADS["tlsfull"].check(server)
+
+
+@linux_only
+def test_a_failed_handshake_is_an_error_and_so_is_a_refused_connection(tmp_path: Path) -> None:
+    with fake_server(fake_peer("Hello, World!"), tmp_path) as server:
+        with pytest.raises(BenchError, match="no handshake"):
+            WORKLOADS["tlsfull"].check(server)
+        port = server.port
+    with Handshakes(port, tmp_path, at_once=1, resume=False) as client, pytest.raises(BenchError, match="cannot"):
+        client.load(0)
 
 
 # -- WebSocket frames -------------------------------------------------------------------------------------------
@@ -628,13 +702,38 @@ def test_a_server_does_the_http2_workloads(
         monkeypatch.setattr(workloads, constant, value)
     one = WORKLOADS[name]
     core = min(os.sched_getaffinity(0))
-    with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False, tls=one.tls) as server:
+    with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False, protocol=one.protocol) as server:
         one.check(server)
         sample = one.measure(server, Settings(seconds=0.05, connections=1))
         with pytest.raises(BenchError, match="0 of 1 responses were 2xx"):
             h2load.run(server.port, ["/nowhere"], requests=1, connections=1, streams=1)
     assert {metric.key for metric in one.metrics} | {"client", "foreign"} <= sample.keys()
     assert sample[one.metrics[-1].key] >= 0
+
+
+# -- HTTP/1.1 over TLS of real servers --------------------------------------------------------------------------
+
+
+@linux_only
+@needs_openssl
+@pytest.mark.parametrize("name", TLS)
+@pytest.mark.parametrize("peer", ["uvicorn", "daphne-ng"])
+def test_a_server_does_the_tls_workloads(peer: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for distribution in {"uvicorn": ["uvicorn", "uvloop", "httptools"]}.get(peer, [peer]):
+        if version(Peer(distribution, lambda _launch: []), sys.executable) is None:
+            pytest.skip(f"{distribution} is not installed")
+    program = {"tlshello": "wrk", "tlsdownload": "h2load"}.get(name, "openssl")
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    monkeypatch.setattr(workloads, "WARMUP_SECONDS", 0.0)
+    one = WORKLOADS[name]
+    core = min(os.sched_getaffinity(0))
+    with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False, protocol=one.protocol) as server:
+        one.check(server)
+        sample = one.measure(server, Settings(seconds=0.05, connections=1))
+    assert {metric.key for metric in one.metrics} | {"foreign"} <= sample.keys()
+    if name in ("tlsfull", "tlsresume"):
+        assert sample["resumed"] == (100 if name == "tlsresume" else 0)
 
 
 # -- the application --------------------------------------------------------------------------------------------
@@ -830,9 +929,15 @@ def test_the_command_line_chooses_servers_workloads_and_interpreters() -> None:
 @linux_only
 def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
     assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
-    assert parse(["--workloads", "h2"]).workloads == [*HTTP2]
+    assert parse(["--workloads", "h2,tls"]).workloads == [*HTTP2, *TLS]
     http = parse(["--workloads", "http"]).workloads
-    assert [*http, *WEBSOCKET, *HTTP2] == [*WORKLOADS] == parse([]).workloads
+    assert [*http, *WEBSOCKET, *HTTP2, *TLS] == [*WORKLOADS] == parse([]).workloads
+
+
+@linux_only
+def test_a_server_by_name_only_is_not_among_all() -> None:
+    assert parse([]).peers == [name for name in PEERS if name != "uvicorn-zttp"]
+    assert parse(["--peers", "uvicorn-zttp"]).peers == ["uvicorn-zttp"]
 
 
 @linux_only

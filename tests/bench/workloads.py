@@ -16,8 +16,9 @@ from pathlib import Path
 
 from . import app, h2load, procfs, wrk
 from .client import Client, crc_of
-from .errors import BenchError
-from .peers import BASELINE, Server
+from .errors import BenchError, UnsupportedError
+from .handshake import Handshakes, openssl_environment
+from .peers import BASELINE, Protocol, Server
 from .websocket import BINARY, TEXT, Load, Message, Pool, WebSocket, own_messages, plain, visit
 
 MIB = 1024 * 1024
@@ -28,6 +29,7 @@ IDLE_CONNECTIONS = 5_000
 ECHO_SOCKETS = 32
 FAN_SOCKETS = 2_000
 VISITS_AT_ONCE = 32
+HANDSHAKES_AT_ONCE = 32
 SLOW_READ_SECONDS = 3.0
 H2_CONNECTIONS = 16
 H2_STREAMS = 10
@@ -110,8 +112,8 @@ class Workload:
     goals: tuple[Goal, ...] = ()
     baseline: str = BASELINE
     """The server that the ratios are to."""
-    tls: bool = False
-    """HTTP/2 over TLS."""
+    protocol: Protocol = "http"
+    """What the client speaks."""
 
 
 def _expect(what: str, got: object, wanted: object) -> None:
@@ -129,7 +131,7 @@ _REQUEST_METRICS = (
 
 
 def _check_hello(server: Server) -> None:
-    with Client(server.port) as client:
+    with server.client() as client:
         for _ in range(2):  # the second one shows that the connection is kept
             client.send("GET", "/")
             head = client.read_head()
@@ -156,14 +158,19 @@ def _echo(server: Server, settings: Settings) -> Sample:
 
 
 def _load(server: Server, settings: Settings, path: str, script: str | None = None) -> Sample:
-    url = f"http://127.0.0.1:{server.port}{path}"
+    url = f"{server.launch.protocol}://127.0.0.1:{server.port}{path}"
+    environment = openssl_environment(server.launch.directory) if server.launch.tls else None
     lua = None
     if script is not None:
         lua = server.launch.directory / "request.lua"
         lua.write_text(script)
-    warm = wrk.run(url, seconds=WARMUP_SECONDS, connections=settings.connections, lua=lua)
+
+    def run(seconds: float) -> wrk.WrkReport:
+        return wrk.run(url, seconds=seconds, connections=settings.connections, lua=lua, environment=environment)
+
+    warm = run(WARMUP_SECONDS)
     meter = procfs.Meter(server.pid, server.core)
-    report = wrk.run(url, seconds=settings.seconds, connections=settings.connections, lua=lua)
+    report = run(settings.seconds)
     window = meter.stop()
     return {
         "cpu_us": window.cpu / report.requests * 1e6,
@@ -190,7 +197,7 @@ for _ in range(app.PIECES):
 
 
 def _check_stream(server: Server) -> None:
-    with Client(server.port) as client:
+    with server.client() as client:
         for path in ("/stream", "/fresh"):
             client.send("GET", path)
             head = client.read_head()
@@ -595,6 +602,7 @@ def _h2_load(
             streams=streams,
             headers=headers,
             body=body,
+            http1=server.launch.protocol == "https",
         )
         _expect("size of the answers", report.data, requests * answer_bytes)
         return report
@@ -688,7 +696,7 @@ def _h2_workload(
     *goals: Goal,
 ) -> Workload:
     return Workload(
-        name, f"HTTP/2 over TLS, {summary}", metrics, check, measure, goals=goals, baseline=_H2_BASELINE, tls=True
+        name, f"HTTP/2 over TLS, {summary}", metrics, check, measure, goals=goals, baseline=_H2_BASELINE, protocol="h2"
     )
 
 
@@ -744,4 +752,87 @@ _HTTP2: tuple[Workload, ...] = (
 )
 HTTP2 = tuple(workload.name for workload in _HTTP2)
 """Names of the HTTP/2 workloads."""
-WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*_HTTP, *_WEBSOCKET, *_HTTP2)}
+
+# -- HTTP/1.1 over TLS ------------------------------------------------------------------------------------------
+
+
+def _handshakes(server: Server, *, resume: bool, at_once: int) -> Handshakes:
+    return Handshakes(server.port, server.launch.directory, at_once=at_once, resume=resume)
+
+
+def _check_full_handshake(server: Server) -> None:
+    with _handshakes(server, resume=False, at_once=2) as client:
+        _expect("number of connections", client.load(0).count, 2)
+
+
+def _check_resumption(server: Server) -> None:
+    with _handshakes(server, resume=True, at_once=1) as client:
+        resumed = [client.load(0).resumed for _ in range(3)]
+    if resumed == [0, 0, 0]:
+        raise UnsupportedError("it resumed no session, each connection cost a full handshake")
+
+
+def _tls_connect(*, resume: bool) -> Callable[[Server, Settings], Sample]:
+    def measure(server: Server, settings: Settings) -> Sample:
+        with _handshakes(server, resume=resume, at_once=HANDSHAKES_AT_ONCE) as client:
+            client.load(WARMUP_SECONDS)
+            meter = procfs.Meter(server.pid, server.core)
+            done = client.load(settings.seconds)
+            window = meter.stop()
+        if done.resumed and not resume:
+            raise BenchError(f"{done.resumed} of {done.count} handshakes were not full")
+        return {
+            "cpu_us": window.cpu / done.count * 1e6,
+            "rate": done.count / done.wall,
+            "resumed": 100 * done.resumed / done.count,
+            "foreign": window.foreign,
+            "client": done.cpu / done.wall,
+            "count": done.count,
+        }
+
+    return measure
+
+
+_HANDSHAKE_METRICS = (
+    Metric("cpu_us", "CPU µs/handshake", 0, versus_best=True),
+    Metric("rate", "handshakes/s", 0, ratio=False),
+)
+_TLS: tuple[Workload, ...] = (
+    Workload(
+        "tlshello",
+        "TLS, GET, 13 bytes of plaintext, keep-alive",
+        (Metric("cpu_us", "CPU µs/request", 1, versus_best=True), *_REQUEST_METRICS[1:]),
+        _check_hello,
+        _hello,
+        goals=(Goal(0.80, of=BASELINE),),
+        protocol="https",
+    ),
+    Workload(
+        "tlsdownload",
+        "TLS, response of 64 MiB in pieces of 64 KiB, one connection",
+        _H2_BULK_METRICS,
+        _check_stream,
+        _h2_stream,
+        goals=(Goal(1.0, of=BASELINE, at_least=True),),
+        protocol="https",
+    ),
+    Workload(
+        "tlsfull",
+        f"full TLS handshake, one GET, close; {HANDSHAKES_AT_ONCE} connections at once",
+        _HANDSHAKE_METRICS,
+        _check_full_handshake,
+        _tls_connect(resume=False),
+        protocol="https",
+    ),
+    Workload(
+        "tlsresume",
+        f"resumed TLS handshake, one GET, close; {HANDSHAKES_AT_ONCE} connections at once",
+        (*_HANDSHAKE_METRICS, Metric("resumed", "% resumed", 1, ratio=False)),
+        _check_resumption,
+        _tls_connect(resume=True),
+        protocol="https",
+    ),
+)
+TLS = tuple(workload.name for workload in _TLS)
+"""Names of the workloads of HTTP/1.1 over TLS."""
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*_HTTP, *_WEBSOCKET, *_HTTP2, *_TLS)}

@@ -66,8 +66,15 @@ def _quoted(text: bytes) -> str:
     return f'"{plain.decode("ascii")}"'
 
 
-def run(url: str, *, seconds: float, connections: int, lua: Path | None = None) -> WrkReport:
-    """Load `url` from one thread for `seconds` (rounded up to whole ones).
+def run(
+    url: str,
+    *,
+    seconds: float,
+    connections: int,
+    lua: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> WrkReport:
+    """Load `url` from one thread for `seconds` (rounded up to whole ones), in the given or in this environment.
 
     Raises:
         BenchError: wrk is missing or failed, or a response was not 2xx or 3xx.
@@ -80,7 +87,12 @@ def run(url: str, *, seconds: float, connections: int, lua: Path | None = None) 
     command += ["-s", str(lua)] if lua is not None else []
     try:
         done = subprocess.run(
-            [*command, url], capture_output=True, text=True, timeout=whole + _GRACE_SECONDS, check=False
+            [*command, url],
+            capture_output=True,
+            text=True,
+            timeout=whole + _GRACE_SECONDS,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise BenchError("wrk did not end in time") from None

@@ -127,6 +127,8 @@ def serve(
     imports: Path = APPS,
     environment: Mapping[str, str] | None = None,
     listen: Sequence[str] = ("-b", HOST, "-p", "0"),
+    program: Sequence[str] = (sys.executable, "-m", "daphne_ng"),
+    inherit: Sequence[int] = (),
 ) -> Iterator[Running]:
     """Run the server while the ``with`` block does.
 
@@ -137,6 +139,8 @@ def serve(
         imports: Where Python finds the module.
         environment: More environment variables.
         listen: The options that say where to listen.
+        program: The command line up to its options.
+        inherit: Descriptors that the process gets, under the same numbers.
 
     Raises:
         AssertionError: It did not start, did not end with 0, or complained.
@@ -144,10 +148,16 @@ def serve(
     log_path = directory / "server.log"
     python_path = os.pathsep.join(filter(None, [str(imports), os.environ.get("PYTHONPATH")]))
     variables = {**os.environ, "PYTHONPATH": python_path, **(environment or {})}
-    command = [sys.executable, "-m", "daphne_ng", *listen, *options, application]
+    command = [*program, *listen, *options, application]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=directory, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=directory,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=inherit,
         )
     running = Running(process, directory, log_path)
     try:

@@ -19,10 +19,26 @@ import httpx
 
 from tests.integration.serving import require_program, wait_for
 
-__all__ = ["Browser", "chromium"]
+__all__ = ["KEYS", "Browser", "chromium"]
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """Key under which the protocol gives the id of an element (section 12.2)."""
+
+KEYS = {
+    "Backspace": "\ue003",
+    "Tab": "\ue004",
+    "Enter": "\ue007",
+    "Control": "\ue009",
+    "Escape": "\ue00c",
+    "End": "\ue010",
+    "Home": "\ue011",
+    "Left": "\ue012",
+    "Up": "\ue013",
+    "Right": "\ue014",
+    "Down": "\ue015",
+    "Delete": "\ue017",
+}
+"""Keys that type nothing (section 17.4.2); Control is held until the end of what is typed."""
 
 _FLAGS = (
     "--headless=new",
@@ -100,6 +116,27 @@ class Browser:
     def resize(self, width: int, height: int) -> None:
         """Set the size of the window, in CSS pixels."""
         self._ask("POST", "/window/rect", {"width": width, "height": height})
+
+    def press(self, keys: str) -> None:
+        """Type to whatever has the focus; the special keys are in `KEYS`."""
+        element = self._ask("GET", "/element/active")[_ELEMENT]
+        self._ask("POST", f"/element/{element}/value", {"text": keys})
+
+    def emulate(self, *, scheme: str = "light", phone: bool = False) -> None:
+        """Show pages in a colour scheme, ``light`` or ``dark``, and as on a phone or not.
+
+        A window cannot be made as narrow as a phone.
+        """
+        self._devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        if phone:
+            self._devtools(
+                "Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True
+            )
+        else:
+            self._devtools("Emulation.clearDeviceMetricsOverride")
+
+    def _devtools(self, method: str, **parameters: Any) -> None:
+        self._ask("POST", "/goog/cdp/execute", {"cmd": method, "params": parameters})
 
     def screenshot(self, path: Path) -> None:
         """Write what the window shows to a PNG file."""

@@ -89,6 +89,7 @@ class FakeTLS(FakeTransport):
     def __init__(self, negotiated: bytes | None, version: int = 0x0304) -> None:
         super().__init__()
         self._after_handshake = negotiated
+        self._finished = False
         self.version = version
         self.negotiatedProtocol: bytes | None = None
         alsoProvides(self, ISSLTransport)
@@ -99,8 +100,12 @@ class FakeTLS(FakeTransport):
     def get_protocol_version(self) -> int:
         return self.version
 
+    def get_peer_finished(self) -> bytes | None:
+        return b"finished" if self._finished else None
+
     def shake_hands(self, tell: bool = True) -> None:
         """Complete the handshake; without `tell` as below a wrapper that does not pass it on."""
+        self._finished = True
         self.negotiatedProtocol = self._after_handshake
         if tell:
             self.protocol.handshakeCompleted()

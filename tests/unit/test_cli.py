@@ -105,10 +105,44 @@ def keywords_for(*args: str, application: str | None = APPLICATION) -> dict[str,
             "-p 1 -u /s --fd 3 --endpoint ssl:443",
             ["fd:fileno=3", "ssl:443", "tcp:port=1:interface=127.0.0.1", "unix:/s"],
         ),
+        (
+            "-b 10.0.0.2 -b ::1 -p 1 -u /t -u /s --fd 4 --fd 3 -e ssl:443",
+            ["fd:fileno=3", "fd:fileno=4", "ssl:443"]
+            + ["tcp:port=1:interface=10.0.0.2", r"tcp:port=1:interface=\:\:1", "unix:/s", "unix:/t"],
+        ),
+        ("-b a:1 -b b", ["tcp:port=1:interface=a", "tcp:port=8000:interface=b"]),
+        ("-b a:1 -b b -p 2", ["tcp:port=1:interface=a", "tcp:port=2:interface=b"]),
+        ("-b [::1]:0", [r"tcp:port=0:interface=\:\:1"]),
+        ("-u /s --unix-socket-mode 660 --unix-socket-owner a:b", [r"unix:/s:mode=660:owner=a\:b"]),
+        ("-u /s --unix-socket-mode 0666", ["unix:/s"]),
     ],
 )
 def test_binding_options_add_up_in_sorted_order(args: str, endpoints: list[str]) -> None:
     assert keywords_for(*args.split())["endpoints"] == endpoints
+
+
+def test_subclasses_find_the_last_one_where_daphne_has_the_only_one() -> None:
+    options = Interface().parser.parse_args("-b a -b b -p 1 -u /s -u /t --fd 3 --fd 4 x".split())
+
+    assert (options.host, options.unix_socket, options.file_descriptor) == ("b", "/t", 4)
+    assert (options.hosts, options.unix_sockets, options.file_descriptors) == (["a", "b"], ["/s", "/t"], [3, 4])
+    none = Interface().parser.parse_args(["x"])
+    assert (none.host, none.unix_socket, none.file_descriptor) == (None, None, None)
+
+
+def test_a_default_that_a_subclass_sets_is_where_the_server_listens() -> None:
+    interface = Interface()
+    interface.parser.set_defaults(host="0.0.0.0", file_descriptor=0)
+
+    interface.run([APPLICATION])
+    assert interface.server.keywords["endpoints"] == ["fd:fileno=0", "tcp:port=8000:interface=0.0.0.0"]
+    interface.run(["-b", "::1", APPLICATION])
+    assert interface.server.keywords["endpoints"] == ["fd:fileno=0", r"tcp:port=8000:interface=\:\:1"]
+
+
+def test_a_port_that_goes_with_no_address_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="every --bind names a port of its own"):
+        keywords_for("-b", "a:1", "-p", "2")
 
 
 def test_one_line_says_where_the_server_starts(caplog: pytest.LogCaptureFixture) -> None:
@@ -199,6 +233,11 @@ def test_daphnes_options_arrive_under_daphnes_keywords(args: str, keyword: str, 
         ("--proxy-headers --proxy-headers-host X-Real-IP", "proxy_address_header", "X-Real-IP"),
         ("--proxy-headers", "proxy_port_header", "X-Forwarded-Port"),
         ("--proxy-headers", "proxy_proto_header", "X-Forwarded-Proto"),
+        ("--proxy-headers --proxy-headers-forwarded", "proxy_forwarded", True),
+        ("--proxy-headers --proxy-headers-replace-host", "proxy_host", True),
+        ("--proxy-headers --proxy-headers-prefix", "proxy_prefix", True),
+        ("--forwarded-allow-ips 10.0.0.0/8,unix", "forwarded_allow_ips", "10.0.0.0/8,unix"),
+        ("--root-path-prepend", "root_path_prepend", True),
     ],
 )
 def test_every_other_setting_arrives_in_the_config(args: str, field: str, value: object) -> None:
@@ -478,6 +517,29 @@ def test_a_proxy_headers_name_needs_proxy_headers(option: str) -> None:
     assert caught.value.message == "--proxy-headers has to be passed for this parameter."
 
 
+@pytest.mark.parametrize(
+    "option", ["--proxy-headers-forwarded", "--proxy-headers-replace-host", "--proxy-headers-prefix"]
+)
+def test_more_about_proxy_headers_needs_them(option: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        keywords_for(option)
+
+    assert caught.value.argument_name == option
+    assert caught.value.message == "--proxy-headers has to be passed for this parameter."
+
+
+@pytest.mark.parametrize("option", ["--proxy-headers-host", "--proxy-headers-port"])
+def test_forwarded_holds_address_and_port(option: str) -> None:
+    with pytest.raises(ArgumentError, match="not with --proxy-headers-forwarded"):
+        keywords_for("--proxy-headers", "--proxy-headers-forwarded", option, "X-Real")
+
+
+def test_the_root_path_is_percent_decoded() -> None:
+    keywords = keywords_for("--root-path", "/caf%C3%A9 1")
+
+    assert keywords["root_path"] == keywords["config"].root_path == "/caf\u00e9 1"
+
+
 def test_run_raises_what_is_wrong() -> None:
     with pytest.raises(ConfigurationError, match="--head-timeout must be at least 0"):
         keywords_for("--head-timeout", "-1")
@@ -493,6 +555,21 @@ def test_run_raises_what_is_wrong() -> None:
         ("--head-timeout -1", "--head-timeout must be at least 0, not -1"),
         ("-p 99999", "a port must be between 0 and 65535, not 99999"),
         ("--header a/b:c", "--header: 'a/b' is not a header name"),
+        ("--root-path %ff", "--root-path: '%ff' is not UTF-8 once it is percent-decoded"),
+        ("--root-path app", "--root-path must begin with a slash, and must not hold control characters"),
+        ("--root-path /%0a", "--root-path must begin with a slash, and must not hold control characters"),
+        (
+            "--forwarded-allow-ips 10.0.0.1/8",
+            "--forwarded-allow-ips: 10.0.0.1/8 has host bits set; the network is 10.0.0.0/8",
+        ),
+        (
+            "--proxy-headers --proxy-headers-host a,b",
+            "--proxy-headers-host: 'a,b' is not a header name",
+        ),
+        (
+            "--proxy-headers --proxy-headers-port X_Port",
+            "--proxy-headers-port: 'X_Port' is never seen: headers with '_' are dropped",
+        ),
         ("--access-log /no/such/file", "--access-log: cannot write to '/no/such/file': No such file or directory"),
     ],
 )
@@ -513,6 +590,7 @@ def test_a_mistake_is_one_line_and_exit_code_one(enter: Callable[..., tuple[int,
         "--header X:\u20ac",
         "--access-log x --access-log-logger",
         "--proxy-headers-host blah",
+        "--proxy-headers-prefix",
     ],
 )
 def test_options_that_do_not_parse_exit_with_two(enter: Callable[..., tuple[int, str]], args: str) -> None:

@@ -102,6 +102,23 @@ def test_a_header_that_would_break_the_response_is_refused(header: tuple[bytes, 
         Config(headers=(header,))
 
 
+@pytest.mark.parametrize("mode", ["", "66", "888", "rw-rw----", "0o660", "1777", "66０", "+666"])
+def test_a_socket_mode_is_octal(mode: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^--unix-socket-mode: mode .* should be three octal digits"):
+        Config(unix_socket_mode=mode)
+
+
+@pytest.mark.parametrize("owner", [":", "a:", "a:b:c", "a b", ":a b"])
+def test_a_socket_owner_is_user_and_group(owner: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^--unix-socket-owner should read USER, USER:GROUP or :GROUP, not"):
+        Config(unix_socket_owner=owner)
+
+
+@pytest.mark.parametrize("owner", ["", "www-data", "33", "a:b", ":b"])
+def test_a_socket_owner_may_be_half_given(owner: str) -> None:
+    assert Config(unix_socket_owner=owner, unix_socket_mode="0660").unix_socket_owner == owner
+
+
 def test_replace_validates_again() -> None:
     config = Config()
 

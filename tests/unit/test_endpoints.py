@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 
+from daphne_ng import endpoints
 from daphne_ng.endpoints import build_endpoint_description_strings as build
-from daphne_ng.endpoints import describe_listen_error, endpoint_from_string, family_of_listener
+from daphne_ng.endpoints import (
+    describe_listen_error,
+    endpoint_from_string,
+    family_of_listener,
+    split_bind,
+    unix_string,
+)
 from daphne_ng.errors import EndpointError
 
 REACTOR: Any = object()
@@ -106,7 +113,15 @@ def test_a_tcp_string_makes_a_tcp_endpoint_on_the_given_reactor() -> None:
         ("tcp:80:volume=11", "wrong arguments: got an unexpected keyword argument 'volume'"),
         ("unix", "wrong arguments: missing 1 required positional argument: 'address'"),
         ("ssl:443:certKey=/no/such.pem:privateKey=/no/such.pem", "No such file or directory: '/no/such.pem'"),
-        ("systemd:domain=INET:index=9", "names something that does not exist (IndexError: list index out of range)"),
+        ("unix:", "names no path"),
+        ("unix:/s:mode=9", "mode '9' should be three octal digits, such as 660"),
+        ("unix:/s:backlog=x", "'x' is not a number"),
+        ("unix:/s\\", "ends in a backslash, which quotes the next character"),
+        ("unix:/s:owner=0", "owner= needs daphne-ng's own reactor, and another is installed"),
+        ("systemd:domain=INET:index=9", "no sockets were inherited: LISTEN_FDS is not set"),
+        ("systemd:domain=INET", "should name one socket, by index= or by name="),
+        ("systemd:domain=INET:index=0:name=web", "should name one socket, by index= or by name="),
+        ("systemd:domain=X25:index=0", "domain=X25 should be INET, INET6 or UNIX"),
         ("tcp:80\\", "ends in a backslash, which quotes the next character"),
     ],
 )
@@ -115,6 +130,98 @@ def test_a_wrong_string_is_one_line_that_names_it(string: str, reason: str) -> N
         endpoint_from_string(REACTOR, string)
 
     assert str(caught.value) == f"endpoint {string!r}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("string", "address", "mode", "backlog", "takes_over"),
+    [
+        ("unix:/s", "/s", 0o666, 50, True),
+        ("unix:address=/s:backlog=9", "/s", 0o666, 9, True),
+        ("unix:/s:660:7:0", "/s", 0o660, 7, False),
+        ("unix:/s:lockfile=0:mode=0600", "/s", 0o600, 50, False),
+        (r"unix:/a\:b\=c\\d\=e", "/a:b=c\\d=e", 0o666, 50, True),
+        (r"unix:address=/a=b\:c", "/a=b:c", 0o666, 50, True),
+    ],
+)
+def test_a_unix_string_means_what_it_means_to_twisted(
+    string: str, address: str, mode: int, backlog: int, takes_over: bool
+) -> None:
+    for endpoint in (endpoint_from_string(REACTOR, string), serverFromString(REACTOR, string)):
+        found: Any = endpoint
+        assert isinstance(found, UNIXServerEndpoint)
+        assert (found._address, found._mode, found._backlog, found._wantPID) == (address, mode, backlog, takes_over)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "string"),
+    [
+        (("/s",), "unix:/s"),
+        (("/s", "0666"), "unix:/s"),
+        (("/s", "660", "www-data"), "unix:/s:mode=660:owner=www-data"),
+        ((r"/a:b=c\d", "666", "0:1"), r"unix:/a\:b\=c\\d:owner=0\:1"),
+    ],
+)
+def test_a_unix_string_holds_the_settings_that_are_not_twisteds(arguments: tuple[str, ...], string: str) -> None:
+    assert unix_string(*arguments) == string
+
+
+class Facade:
+    """As much of a `ListeningReactor` as a string with an owner needs."""
+
+    owner: Any = None
+
+    def changed(self, unix_owner: Any) -> "Facade":
+        other = Facade()
+        other.owner = unix_owner
+        return other
+
+
+@pytest.mark.parametrize(
+    ("owner", "ids"), [("4711", (4711, -1)), (r"4711\:4712", (4711, 4712)), (r"\:4712", (-1, 4712)), ("root", (0, -1))]
+)
+def test_an_owner_becomes_numbers(owner: str, ids: tuple[int, int]) -> None:
+    endpoint: Any = endpoint_from_string(Facade(), f"unix:/s:owner={owner}")
+    assert endpoint._reactor.owner == ids
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"),
+    [
+        (r"a\:", "an owner should read USER, USER:GROUP or :GROUP, not 'a:'"),
+        (r"\:", "an owner should read USER, USER:GROUP or :GROUP, not ':'"),
+        ("no-such-user", "there is no user 'no-such-user'"),
+        (r"\:no-such-group", "there is no group 'no-such-group'"),
+    ],
+)
+def test_an_owner_that_is_none_is_refused(owner: str, reason: str) -> None:
+    with pytest.raises(EndpointError) as caught:
+        endpoint_from_string(Facade(), f"unix:/s:owner={owner}")
+    assert str(caught.value).endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("localhost", "localhost", None),
+        ("localhost:80", "localhost", 80),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("::1", "::1", None),
+        ("[::1]", "[::1]", None),
+        ("[::1]:8443", "[::1]", 8443),
+        ("::", "::", None),
+        ("1::80", "1::80", None),
+        ("fe80::1%eth0", "fe80::1%eth0", None),
+        ("[fe80::1%eth0]:1", "[fe80::1%eth0]", 1),
+    ],
+)
+def test_a_port_beside_an_address_is_told_from_ipv6(text: str, host: str, port: int | None) -> None:
+    assert split_bind(text) == (host, port)
+
+
+@pytest.mark.parametrize("text", [":80", "[]:80", "a:", "a:http", "[::1]:", "a:-1", "a:8²"])
+def test_half_an_address_is_refused(text: str) -> None:
+    with pytest.raises(EndpointError, match="^--bind "):
+        split_bind(text)
 
 
 def test_parsing_strings_imports_no_reactor() -> None:
@@ -218,6 +325,49 @@ def test_an_fd_string_that_is_none_is_refused(string: str) -> None:
         endpoint_from_string(REACTOR, string)
 
     assert str(caught.value) == f"endpoint {string!r}: should read fd:fileno=N, with N the number of a descriptor"
+
+
+# -- what systemd says -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "descriptors", "names", "complaint"),
+    [
+        ({}, (), (), "no sockets were inherited: LISTEN_FDS is not set"),
+        ({"LISTEN_FDS": "1"}, (), (), "the inherited sockets are not for this process, PID: LISTEN_PID is not set"),
+        (
+            {"LISTEN_FDS": "1", "LISTEN_PID": "1"},
+            (),
+            (),
+            "the inherited sockets are not for this process, PID: LISTEN_PID names process 1",
+        ),
+        ({"LISTEN_FDS": "0", "LISTEN_PID": "PID"}, (), (), "no sockets were inherited: LISTEN_FDS is '0'"),
+        ({"LISTEN_FDS": "x", "LISTEN_PID": "PID"}, (), (), "no sockets were inherited: LISTEN_FDS is 'x'"),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "PID"}, (3, 4), (), ""),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "PID", "LISTEN_FDNAMES": "a:b"}, (3, 4), ("a", "b"), ""),
+    ],
+)
+def test_the_environment_says_what_was_inherited(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    descriptors: tuple[int, ...],
+    names: tuple[str, ...],
+    complaint: str,
+) -> None:
+    own = str(os.getpid())
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.replace("PID", own))
+    before = dict(os.environ)
+
+    found = endpoints._read_environment()
+    assert (found.descriptors, found.names, found.complaint) == (
+        descriptors,
+        names,
+        complaint.replace("PID:", f"{own}:"),
+    )
+    assert dict(os.environ) == before
 
 
 # -- why nothing listens -------------------------------------------------------------------------------------------

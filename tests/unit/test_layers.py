@@ -27,6 +27,7 @@ GROUND = [
     "daphne_ng",
     "daphne_ng.errors",
     "daphne_ng.setting",
+    "daphne_ng.trust",
     "daphne_ng.config_endpoints",
     "daphne_ng.config",
     "daphne_ng.port",
@@ -73,6 +74,11 @@ ONLY_IN = [
     ("priority", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("django", ["daphne_ng.apps", "daphne_ng.checks", "daphne_ng.management.*"]),
     ("uvloop", ["daphne_ng.net.reactor"]),
+    ("acme", ["daphne_ng.acme.client"]),
+    ("josepy", ["daphne_ng.acme.client"]),
+    ("requests", ["daphne_ng.acme.client"]),
+    # With it come acme and josepy, which are an extra: imported when an endpoint asks for it.
+    ("daphne_ng.acme", ["daphne_ng.acme*", "daphne_ng.security"]),
 ]
 
 # (whose imports, what they must not be)
@@ -81,7 +87,11 @@ NEVER = [
         "daphne_ng.wire.*",
         ["twisted", "zope", "asyncio", "logging", "time", "os", "socket", "threading", "signal", "ssl"],
     ),
-    ("daphne_ng.asgi.*", ["twisted", "zope", "socket", "os", "signal", "threading", "httptools", "h2"]),
+    (
+        "daphne_ng.asgi.*",
+        ["twisted", "zope", "socket", "os", "signal", "threading", "httptools", "h2", "ssl", "OpenSSL"],
+    ),
+    ("daphne_ng.acme.schedule", ["twisted", "zope", "asyncio", "os", "socket", "time", "threading", "logging"]),
     *[(module, ["twisted", "zope", "asyncio", "os", "socket", "time"]) for module in GROUND],
     # Whoever imports these should not get a reactor with them.
     ("daphne_ng.cli", ["twisted", "asyncio"]),
@@ -182,7 +192,7 @@ def test_no_module_is_longer_than_a_reader_can_bear(module: str) -> None:
         ("daphne_ng.cli", ["twisted.internet", "httptools", "daphne_ng.server"]),
         ("daphne_ng.wire.h1", ["twisted", "asyncio", "socket"]),
         ("daphne_ng.asgi.runner", ["twisted", "httptools"]),
-        ("daphne_ng.server", ["twisted.internet.reactor"]),
+        ("daphne_ng.server", ["twisted.internet.reactor", "acme", "josepy", "requests", "daphne_ng.acme"]),
         ("daphne_ng.net.factory", ["twisted.internet.reactor"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

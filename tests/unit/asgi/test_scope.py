@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from daphne_ng.asgi.scope import http_scope, websocket_scope
+from typing import Any
+
+import pytest
+
+from daphne_ng.asgi.scope import http_scope, prepending, websocket_scope
 from tests.support.asgi import connection, request_head
 
 
@@ -91,6 +95,17 @@ def test_30_the_scheme_is_wss_where_http_is_https() -> None:
     assert websocket_scope(request_head(), connection(scheme="https"), "", None, ())["scheme"] == "wss"
 
 
+def test_a_websocket_has_the_tls_extension_and_none_of_those_for_http() -> None:
+    tls = {"server_cert": None, "tls_version": 0x0304}
+    info = connection(scheme="https")
+    info.extensions = {"http.response.trailers": {}, "tls": tls}
+    assert http_scope(request_head(), info, "", None)["extensions"] == info.extensions
+    assert websocket_scope(request_head(), info, "", None, ())["extensions"] == {
+        "websocket.http.response": {},
+        "tls": tls,
+    }
+
+
 def test_10_one_websocket_cannot_change_what_another_finds() -> None:
     offered = ["chat"]
     scope = websocket_scope(request_head(), connection(), "", None, offered)
@@ -115,3 +130,53 @@ def test_21_the_state_is_copied_shallowly_for_each_websocket() -> None:
     assert one is not state
     assert one["pool"] is state["pool"]
     assert "state" not in websocket_scope(request_head(), connection(), "", None, ())
+
+
+# -- proxies -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path", "raw_path", "whole", "raw_whole"),
+    [
+        ("/app", "/a b", b"/a%20b", "/app/a b", b"/app/a%20b"),
+        ("/app", "/", b"/", "/app/", b"/app/"),
+        ("", "/a", b"/a", "/a", b"/a"),
+        ("/caf\u00e9 1?#%", "/a", b"/a", "/caf\u00e9 1?#%/a", b"/caf%C3%A9%201%3F%23%25/a"),
+        ("/~u/a:b@c", "/a", b"/a", "/~u/a:b@c/a", b"/~u/a:b@c/a"),
+        ("/app", "*", b"*", "*", b"*"),
+    ],
+)
+def test_a_root_path_that_was_stripped_is_put_in_front_again(
+    root_path: str, path: str, raw_path: bytes, whole: str, raw_whole: bytes
+) -> None:
+    head = request_head(path=path, raw_path=raw_path)
+    scope = prepending(http_scope)(head, connection(), root_path, None)
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == (root_path, whole, raw_whole)
+    scope = prepending(websocket_scope)(head, connection(), root_path, None, ("a",))
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == (root_path, whole, raw_whole)
+    assert (scope["type"], scope["subprotocols"]) == ("websocket", ["a"])
+    assert (head.path, head.raw_path) == (path, raw_path)
+
+
+def test_the_root_path_that_a_trusted_peer_names_is_the_one_put_in_front() -> None:
+    head = request_head(path="/a", raw_path=b"/a", root_path="/claimed")
+    assert prepending(http_scope)(head, connection(trusted=True), "/mount", None)["path"] == "/claimed/a"
+    assert prepending(http_scope)(head, connection(trusted=False), "/mount", None)["path"] == "/mount/a"
+
+
+@pytest.mark.parametrize(
+    ("client", "scheme", "expected"),
+    [
+        (("198.51.100.7", 0), None, (["198.51.100.7", 0], "198.51.100.7:0", "http")),
+        (None, "https", (["192.0.2.1", 5000], "192.0.2.1:5000", "https")),
+        (("2001:db8::7", 9), "https", (["2001:db8::7", 9], "2001:db8::7:9", "https")),
+    ],
+)
+def test_what_a_proxy_says_concerns_one_request(client: Any, scheme: Any, expected: Any) -> None:
+    info = connection(trusted=True)
+    claimed = info.claimed(client, scheme)
+    assert (claimed.client, claimed.client_text, claimed.scheme) == expected
+    assert (claimed.server, claimed.trusted, claimed.extensions) == (info.server, True, info.extensions)
+    assert (info.client, info.client_text, info.scheme) == (["192.0.2.1", 5000], "192.0.2.1:5000", "http")
+    secure = {"http": "ws", "https": "wss"}[expected[2]]
+    assert websocket_scope(request_head(), claimed, "", None, ())["scheme"] == secure

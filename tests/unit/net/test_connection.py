@@ -14,8 +14,11 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from daphne_ng.net.connection import OverloadedConnection, ServerConnection, connection_info
+from daphne_ng.trust import TrustedPeers
 from tests.support.asgi import body, on_loop, settle, start
 from tests.support.net import CLIENT, GET, HERE, Application, FakeTransport, Wire, silent
+
+TRUSTED = TrustedPeers("127.0.0.0/8,::1,unix")
 
 
 @on_loop
@@ -301,7 +304,8 @@ async def test_the_body_of_a_request_beyond_the_limit_goes_nowhere(fields: bytes
         (IPv4Address("TCP", "127.8.9.1", 1), HERE, ["127.8.9.1", 1], ["192.0.2.2", 80], True),
         (IPv6Address("TCP", "::1", 1), IPv6Address("TCP", "::1", 80), ["::1", 1], ["::1", 80], True),
         (IPv6Address("TCP", "2001:db8::1", 1), HERE, ["2001:db8::1", 1], ["192.0.2.2", 80], False),
-        (IPv6Address("TCP", "::ffff:127.0.0.1", 1), HERE, ["::ffff:127.0.0.1", 1], ["192.0.2.2", 80], True),
+        (IPv6Address("TCP", "::ffff:127.0.0.1", 1), HERE, ["127.0.0.1", 1], ["192.0.2.2", 80], True),
+        (CLIENT, IPv6Address("TCP", "::ffff:192.0.2.2", 80), ["192.0.2.1", 5000], ["192.0.2.2", 80], False),
         (UNIXAddress(None), UNIXAddress("/run/a.sock"), None, ["/run/a.sock", None], True),
         (UNIXAddress(b"/tmp/c\xff"), UNIXAddress(b"/run/\xff"), None, ["/run/\udcff", None], True),
         (UNIXAddress(None), UNIXAddress(None), None, None, True),
@@ -309,16 +313,16 @@ async def test_the_body_of_a_request_beyond_the_limit_goes_nowhere(fields: bytes
     ],
 )
 def test_20_client_and_server(peer: Any, host: Any, client: Any, server: Any, trusted: bool) -> None:
-    info = connection_info(FakeTransport(peer, host), {})
+    info = connection_info(FakeTransport(peer, host), {}, TRUSTED)
     assert (info.client, info.server, info.trusted) == (client, server, trusted)
     assert info.client_text == (f"{client[0]}:{client[1]}" if client else None)
 
 
 def test_14_the_scheme_is_that_of_the_transport() -> None:
     transport = FakeTransport()
-    assert connection_info(transport, {}).scheme == "http"
+    assert connection_info(transport, {}, TRUSTED).scheme == "http"
     alsoProvides(transport, ISSLTransport)
-    assert connection_info(transport, {}).scheme == "https"
+    assert connection_info(transport, {}, TRUSTED).scheme == "https"
 
 
 @pytest.mark.parametrize("hints", [False, True])

@@ -264,10 +264,10 @@ async def test_with_tls_nothing_but_the_negotiation_counts() -> None:
 
 
 @on_loop
-async def test_without_http2_tls_is_http1_from_the_start() -> None:
-    transport = Wire(Application(), http2=False).connect(FakeTLS(None))
-    assert "dataReceived" in vars(transport.protocol)
+async def test_without_http2_tls_is_http1_whatever_was_negotiated() -> None:
+    transport = Wire(Application(), http2=False).connect(FakeTLS(b"h2"))
     transport.shake_hands()
+    assert "dataReceived" in vars(transport.protocol)
     transport.protocol.dataReceived(GET)
     await settle()
     assert transport.written.startswith(b"HTTP/1.1 200 ")
@@ -289,11 +289,34 @@ async def test_http2_below_tls_1_2_is_refused() -> None:
 
 @on_loop
 async def test_a_handshake_that_is_never_complete_has_a_time_limit() -> None:
-    transport = Wire(Application(), head_timeout=20).connect(FakeTLS(b"h2"))
-    await asyncio.sleep(21)
-    assert transport.ended == ["close"]
+    transport = Wire(Application(), head_timeout=20, tls_handshake_timeout=10).connect(FakeTLS(b"h2"))
+    await asyncio.sleep(9)
+    assert transport.ended == []
+    await asyncio.sleep(2)
+    assert transport.ended == ["abort"]
     transport.lost()
     transport.protocol.handshakeCompleted()
+    assert no_timers()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+@on_loop
+async def test_after_a_handshake_the_time_limit_is_that_of_a_request(told: bool) -> None:
+    transport = Wire(Application(), head_timeout=20, tls_handshake_timeout=10).connect(FakeTLS(None))
+    transport.shake_hands(told)
+    await asyncio.sleep(19)
+    assert transport.ended == []
+    await asyncio.sleep(2)
+    assert transport.ended == ["close"]
+    transport.lost()
+
+
+@on_loop
+async def test_a_handshake_may_take_for_ever_if_the_setting_says_so() -> None:
+    transport = Wire(Application(), head_timeout=0, tls_handshake_timeout=0).connect(FakeTLS(None))
+    await asyncio.sleep(1000)
+    assert transport.ended == []
+    transport.lost()
 
 
 # -- connections beyond the limit ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +25,15 @@ NOT_APPLICABLE = {
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("module", MODULES)
-def test_the_suite_of_twisted_passes(module: str, loop: str) -> None:
+def test_the_suite_of_twisted_passes(module: str, loop: str, tmp_path: Path) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, module, loop], capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "ignore", __file__, module, loop],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,  # the suites leave files behind
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 

@@ -1,0 +1,9 @@
+"""Automatic certificates (RFC 8555): what ``le:`` and ``lets:`` endpoints bring along.
+
+One `daphne_ng.acme.keeper.Keeper` per directory of NAME.pem files has a thread of its own, in which everything that
+blocks happens: files, the network, and waiting for the next renewal. It touches the rest of the server in three
+places only: the challenges that the TLS port or the responder on port 80 answer, the reload of the directory, the log.
+
+`schedule` is pure; `storage` knows the directory; `client` speaks the protocol, and alone imports ``acme`` and
+``josepy``, which come with the extra ``acme``; `challenges` and `responder` prove that a name is ours.
+"""

@@ -1,0 +1,279 @@
+"""Keeps the certificates of one directory fresh, in a thread of its own.
+
+The thread looks at the directory every minute, and at once when told to. So names may be added while the server runs,
+and a clock that was set, or a machine that slept, is noticed. Nothing here waits for anything without an end, and
+nothing that goes wrong here ends the thread, let alone the server: a certificate stays in use until another is there.
+
+The thread is a daemon. A server that stops does not wait for an authority that does not answer, and files are put into
+place in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from daphne_ng.acme.challenges import Prover
+from daphne_ng.acme.failure import Cancelled, Failure, one_line
+from daphne_ng.acme.schedule import Schedule
+from daphne_ng.acme.storage import AccountKey, Look, Storage
+
+__all__ = ["Connect", "Issuer", "Keeper", "Pause"]
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 60.0
+"""How often the directory is looked at."""
+INFORMATION_SECONDS = 12 * 3600.0
+"""How often the authority is asked whether it would have a certificate renewed early (RFC 9773)."""
+_SOON = 0.1
+"""The part of a certificate's lifetime in which failing to renew it is an error, not a warning."""
+
+Pause = Callable[[float], None]
+
+
+class Issuer(Protocol):
+    """`daphne_ng.acme.client.Session`, as seen from here."""
+
+    def open(self) -> str:
+        """Return the URL of the terms of service that are agreed to now."""
+
+    def issue(self, name: str, key: ec.EllipticCurvePrivateKey, prover: Prover) -> bytes:
+        """Return a certificate and its chain."""
+
+    def suggested_renewal(self, certificate: bytes) -> float | None:
+        """Return when the authority would have a certificate renewed."""
+
+    def close(self) -> None:
+        """End the session."""
+
+
+Connect = Callable[[AccountKey, Pause], Issuer]
+
+
+class Keeper:
+    """The keeper of one directory.
+
+    Args:
+        storage: The directory.
+        connect: Makes a session with the authority.
+        prover: Answers its challenges.
+        reload: Called in the keeper's thread when a certificate is in place.
+        authority: For the log.
+        schedule: Says when.
+        clock: The time of day, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        connect: Connect,
+        prover: Prover,
+        reload: Callable[[], object],
+        authority: str,
+        schedule: Schedule | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._storage = storage
+        self._connect = connect
+        self._prover = prover
+        self._reload = reload
+        self._authority = authority
+        self._schedule = schedule or Schedule()
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._looks: dict[str, Look] = {}
+        self._said: dict[str, str] = {}
+        self._information_at: float | None = None
+
+    # -- from the server's thread ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin. What is missing is asked for at once."""
+        self._thread = threading.Thread(target=self._run, name="acme", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Look at the directory now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End soon, and say nothing more. Returns at once."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread to end; whether it has."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    # -- in the keeper's thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with contextlib.suppress(Cancelled):
+            while not self._stopping.is_set():
+                self._wake.clear()
+                seconds = self.turn()
+                self._wake.wait(seconds)
+
+    def turn(self) -> float:
+        """Look at the directory, and ask for what is due.
+
+        Returns:
+            Seconds until the next turn.
+
+        Raises:
+            Cancelled: `stop` was called.
+        """
+        try:
+            self._look()
+            if self._schedule.due(self._clock()) or self._information_due():
+                with self._storage.locked() as free:
+                    if free:
+                        self._look()  # another process may just have let it go
+                        self._ask()
+                        self._say("lock", "")
+                    else:
+                        self._say("lock", f"Another process asks for the certificates in {self._storage.path}")
+                        return CHECK_SECONDS
+        except Failure as failure:
+            self._failed(None, failure)
+        except Cancelled:
+            raise
+        except Exception as error:
+            logger.exception("Automatic certificates failed")
+            self._failed(None, Failure(f"{type(error).__name__}: {error}"))
+        return self._schedule.wait(self._clock(), CHECK_SECONDS)
+
+    def _look(self) -> None:
+        names = self._storage.names()
+        looks = {name: self._storage.look(name) for name in names}
+        for name, look in looks.items():
+            self._say(name, look.problem)
+        self._looks = {name: look for name, look in looks.items() if not look.kept}
+        self._schedule.replace(self._looks)
+        for name, look in self._looks.items():
+            self._schedule.certificate(name, look.validity)
+        self._say("empty", "" if names else f"{self._storage.path} has no NAME.pem file: no certificate to ask for")
+
+    def _ask(self) -> None:
+        now = self._clock()
+        due = self._schedule.due(now)
+        ask_information = self._information_due()
+        if ask_information:
+            self._information_at = now + INFORMATION_SECONDS
+        if not due and not ask_information:
+            return
+        session = self._connect(self._storage.account_key(), self._pause)
+        try:
+            terms = session.open()
+            if terms:
+                logger.info("Made an account with %s, and agreed to its terms of service, %s", self._authority, terms)
+            for name in due:
+                if not self._issue(session, name):
+                    return
+            if ask_information:
+                self._inform(session)
+        except Failure:
+            if due:
+                raise
+        finally:
+            session.close()
+
+    # Whether to go on with the next name.
+    def _issue(self, session: Issuer, name: str) -> bool:
+        self._pause(0)
+        logger.info("Asking %s for a certificate of %s", self._authority, name)
+        self._schedule.ordered(self._clock())
+        key = ec.generate_private_key(ec.SECP256R1())
+        try:
+            chain = session.issue(name.lower(), key, self._prover)
+            validity = self._storage.write(name, key, chain)
+        except Failure as failure:
+            self._failed(name, failure)
+            return not failure.everyone
+        self._schedule.succeeded(name, validity)
+        logger.info("Got a certificate of %s, which ends on %s", name, _date(validity.not_after))
+        self._reload()
+        return True
+
+    # -- early renewals (RFC 9773)
+
+    def _information_due(self) -> bool:
+        now = self._clock()
+        if self._information_at is None:
+            self._information_at = now + INFORMATION_SECONDS / 12  # not at the start, which may come often
+        return now >= self._information_at and any(look.pem for look in self._looks.values())
+
+    def _inform(self, session: Issuer) -> None:
+        for name, look in self._looks.items():
+            self._pause(0)
+            if look.pem:
+                when = session.suggested_renewal(look.pem)
+                if when is not None:
+                    self._schedule.suggest(name, when)
+
+    # -- waiting and telling
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise Cancelled
+
+    def _failed(self, name: str | None, failure: Failure) -> None:
+        now = self._clock()
+        wait = self._schedule.failed(name, failure, now)
+        if self._stopping.is_set():
+            return  # perhaps it failed because the server stops
+        level, remark = logging.WARNING, ""
+        end = self._schedule.ends(name) if name is not None else self._first_end()
+        if end is not None and end <= now:
+            level, remark = logging.ERROR, f", and the old one ended on {_date(end)}"
+        elif end is not None and self._ends_soon(end, now):
+            level, remark = logging.ERROR, f", and the old one ends on {_date(end)}"
+        logger.log(
+            level,
+            "No certificate of %s from %s: %s%s; trying again in %s",
+            name or "any name",
+            self._authority,
+            failure,
+            remark,
+            _duration(wait),
+        )
+
+    def _first_end(self) -> float | None:
+        return min((look.validity.not_after for look in self._looks.values() if look.validity), default=None)
+
+    def _ends_soon(self, end: float, now: float) -> bool:
+        for look in self._looks.values():
+            validity = look.validity
+            if validity is not None and validity.not_after == end:
+                return end - now < (validity.not_after - validity.not_before) * _SOON
+        return False
+
+    # Log something when it begins to be so, not every minute.
+    def _say(self, topic: str, text: str) -> None:
+        if text and self._said.get(topic) != text:
+            logger.warning("%s", one_line(text))
+        self._said[topic] = text
+
+
+def _date(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours"

@@ -1,0 +1,147 @@
+"""When a certificate is asked for: at once, near its end, and after failures ever later.
+
+Pure: the time is an argument, in seconds since the epoch, and no file is read. What bounds the requests:
+
+1. A certificate is renewed when less than a third of its lifetime is left, which is what Let's Encrypt advises.
+   Certificates that were issued together are not renewed together: up to a tenth of that third later, by their serial
+   number, which is random and the same after a restart.
+2. After a failure a name waits 1 minute, then three times as long each time, up to 6 hours. So five attempts fall into
+   the first hour, and Let's Encrypt allows five failed validations of a name per hour.
+3. Where the authority says when to come back (Retry-After), not earlier; after a rate limit not within an hour either.
+4. A name that fails holds up no other. What would fail for all (`Failure.everyone`) holds up all, by the same rule.
+5. After `ORDERS_IN_A_ROW` orders there is a pause of a minute.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from daphne_ng.acme.failure import Failure
+
+__all__ = ["Schedule", "Validity", "renewal_time"]
+
+FIRST_RETRY = 60.0
+RETRY_FACTOR = 3.0
+LONGEST_RETRY = 6 * 3600.0
+RATE_LIMIT_WAIT = 3600.0
+LONGEST_RETRY_AFTER = 7 * 86400.0
+"""What an authority asks for beyond this is not believed."""
+ORDERS_IN_A_ROW = 5
+PAUSE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """A certificate's dates, in seconds since the epoch."""
+
+    not_before: float
+    not_after: float
+    serial: int = 0
+
+
+def renewal_time(validity: Validity) -> float:
+    """Return when to renew, in seconds since the epoch (rule 1)."""
+    third = max(validity.not_after - validity.not_before, 0.0) / 3
+    return validity.not_after - third + third / 10 * (validity.serial % 1009 / 1009)
+
+
+@dataclass(slots=True)
+class _Name:
+    validity: Validity | None = None
+    suggested: float | None = None
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Schedule:
+    """The names, and when each is to be asked for.
+
+    Args:
+        spread: Returns a number from 0 up to 1, by which waits after failures grow by up to a quarter.
+    """
+
+    def __init__(self, spread: Callable[[], float] = random.random) -> None:
+        self._spread = spread
+        self._names: dict[str, _Name] = {}
+        self._everyone = _Name()
+        self._in_a_row = 0
+
+    def replace(self, names: Iterable[str]) -> None:
+        """Take these names, and forget all others. What is known of those that stay is kept."""
+        self._names = {name: self._names.get(name) or _Name() for name in names}
+
+    def certificate(self, name: str, validity: Validity | None) -> None:
+        """Note the certificate that `name` has now; None for none that can be used."""
+        entry = self._names[name]
+        if entry.validity != validity:
+            # A new one, from us or from somebody else.
+            entry.validity, entry.suggested = validity, None
+
+    def suggest(self, name: str, when: float) -> None:
+        """Note when the authority would have `name` renewed (RFC 9773); if that is later than rule 1, it is ignored."""
+        self._names[name].suggested = when
+
+    def due(self, now: float) -> list[str]:
+        """Return the names to ask for now, the most urgent first; at most as many as may be asked for in a row."""
+        if now < self._everyone.not_before:
+            return []
+        ready = [name for name in self._names if self._when(name) <= now]
+        ready.sort(key=self._urgency)
+        return ready[: max(ORDERS_IN_A_ROW - self._in_a_row, 0)]
+
+    def ordered(self, now: float) -> None:
+        """Note that an order begins. Call for each."""
+        self._in_a_row += 1
+        if self._in_a_row >= ORDERS_IN_A_ROW:
+            self._in_a_row = 0
+            self._everyone.not_before = max(self._everyone.not_before, now + PAUSE)
+
+    def succeeded(self, name: str, validity: Validity) -> None:
+        """Note that `name` has got a certificate."""
+        self._names[name] = _Name(validity)
+        self._everyone.failures = 0
+
+    def failed(self, name: str | None, failure: Failure, now: float) -> float:
+        """Note a failure, of one name or with None of all; return the seconds until the next attempt."""
+        if name is None or failure.everyone:
+            entry = self._everyone
+        else:
+            entry = self._names[name]
+            self._everyone.failures = 0
+        entry.failures += 1
+        # The exponent is bounded, so that years of failures do not overflow.
+        wait = min(FIRST_RETRY * RETRY_FACTOR ** min(entry.failures - 1, 20), LONGEST_RETRY)
+        wait = max(wait, min(failure.retry_after, LONGEST_RETRY_AFTER))
+        if failure.rate_limited:
+            wait = max(wait, RATE_LIMIT_WAIT)
+        wait *= 1 + self._spread() / 4
+        entry.not_before = now + wait
+        return wait
+
+    def wait(self, now: float, longest: float) -> float:
+        """Return the seconds until `due` may have something to say, at most `longest`."""
+        if not self._names:
+            return longest
+        when = max(min(self._when(name) for name in self._names), self._everyone.not_before)
+        return min(max(when - now, 0.0), longest)
+
+    def ends(self, name: str) -> float | None:
+        """Return when the certificate of `name` ends, or None if it has none."""
+        validity = self._names[name].validity
+        return validity.not_after if validity is not None else None
+
+    def _when(self, name: str) -> float:
+        entry = self._names[name]
+        if entry.validity is None:
+            return entry.not_before
+        when = renewal_time(entry.validity)
+        if entry.suggested is not None:
+            when = min(when, entry.suggested)
+        return max(when, entry.not_before)
+
+    # Names without a certificate first, then by the end of what they have; those that have failed behind the others.
+    def _urgency(self, name: str) -> tuple[int, float]:
+        entry = self._names[name]
+        return entry.failures, entry.validity.not_after if entry.validity is not None else 0.0

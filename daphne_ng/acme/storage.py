@@ -1,0 +1,263 @@
+"""The directory of an ``le:`` endpoint: NAME.pem files as txsni and txacme have them, and the key of the account.
+
+==============  ==================================================================================
+file            holds
+==============  ==================================================================================
+``NAME.pem``    a comment with the ACME directory, the key, the certificate, its chain; empty asks for one
+``client.key``  the key of the account, as PEM, as in txacme
+``.acme.lock``  locked by the process that asks for certificates
+==============  ==================================================================================
+
+A file is written beside its place, flushed to the disk and renamed, so that whoever reads sees the old one or the
+new one, also after a power failure. All of them are for their owner only (0600).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from daphne_ng.acme.failure import Failure, one_line
+from daphne_ng.acme.schedule import Validity
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["AccountKey", "Look", "Storage", "is_host_name"]
+
+AccountKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+ACCOUNT_KEY = "client.key"
+LOCK = ".acme.lock"
+SUFFIX = ".pem"
+
+_LARGEST = 1 << 20
+"""Bytes of a NAME.pem file that are read; a chain has a few thousand."""
+_ORIGIN = re.compile(rb"^# ACME directory: (\S+)\s*$", re.MULTILINE)
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a NAME.pem file holds."""
+
+    validity: Validity | None = None
+    """None if a certificate is to be asked for."""
+    pem: bytes = b""
+    """The certificate alone, if the authority that is asked here is known to have issued it."""
+    kept: bool = False
+    """Whether the file is left alone, whatever it holds."""
+    problem: str = ""
+    """Why, if somebody should know: a sentence for the log."""
+
+
+class Storage:
+    """One directory.
+
+    Args:
+        path: The directory, which exists.
+        origin: URL of the ACME directory. A certificate that is known to come from another one is replaced, so that
+            going from a staging server to the real one needs no more than that.
+    """
+
+    def __init__(self, path: str, origin: str) -> None:
+        self.path = path
+        self._origin = origin.encode("ascii", "replace")
+
+    def names(self) -> list[str]:
+        """Return the names of all NAME.pem files, in order.
+
+        Raises:
+            Failure: The directory cannot be read.
+        """
+        try:
+            with os.scandir(self.path) as entries:
+                found = [entry.name for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file()]
+        except OSError as error:
+            raise Failure(f"{self.path} cannot be read: {error.strerror}", everyone=True) from error
+        return sorted(name.removesuffix(SUFFIX) for name in found if not name.startswith("."))
+
+    def look(self, name: str) -> Look:
+        """Return what the file of `name` holds. Never raises."""
+        try:
+            with open(self._file(name), "rb") as file:
+                content = file.read(_LARGEST)
+        except OSError as error:
+            return Look(kept=True, problem=f"{name}{SUFFIX} cannot be read: {error.strerror}")
+        if not is_host_name(name):
+            # DEFAULT.pem, for instance, or a wildcard: its owner looks after it.
+            empty = not content.strip()
+            return Look(kept=True, problem=f"No certificate can be asked for by {name}{SUFFIX}" if empty else "")
+        if not content.strip():
+            return Look()
+        try:
+            certificate = x509.load_pem_x509_certificate(content)
+            names = _names_of(certificate)
+        except ValueError as error:
+            return Look(kept=True, problem=f"{name}{SUFFIX} holds no certificate, and is left alone: {one_line(error)}")
+        origin = _ORIGIN.search(content)
+        if _signed_itself(certificate) or name.lower() not in names or (origin and origin[1] != self._origin):
+            return Look()
+        return Look(_validity(certificate), certificate.public_bytes(Encoding.PEM) if origin else b"")
+
+    def write(self, name: str, key: ec.EllipticCurvePrivateKey, chain: bytes) -> Validity:
+        """Put a certificate into place.
+
+        Args:
+            name: Its name.
+            key: Its key.
+            chain: The certificate and its chain, as PEM, as the authority sent them.
+
+        Raises:
+            Failure: The chain is not what was asked for, or the file cannot be written.
+        """
+        try:
+            certificates = x509.load_pem_x509_certificates(chain)
+            names = _names_of(certificates[0])
+        except ValueError as error:
+            raise Failure(f"what was sent is no certificate: {error}") from error
+        first = certificates[0]
+        if _public(first.public_key()) != _public(key.public_key()) or name.lower() not in names:
+            raise Failure("what was sent is the certificate of another name or key")
+        parts = [b"# ACME directory: " + self._origin + b"\n", _private(key)]
+        parts += [certificate.public_bytes(Encoding.PEM) for certificate in certificates]
+        self._write(self._file(name), b"".join(parts))
+        return _validity(first)
+
+    def account_key(self) -> AccountKey:
+        """Return the key of the account; make one if there is none yet.
+
+        Raises:
+            Failure: The file cannot be read or written, or holds another sort of key.
+        """
+        path = os.path.join(self.path, ACCOUNT_KEY)
+        try:
+            with open(path, "rb") as file:
+                content = file.read(_LARGEST)
+        except FileNotFoundError:
+            key = ec.generate_private_key(ec.SECP256R1())
+            self._write(path, _private(key))
+            return key
+        except OSError as error:
+            raise Failure(f"{path} cannot be read: {error.strerror}", everyone=True) from error
+        try:
+            loaded = load_pem_private_key(content, password=None)
+        except (ValueError, TypeError) as error:
+            raise Failure(f"{path} holds no private key: {error}", everyone=True) from error
+        if isinstance(loaded, rsa.RSAPrivateKey) or (
+            isinstance(loaded, ec.EllipticCurvePrivateKey) and isinstance(loaded.curve, ec.SECP256R1)
+        ):
+            return loaded
+        raise Failure(f"{path} must hold an RSA key, or an EC key on P-256", everyone=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Hold the directory's lock; whether it was free. The kernel gives it back when the process ends."""
+        if sys.platform == "win32":
+            yield True
+            return
+        try:
+            descriptor = os.open(os.path.join(self.path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Failure(f"{self.path} cannot be written to: {error.strerror}", everyone=True) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name + SUFFIX)
+
+    def _write(self, path: str, content: bytes) -> None:
+        temporary = ""
+        try:
+            # Made with 0600. Its name ends in something that nobody takes for a certificate.
+            descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=self.path)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_directory(self.path)
+        except OSError as error:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+            raise Failure(f"{path} cannot be written: {error.strerror}", everyone=True) from error
+
+
+def is_host_name(name: str) -> bool:
+    """Whether a certificate of `name` can be asked for: a host name with a dot, in ASCII, and no wildcard."""
+    labels = name.lower().split(".")
+    return (
+        len(name) <= 253
+        and len(labels) > 1
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and not labels[-1].isdigit()
+    )
+
+
+def _names_of(certificate: x509.Certificate) -> set[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {name.lower() for name in names.get_values_for_type(x509.DNSName)}
+
+
+# Made to have something to start with: nobody trusts it, and nobody would miss it.
+def _signed_itself(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _validity(certificate: x509.Certificate) -> Validity:
+    return Validity(
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+        certificate.serial_number,
+    )
+
+
+def _public(key: object) -> bytes:
+    dump = getattr(key, "public_bytes")  # noqa: B009 - every sort of public key has it, and no base class says so
+    result: bytes = dump(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return result
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _sync_directory(path: str) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,444 @@
+"""TLS: where the contexts of a port come from, and how they follow their files.
+
+A source hands out the context for the connection that was just accepted (`TlsSource.context`); what has begun keeps the
+one it has. `Reloadable.refresh` looks at the files, in any thread. What it finds wrong then it logs, and goes on with
+what it has; what is wrong at the start is raised.
+
+* `CertificateFiles`: one certificate, from the settings.
+* `CertificateDirectory`: one for each name that clients may ask for (SNI), and answers to ACME's TLS-ALPN-01.
+* `StringCertificate`: what an ``ssl:`` string of Twisted's says.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from zope.interface import implementer
+
+from daphne_ng.errors import EndpointError
+from daphne_ng.net.tls_certificates import (
+    Identity,
+    fingerprint,
+    list_pem_files,
+    read_file,
+    read_identity,
+    read_password,
+)
+from daphne_ng.net.tls_context import (
+    ACME_TLS_ALPN,
+    TlsSettings,
+    build_context,
+    challenge_context,
+)
+
+__all__ = [
+    "ACME_TLS_ALPN",
+    "CertificateDirectory",
+    "CertificateFile",
+    "CertificateFiles",
+    "Reloadable",
+    "StringCertificate",
+    "TlsSettings",
+    "challenge_context",
+]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT = "default"
+"""``DEFAULT.pem`` is for every name that has no file of its own, and for clients that ask for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFile:
+    """The settings that name one certificate."""
+
+    certfile: str
+    keyfile: str = ""
+    password_file: str = ""
+
+    @property
+    def paths(self) -> list[str]:
+        """Every file that is named."""
+        return [path for path in (self.certfile, self.keyfile, self.password_file) if path]
+
+    def read(self) -> Identity:
+        """Return what the files hold.
+
+        Raises:
+            EndpointError: See `read_identity`; or the certificate has expired.
+        """
+        identity = read_identity(
+            ("--ssl-certfile", self.certfile),
+            ("--ssl-keyfile", self.keyfile) if self.keyfile else None,
+            read_password("--ssl-keyfile-password-file", self.password_file) if self.password_file else None,
+        )
+        if identity.expires < dt.datetime.now(dt.UTC):
+            raise EndpointError(
+                f"--ssl-certfile: the certificate in {self.certfile!r} expired at {identity.expires:%Y-%m-%d %H:%M} UTC"
+            )
+        return identity
+
+
+class Reloadable(Protocol):
+    """A source whose files may change."""
+
+    def refresh(self, force: bool = False) -> None:
+        """Read again what has changed, and log how that went. May be called in any thread; raises nothing.
+
+        Args:
+            force: Read all of it, whether or not anything seems to have changed.
+        """
+
+
+class _Source:
+    """What the sources share: when to read again, and what to say about it.
+
+    Args:
+        words: What is served, for the log.
+    """
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+        self._lock = threading.Lock()
+        self._seen: tuple[object, ...] = ()
+
+    def refresh(self, force: bool = False) -> None:
+        """See `Reloadable.refresh`."""
+        with self._lock:
+            try:
+                # Taken before the files are read: what changes meanwhile will be seen the next time.
+                seen = self._look()
+                if seen == self._seen and not force:
+                    return
+                self._seen = seen
+                report = self._load(force)
+            except EndpointError as error:
+                logger.error("Kept %s as it was: %s", self._words, error)
+            except Exception:
+                logger.exception("Kept %s as it was", self._words)
+            else:
+                if report:
+                    logger.info("Replaced %s", report)
+                elif force:
+                    logger.info("Read %s again: nothing is new", self._words)
+
+    # A directory that cannot be listed is a state like any other.
+    def _look(self) -> tuple[object, ...]:
+        try:
+            return self._fingerprint()
+        except EndpointError as error:
+            return (str(error),)
+
+    def _first(self) -> None:
+        self._seen = self._fingerprint()
+        self._load(True)
+
+    # What differs once a file has changed.
+    def _fingerprint(self) -> tuple[object, ...]:
+        raise NotImplementedError
+
+    # Read everything; return what is new, in words.
+    def _load(self, force: bool) -> str:
+        raise NotImplementedError
+
+
+class _Single(_Source):
+    """One context."""
+
+    _context: SSL.Context
+    _digest = b""
+
+    def context(self) -> SSL.Context:
+        """See `TlsSource.context`."""
+        return self._context
+
+    def _replace(self, digest: bytes, build: Callable[[], SSL.Context], expires: dt.datetime) -> str:
+        # The same content keeps its context, and with it the key of the sessions.
+        if digest == self._digest:
+            return ""
+        self._context = build()
+        self._digest = digest
+        return f"{self._words}, which ends at {expires:%Y-%m-%d %H:%M} UTC"
+
+
+class CertificateFiles(_Single):
+    """The certificate that the settings name, for all clients.
+
+    Args:
+        settings: What all contexts have in common.
+        file: The certificate.
+
+    Raises:
+        EndpointError: It cannot be used.
+    """
+
+    def __init__(self, settings: TlsSettings, file: CertificateFile) -> None:
+        super().__init__(f"the certificate in {file.certfile!r}")
+        self._settings = settings
+        self._file = file
+        self._first()
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        return fingerprint([*self._file.paths, *_authorities(self._settings)])
+
+    def _load(self, force: bool) -> str:
+        identity = self._file.read()
+        digest = identity.digest + _digest_of_authorities(self._settings)
+        return self._replace(digest, lambda: build_context(self._settings, identity), identity.expires)
+
+
+@implementer(IOpenSSLContextFactory)
+class StringCertificate(_Single):
+    """What an ``ssl:`` string says, in place of the context factory that Twisted made of it.
+
+    Args:
+        settings: What all contexts have in common.
+        description: The string.
+        parse: Makes Twisted's context factory (``CertificateOptions``) of it, again each time.
+        paths: The files that it names.
+
+    Raises:
+        EndpointError: It cannot be used.
+    """
+
+    def __init__(self, settings: TlsSettings, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> None:
+        super().__init__(f"the certificate of {description}")
+        self._settings = settings
+        self._parse = parse
+        self._paths = [*paths, *_authorities(settings)]
+        self._first()
+
+    def getContext(self) -> SSL.Context:
+        """See ``IOpenSSLContextFactory``."""
+        return self._context
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        return fingerprint(self._paths)
+
+    def _load(self, force: bool) -> str:
+        options = self._parse()
+        certificate = options.certificate.to_cryptography()
+        chain = tuple(extra.to_cryptography() for extra in options.extraCertChain)
+        identity = Identity(certificate, options.privateKey.to_cryptography_key(), chain, b"")
+        dh_parameters = options.dhParameters._dhFile.path if options.dhParameters is not None else ""
+        contents = [read_file("ssl", path) for path in self._paths]
+        digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).digest()
+        if digest != self._digest:
+            _warn_of_end(self._words, identity)
+        return self._replace(
+            digest,
+            lambda: build_context(self._settings, identity, method=options.method, dh_parameters=dh_parameters),
+            identity.expires,
+        )
+
+
+class CertificateDirectory(_Source):
+    """A directory of ``NAME.pem`` files, each with key, certificate and chain; the name that clients ask for chooses.
+
+    ``*.example.org.pem``, or ``_wildcard_.example.org.pem`` where a file system will not have the asterisk, is for all
+    names with one more label. ``DEFAULT.pem``, or the certificate of the settings, is for what has no file. Without
+    either such a client is refused. A file that is empty declares a name whose certificate is still to come.
+
+    For ACME: `names` are those to have certificates for, `certificate` tells what a name has, `reload` takes a new file
+    into use, and `challenges` holds the answers to TLS-ALPN-01 by name, made with `challenge_context`. They are given
+    to clients that offer ``acme-tls/1`` over TLS 1.3. With TLS 1.2 OpenSSL settles on a certificate before it lets one
+    see what the client offers, so there only a name without a certificate of its own gets its answer.
+
+    Args:
+        settings: What all contexts have in common.
+        path: The directory.
+        default: The certificate of the settings.
+        label: What names the directory, for messages.
+        password_file: File with the password of the keys that have one.
+
+    Raises:
+        EndpointError: The directory, or a file in it, cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: TlsSettings,
+        path: str,
+        default: CertificateFile | None = None,
+        *,
+        label: str = "--ssl-cert-dir",
+        password_file: str = "",
+    ) -> None:
+        super().__init__(f"the certificates in {path!r}")
+        self.path = path
+        self.challenges: MutableMapping[str, SSL.Context] = {}
+        """Answers to TLS-ALPN-01, by name in lower case. To be changed on the loop's thread."""
+        self._settings = settings
+        self._default = default
+        self._label = label
+        self._password_file = password_file
+        self._entry: SSL.Context | None = None
+        self._authorities = b""
+        self._files: dict[str, object] = {}
+        # By name in lower case; replaced as a whole, never changed.
+        self._served: dict[str, _Served] = {}
+        self._names: list[str] = []
+        self._first()
+
+    # -- for ACME ------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Return the ``NAME`` of every file except the default's, in lower case; an empty file's too."""
+        return list(self._names)
+
+    def certificate(self, name: str) -> Any:
+        """Return the certificate that is served for a name of `names`, as ``cryptography`` has it, or None."""
+        served = self._served.get(name.lower())
+        return served.identity.certificate if served is not None else None
+
+    def reload(self) -> None:
+        """Take changed files into use now; what is wrong with one is logged, and it stays as it was."""
+        self.refresh()
+
+    # -- contexts ------------------------------------------------------------------------------------------
+
+    def context(self) -> SSL.Context:
+        """See `TlsSource.context`. It has no certificate; the one to use is set when the name is known."""
+        assert self._entry is not None  # made by the constructor
+        return self._entry
+
+    def _choose(self, connection: SSL.Connection) -> bool:
+        name = _server_name(connection)
+        served = self._served
+        found = served.get(name)
+        if found is None and name in self.challenges and connection.get_protocol_version() < SSL.TLS1_3_VERSION:
+            _lead_to(connection, self.challenges[name])
+            return True
+        if found is None:
+            _, dot, parent = name.partition(".")
+            found = (served.get(f"*.{parent}") if dot else None) or served.get(DEFAULT)
+        if found is None:
+            # OpenSSL asks before it shows what the client offers. With a certificate or not, an answer is coming.
+            return name in self.challenges
+        connection.set_context(found.context)
+        return True
+
+    def _answer(self, connection: SSL.Connection) -> bool:
+        challenge = self.challenges.get(_server_name(connection))
+        # With TLS 1.2 the certificate is settled by now; OpenSSL must not have it taken away.
+        if challenge is None or connection.get_protocol_version() < SSL.TLS1_3_VERSION:
+            return False
+        _lead_to(connection, challenge)
+        return True
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        paths = list(list_pem_files(self._label, self.path).values())
+        extra = self._default.paths if self._default is not None else []
+        return fingerprint([*paths, *extra, self._password_file, *_authorities(self._settings)])
+
+    def _load(self, force: bool) -> str:
+        files = list_pem_files(self._label, self.path)
+        authorities = _digest_of_authorities(self._settings)
+        entry = self._entry
+        if entry is None or authorities != self._authorities:
+            # Sessions that the old authorities allowed end with the key of the old context.
+            entry = build_context(self._settings, None, answer=self._answer, choose=self._choose)
+        old = self._served
+        seen: dict[str, object] = {}
+        served: dict[str, _Served] = {}
+        news = []
+        for file_name, path in files.items():
+            name = _canonical(file_name)
+            if name == DEFAULT and self._default is not None:
+                continue
+            before = old.get(name)
+            seen[path] = fingerprint([path, self._password_file])
+            if force or seen[path] != self._files.get(path):
+                identity = self._read(name, path, before)
+            else:
+                identity = before.identity if before is not None else None
+            if identity is not None:
+                served[name] = self._serve(identity, before, entry)
+                if before is None or before.identity.digest != identity.digest:
+                    news.append(path)
+        if self._default is not None:
+            before = old.get(DEFAULT)
+            served[DEFAULT] = after = self._serve(self._default.read(), before, entry)
+            news += (
+                [self._default.certfile] if before is None or before.identity.digest != after.identity.digest else []
+            )
+        gone = [name for name in old if name not in served]
+        self._entry, self._authorities, self._files, self._served = entry, authorities, seen, served
+        self._names = sorted({_canonical(name) for name in files} - {DEFAULT})
+        reports = [f"the certificates in {', '.join(map(repr, news))}"] if news else []
+        if gone:
+            reports.append(f"nothing for {', '.join(gone)}, whose files are gone")
+        return " and ".join(reports)
+
+    # A file that is wrong stops the start. Later the others must not wait for it.
+    def _read(self, name: str, path: str, before: _Served | None) -> Identity | None:
+        label = self._label
+        try:
+            if not read_file(label, path).strip():
+                if before is not None:
+                    # Somebody is writing it.
+                    raise EndpointError(f"{label}: {path!r} is empty")
+                return None
+            password = None
+            if self._password_file:
+                password = read_password("--ssl-keyfile-password-file", self._password_file)
+            identity = read_identity((label, path), None, password)
+            if before is None or before.identity.digest != identity.digest:
+                build_context(self._settings, identity)  # OpenSSL may refuse it
+                _warn_of_end(f"the certificate in {path!r}", identity)
+            return identity
+        except EndpointError as error:
+            if self._entry is None:
+                raise
+            logger.error("Kept the certificate for %s as it was: %s", name, error)
+            return before.identity if before is not None else None
+
+    def _serve(self, identity: Identity, before: _Served | None, entry: SSL.Context) -> _Served:
+        if before is not None and before.identity.digest == identity.digest and entry is self._entry:
+            return before
+        return _Served(identity, build_context(self._settings, identity, answer=self._answer, chosen_by=entry))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Served:
+    identity: Identity
+    context: SSL.Context
+
+
+def _warn_of_end(words: str, identity: Identity) -> None:
+    """Log if a certificate has expired."""
+    if identity.expires < dt.datetime.now(dt.UTC):
+        logger.warning("Expired at %s UTC: %s", f"{identity.expires:%Y-%m-%d %H:%M}", words)
+
+
+def _canonical(file_name: str) -> str:
+    return file_name.replace("_wildcard_.", "*.", 1) if file_name.startswith("_wildcard_.") else file_name
+
+
+def _server_name(connection: SSL.Connection) -> str:
+    name = connection.get_servername() or b""
+    return name.decode("ascii", "replace").lower().removesuffix(".")
+
+
+# The context of a challenge does not hold the one that leads to it (see build_context), so the connection does.
+def _lead_to(connection: Any, challenge: SSL.Context) -> None:
+    connection.led_from = connection.get_context()
+    connection.set_context(challenge)
+
+
+def _authorities(settings: TlsSettings) -> list[str]:
+    return [settings.ca_certs] if settings.ca_certs else []
+
+
+def _digest_of_authorities(settings: TlsSettings) -> bytes:
+    return b"".join(hashlib.sha256(read_file("--ssl-ca-certs", path)).digest() for path in _authorities(settings))

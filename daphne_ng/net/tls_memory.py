@@ -1,0 +1,242 @@
+"""TLS between two memory buffers: what a TLS transport puts its bytes through.
+
+The transport does the I/O, and so keeps all it knows about sockets; a `TlsMemory` turns what was received into what was
+sent, and back. Measured against a pyOpenSSL ``Connection`` that has the socket itself, a small request costs the same
+(OpenSSL reads the head and the body of each record with a system call of its own), and a large response less (OpenSSL
+sends each record of 16 KiB by itself).
+
+pyOpenSSL's methods allocate, check and convert; with them a request would cost 3 us more. `_DirectMemory` calls the
+same functions of the library on buffers that all connections of a reactor share. Private names that it relies on:
+pyOpenSSL's ``Connection._ssl``, ``_into_ssl``, ``_from_ssl`` and ``_raise_ssl_error``, and cryptography's ``Binding``,
+from which pyOpenSSL itself has its functions. If one of them is gone, `TlsMemory` is `_PublicMemory`, which needs none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from OpenSSL import SSL
+
+__all__ = ["PIECE_BYTES", "TlsBuffers", "TlsMemory"]
+
+PIECE_BYTES = 128 * 1024
+"""Most plaintext that is encrypted at once, and so the most that waits encrypted for the kernel."""
+
+# A record holds up to 16 KiB. TLS 1.2's largest expansion is far below this.
+_RECORD_BYTES = 16 * 1024
+_RECORD_OVERHEAD_BYTES = 256
+
+# The largest read of the transport, and what may have been left of a record by the reads before.
+_PLAIN_BYTES = 128 * 1024 + 2 * _RECORD_BYTES
+_WIRE_BYTES = PIECE_BYTES + (PIECE_BYTES // _RECORD_BYTES + 2) * _RECORD_OVERHEAD_BYTES
+
+# A memory BIO keeps the size it once had. Ones that may have more than this are exchanged when the connection is quiet.
+_SLIM_BYTES = 4 * 1024
+
+
+class _PublicMemory:
+    """With pyOpenSSL's public methods only.
+
+    Args:
+        context: The connection's.
+        buffers: What the connections of one thread share.
+    """
+
+    __slots__ = ("connection", "end", "fat")
+
+    def __init__(self, context: SSL.Context, buffers: Any) -> None:
+        self.connection = SSL.Connection(context, None)
+        self.connection.set_accept_state()
+        self.end: Exception | None = None
+        """Why nothing more will come: `SSL.ZeroReturnError` after the peer's close_notify, another exception after an
+        error. Set by `decrypt`."""
+        self.fat = False
+        """Whether `slim` may have something to give back."""
+
+    def handshake(self, wire: bytes) -> bool:
+        """Take what was received and go on with the handshake; True when it is complete.
+
+        Whatever the result, `output` has what is to be sent.
+
+        Raises:
+            Exception: The handshake has failed: `SSL.Error`, or what a callback raised.
+        """
+        self.connection.bio_write(wire)
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            return False
+        return True
+
+    def decrypt(self, wire: bytes) -> bytes:
+        """Take what was received and return all that it decrypts to; see `end`, and `output`, afterwards."""
+        if wire:
+            self.connection.bio_write(wire)
+        pieces = []
+        try:
+            while True:
+                pieces.append(self.connection.recv(_RECORD_BYTES))
+        except SSL.WantReadError:
+            pass
+        except Exception as end:
+            self.end = end.with_traceback(None)  # which would hold the transport
+        return b"".join(pieces)
+
+    def encrypt(self, data: Any) -> Any:
+        """Take up to `PIECE_BYTES` and return what is to be sent, which is good until the next call.
+
+        Raises:
+            SSL.Error: OpenSSL refuses.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[self.connection.send(view[:_RECORD_BYTES]) :]
+        return self.output()
+
+    def output(self) -> bytes:
+        """Return what is to be sent besides: handshake, alerts, answers to the peer's key updates."""
+        pieces = []
+        try:
+            while True:
+                pieces.append(self.connection.bio_read(2 * _RECORD_BYTES))
+        except SSL.WantReadError:
+            return b"".join(pieces)
+
+    def shutdown(self) -> None:
+        """Put close_notify into `output`."""
+        with contextlib.suppress(SSL.Error):  # the connection has failed, or is still in its handshake
+            self.connection.shutdown()
+
+    def slim(self) -> None:
+        """Give memory back that a large transfer took. Nothing may be waiting in `output`."""
+
+
+class _DirectBuffers:
+    """What the connections of one thread share: nothing in here outlives a call."""
+
+    __slots__ = ("plain", "plain_view", "wire", "wire_view")
+
+    def __init__(self) -> None:
+        self.plain = _ffi.new("char[]", _PLAIN_BYTES)
+        self.plain_view = _ffi.buffer(self.plain)
+        self.wire = _ffi.new("char[]", _WIRE_BYTES)
+        self.wire_view = memoryview(_ffi.buffer(self.wire))
+
+
+class _DirectMemory(_PublicMemory):
+    """The same, calling the library's functions on shared buffers."""
+
+    __slots__ = ("_buffers", "_from", "_into", "_ssl")
+
+    def __init__(self, context: SSL.Context, buffers: _DirectBuffers) -> None:
+        super().__init__(context, buffers)
+        connection: Any = self.connection
+        self._buffers = buffers
+        self._ssl = connection._ssl
+        self._into = connection._into_ssl
+        self._from = connection._from_ssl
+        # With it SSL_write would return after each record. There is always room for all of them here.
+        _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+
+    def decrypt(self, wire: bytes) -> bytes:
+        """See `_PublicMemory.decrypt`."""
+        into = self._into
+        if wire:
+            size = len(wire)
+            if _BIO_write(into, wire, size) != size:
+                self.end = MemoryError("OpenSSL has no memory for what was received")
+                return b""
+            if size > _SLIM_BYTES:
+                self.fat = True
+        buffers = self._buffers
+        total = _SSL_read(self._ssl, buffers.plain, _PLAIN_BYTES)
+        if total > 0:
+            # As long as OpenSSL reads ahead nothing (it does not, unless told), what is not in the BIO is not there: a
+            # read takes one whole record, and the buffer is larger than that.
+            while _BIO_get_mem_data(into, _NULL) > 0:
+                result = _SSL_read(self._ssl, buffers.plain + total, _PLAIN_BYTES - total)
+                if result <= 0:
+                    self._judge(result)
+                    break
+                total += result
+            return buffers.plain_view[:total]  # type: ignore[no-any-return]
+        self._judge(total)
+        return b""
+
+    # SSL_read did not read.
+    def _judge(self, result: int) -> None:
+        if _SSL_get_error(self._ssl, result) == _WANT_READ:
+            return
+        try:
+            self.connection._raise_ssl_error(self._ssl, result)
+        except SSL.WantReadError:
+            pass
+        except Exception as end:
+            self.end = end.with_traceback(None)  # which would hold the transport
+
+    def encrypt(self, data: Any) -> Any:
+        """See `_PublicMemory.encrypt`."""
+        size = len(data)
+        if data.__class__ is not bytes:
+            data = _ffi.from_buffer(data)
+        result = _SSL_write(self._ssl, data, size)
+        if result != size:
+            self.connection._raise_ssl_error(self._ssl, result)
+            raise SSL.Error([("SSL routines", "", "a write was cut short")])
+        if size > _SLIM_BYTES:
+            self.fat = True
+        buffers = self._buffers
+        taken = _BIO_read(self._from, buffers.wire, _WIRE_BYTES)
+        if taken == _WIRE_BYTES:
+            # The client asked for small records (RFC 6066 section 4).
+            return bytes(buffers.wire_view) + self.output()
+        return buffers.wire_view[:taken]
+
+    def output(self) -> bytes:
+        """See `_PublicMemory.output`."""
+        if _BIO_get_mem_data(self._from, _NULL) <= 0:
+            return b""
+        return super().output()
+
+    def slim(self) -> None:
+        """See `_PublicMemory.slim`."""
+        self.fat = False
+        connection: Any = self.connection
+        if _BIO_get_mem_data(self._from, _NULL) > 0:
+            return
+        into = self._into
+        if _BIO_get_mem_data(into, _NULL) <= 0:
+            into = _lib.BIO_new(_lib.BIO_s_mem())
+        # The old ones are freed; one that stays is told by being the same.
+        wbio = _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(self._ssl, into, wbio)
+        self._into = connection._into_ssl = into
+        self._from = connection._from_ssl = wbio
+
+
+TlsMemory: type[_PublicMemory]
+TlsBuffers: Any
+try:
+    from cryptography.hazmat.bindings.openssl.binding import Binding
+
+    _ffi: Any = Binding.ffi
+    _lib: Any = Binding.lib
+    _NULL = _ffi.NULL
+    _BIO_get_mem_data = _lib.BIO_get_mem_data
+    _BIO_read = _lib.BIO_read
+    _BIO_write = _lib.BIO_write
+    _SSL_get_error = _lib.SSL_get_error
+    _SSL_read = _lib.SSL_read
+    _SSL_write = _lib.SSL_write
+    _WANT_READ = _lib.SSL_ERROR_WANT_READ
+    # Every name that is used later, and one connection to try it.
+    for _name in ("BIO_new", "BIO_s_mem", "SSL_MODE_ENABLE_PARTIAL_WRITE", "SSL_clear_mode", "SSL_set_bio"):
+        getattr(_lib, _name)
+    SSL.Connection._raise_ssl_error  # noqa: B018
+    TlsBuffers = _DirectBuffers
+    TlsMemory = _DirectMemory
+    _DirectMemory(SSL.Context(SSL.TLS_METHOD), _DirectBuffers()).slim()
+except (ImportError, AttributeError):
+    TlsBuffers = object
+    TlsMemory = _PublicMemory

@@ -1,0 +1,3 @@
+"""What a test changes while the server runs."""
+
+GREETING = "first"
