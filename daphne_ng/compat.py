@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -71,7 +70,8 @@ def _arrived(wanted: bool) -> InstallAsDaphne:
     return InstallAsDaphne(wanted)
 
 
-class _Finder(MetaPathFinder):
+# Not derived from importlib.abc, which every management command would import with it.
+class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -93,7 +93,7 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-class _Loader(Loader):
+class _Loader:
     def __init__(self, ours: str) -> None:
         self._ours = ours
 
