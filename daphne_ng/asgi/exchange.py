@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BURST_MAX_BYTES",
     "DONE",
+    "NOTICE_SECONDS",
     "Exchange",
     "answer_error",
     "as_bytes",
@@ -37,6 +38,10 @@ BURST_MAX_BYTES = 512 * 1024
 
 DONE = 4
 """The last state of every exchange: all that it had to send has been sent."""
+
+
+NOTICE_SECONDS = 0.1
+"""How long an application that is about to be cancelled may take to end by itself."""
 
 
 class Exchange:
@@ -81,11 +86,12 @@ class Exchange:
         """The ``send`` callable of the application."""
         raise NotImplementedError
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str, notice: float = 0.0) -> None:
         """Give the exchange up.
 
         Args:
             reason: A clause in ASCII, such as "the server is shutting down"; the client may read it.
+            notice: Seconds between the application's disconnect and its cancellation.
         """
         raise NotImplementedError
 
@@ -175,6 +181,17 @@ class Exchange:
         if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
             # Cancelled before its first step a task runs nothing, not even a ``finally``.
             self._ended()
+
+    # The application sees the disconnect first. One that waits for several things at once, as Django's handler does,
+    # would leave their exceptions behind if it were cancelled in the middle.
+    def _cancel_task_after(self, notice: float) -> None:
+        task = self.task
+        if notice <= 0 or task is None or inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            self._cancel_task()
+            return
+        if self._overdue_timer is not None:
+            self._overdue_timer.cancel()
+        self._overdue_timer = self._runner.loop.call_later(notice, self._cancel_task)
 
     # The exchange is over: give the application the configured time to see that.
     def _arm_overdue(self) -> None:

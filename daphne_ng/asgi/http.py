@@ -19,6 +19,7 @@ from daphne_ng._types import Headers, Message
 from daphne_ng.asgi.exchange import (
     BURST_MAX_BYTES,
     DONE,
+    NOTICE_SECONDS,
     Exchange,
     answer_error,
     as_bytes,
@@ -85,7 +86,7 @@ class HttpExchange(Exchange):
             self._runner.log.warning("Application timed out while sending response to %s", self.describe())
             self._port.reset("the application took too long")
         self._leave("the application took too long")
-        self._cancel_task()
+        self._cancel_task_after(min(NOTICE_SECONDS, self._runner.config.application_close_timeout))
 
     # -- the application's side --------------------------------------------------------------------------
 
@@ -267,7 +268,7 @@ class HttpExchange(Exchange):
             self._port.reset("the application failed")
             self._leave("the application failed")
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str, notice: float = 0.0) -> None:
         """See `Exchange.cancel`."""
         if self._state == _DONE or self._gone is not None:
             pass
@@ -276,7 +277,7 @@ class HttpExchange(Exchange):
         else:
             self._port.reset(reason)
         self._leave(reason)
-        self._cancel_task()
+        self._cancel_task_after(notice)
 
     # -- for the logs ------------------------------------------------------------------------------------
 

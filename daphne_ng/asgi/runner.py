@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daphne_ng._types import ASGIApplication
-from daphne_ng.asgi.exchange import Exchange
+from daphne_ng.asgi.exchange import NOTICE_SECONDS, Exchange
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
@@ -94,7 +94,7 @@ class Runner:
         """
         victims = list(self.exchanges)
         for exchange in victims:
-            exchange.cancel(reason)
+            exchange.cancel(reason, min(NOTICE_SECONDS, timeout))
         if victims and not await self.wait_idle(timeout):
             for exchange in self.exchanges:
                 self.log.error("Application instance for %s ignores its cancellation", exchange.describe())

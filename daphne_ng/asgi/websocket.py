@@ -215,7 +215,7 @@ class WebSocketExchange(Exchange):
             self._message(payload, is_text)
         elif kind == "websocket.http.response.body" and _HELD <= self._state <= _DENIAL:
             await self._send_denial(message, kind)
-        elif self._gone is not None and kind in ("websocket.send", "websocket.accept"):
+        elif self._gone is not None and self.status is None and kind in ("websocket.send", "websocket.accept"):
             await self._send_late()
         else:
             self._send_other(message, kind)
@@ -376,14 +376,14 @@ class WebSocketExchange(Exchange):
         else:
             self._give_up(status, detail, "the application failed")
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str, notice: float = 0.0) -> None:
         """See `Exchange.cancel`."""
         if self._gone is None:
             if self._state == _OPEN:
                 self._close(_SERVICE_RESTART, reason, reason)
             else:
                 self._give_up(503, sentence(reason), reason)
-        self._cancel_task()
+        self._cancel_task_after(notice)
 
     # -- for the logs ------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from daphne_ng.asgi.exchange import NOTICE_SECONDS
+from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.errors import (
     BodyLengthMismatch,
     ClientDisconnected,
@@ -967,6 +969,7 @@ async def test_52_trailers_that_never_come_reset(caplog: pytest.LogCaptureFixtur
 async def test_expiry_before_the_response_answers_503_and_cancels() -> None:
     application, bridge, exchange, port = await hold()
     exchange.expired()
+    await asyncio.sleep(NOTICE_SECONDS)
     await settle()
     assert port.status == 503
     assert port.state == "ended"
@@ -976,10 +979,32 @@ async def test_expiry_before_the_response_answers_503_and_cancels() -> None:
 
 
 @on_loop
+async def test_an_application_that_ends_when_it_sees_its_disconnect_is_not_cancelled() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            outcome.append("ended")
+        except asyncio.CancelledError:
+            outcome.append("cancelled")
+
+    for give_up in (HttpExchange.expired, lambda exchange: exchange.cancel("the server is shutting down", 0.1)):
+        outcome: list[str] = []
+        bridge = Bridge(application)
+        exchange, _ = bridge.begin()
+        await settle()
+        give_up(exchange)
+        await settle()
+        assert outcome == ["ended"]
+        assert not bridge.runner.exchanges
+
+
+@on_loop
 async def test_expiry_while_the_head_is_held_answers_503() -> None:
     application, _, exchange, port = await hold()
     await application.send(start(200, (b"x-secret", b"1")))
     exchange.expired()
+    await asyncio.sleep(NOTICE_SECONDS)
     await settle()
     assert port.status == 503
     assert b"x-secret" not in dict(port.calls[0][2])
@@ -992,6 +1017,7 @@ async def test_expiry_in_the_response_resets_and_cancels(caplog: pytest.LogCaptu
     await application.send(start())
     await application.send(body(b"part", more=True))
     exchange.expired()
+    await asyncio.sleep(NOTICE_SECONDS)
     await settle()
     assert port.names == ["start", "reset"]
     assert application.cancelled == 1
@@ -1005,6 +1031,7 @@ async def test_expiry_after_the_response_cancels_nothing_that_was_answered() -> 
     await application.send(start())
     await application.send(body(b"x"))
     exchange.expired()
+    await asyncio.sleep(NOTICE_SECONDS)
     await settle()
     assert port.names == ["start"]
     assert len(bridge.records) == 1
@@ -1028,6 +1055,7 @@ async def test_an_application_that_survives_its_expiry_cannot_send() -> None:
     exchange, port = bridge.begin()
     await settle()
     exchange.expired()
+    await asyncio.sleep(NOTICE_SECONDS)
     await settle()
     assert outcome == [ClientDisconnected]
     assert port.names == ["start"]

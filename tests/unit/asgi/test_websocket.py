@@ -342,8 +342,9 @@ async def test_33_a_close_before_the_accept_is_403(message: Any) -> None:
     assert body == b"403 Forbidden\n"
     assert await application.receive() == disconnect(1006)
     assert (exchange.status, exchange.code, exchange.accepted) == (403, 1006, False)
-    with pytest.raises(ClientDisconnected):
-        await application.send(DENIAL)
+    for late in (DENIAL, ACCEPT, text("x")):
+        with pytest.raises(ClientDisconnected):
+            await application.send(late)
     await application.send(CLOSE)
     await finish(application, exchange)
     assert bridge.actions == ["connecting", "rejected"]
@@ -875,7 +876,7 @@ async def test_47_a_response_in_place_of_the_accept() -> None:
     assert bridge.actions == ["connecting", "rejected"]
     assert await application.receive() == disconnect(1006)
     assert (exchange.status, exchange.code, exchange.bytes_sent) == (401, 1006, 7)
-    for message in (DENIAL, denial_body(b"")):
+    for message in (ACCEPT, text("x"), DENIAL, denial_body(b"")):
         with pytest.raises(ClientDisconnected):
             await application.send(message)
     await application.send(CLOSE)
