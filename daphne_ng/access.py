@@ -174,6 +174,11 @@ class AccessLogGenerator(_Lines):
         if isinstance(self.stream, LineWriter):
             self.stream.schedule = None
 
+    def reopen(self) -> None:
+        """Open the file of this name again: the old one was moved away."""
+        if isinstance(self.stream, LineWriter):
+            self.stream.reopen()
+
     def close(self) -> None:
         """Write what waits and close the file, if it is ours to close."""
         if isinstance(self.stream, LineWriter):
@@ -302,6 +307,19 @@ class LineWriter:
             except OSError as error:
                 logger.error("The access log cannot be closed: %s", error)
 
+    def reopen(self) -> None:
+        """Write what waits, then open the file of this name again. Does nothing for a stream that is not owned."""
+        self.flush()
+        if not self.owns_stream:
+            return
+        try:
+            stream = _append_to(self.stream.name)
+        except OSError as error:
+            logger.error("The access log cannot be opened again, the old file is kept: %s", error)
+            return
+        self.stream.close()
+        self.stream = stream
+
     def _timer_fired(self) -> None:
         self._armed = False
         self.flush()
@@ -316,8 +334,12 @@ def open_access_log(target: str) -> LineWriter:
     if target == "-":
         return LineWriter(sys.stdout)
     try:
-        stream = open(target, "a", encoding="utf-8", errors="backslashreplace", newline="\n")  # noqa: SIM115
+        stream = _append_to(target)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"--access-log: cannot write to {target!r}: {reason}") from None
     return LineWriter(stream, owns_stream=True)
+
+
+def _append_to(path: str) -> TextIO:
+    return open(path, "a", encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -38,10 +38,21 @@ from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, 
 from daphne_ng.errors import ConfigurationError, DaphneError
 from daphne_ng.loading import check_application, import_target
 from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure
+from daphne_ng.supervisor.command import (
+    handle_log_signals,
+    needs_supervisor,
+    pid_file,
+    report_to_system,
+    supervise,
+)
+from daphne_ng.supervisor.notify import Notifier
 
 __all__ = ["CommandLineInterface", "ServerClass", "takes_config"]
 
 logger = logging.getLogger(__name__)
+
+# Set in the processes that `supervise` starts.
+_WORKER = "DAPHNE_NG_WORKER"
 
 PROGRAM = "daphne-ng"
 DEFAULT_HOST = "127.0.0.1"
@@ -124,23 +135,55 @@ class CommandLineInterface:
         configure(options.verbosity, options.log_fmt, options.log_level)
         config = self._config(options)
         endpoints = self._endpoints(options, config)
+        if config.umask:
+            os.umask(int(config.umask, 8))
+        if _WORKER in os.environ:
+            exit_code = self._serve(options, config, endpoints)
+        else:
+            with pid_file(config.pid_file):
+                if needs_supervisor(config):
+                    logger.info("Starting server at %s", ", ".join(endpoints))
+                    exit_code = supervise(endpoints, config)
+                else:
+                    exit_code = self._serve(options, config, endpoints)
+        if exit_code:
+            sys.exit(exit_code)
+
+    def _serve(self, options: Namespace, config: Config, endpoints: list[str]) -> int:
         access_log = self._access_log(options)
         try:
             application = self._application(options)
-            if options.application is None:
-                # Its page keeps a stream open, which would hold up Ctrl-C for the whole of the grace period.
+            if options.application is None or config.reload:
+                # The demo's page keeps a stream open, and so do many that are being developed. It would hold up Ctrl-C,
+                # and new code, for the whole of the grace period.
                 config = config.replace(graceful_timeout=min(config.graceful_timeout, 1.0))
-            logger.info("Starting server at %s", ", ".join(endpoints))
-            self.server = self._make_server(application, endpoints, access_log, options, config)
-            self.server.run()
+            if _WORKER not in os.environ:
+                logger.info("Starting server at %s", ", ".join(endpoints))
+            self.server = server = self._make_server(application, endpoints, access_log, options, config)
+            self._run_server(server, config, access_log)
         finally:
             if access_log is not None:
                 access_log.close()
-        exit_code = getattr(self.server, "exit_code", None)
+        exit_code = getattr(server, "exit_code", None)
         if exit_code is None:
-            exit_code = 1 if getattr(self.server, "abort_start", False) else 0
-        if exit_code:
-            sys.exit(exit_code)
+            return 1 if getattr(server, "abort_start", False) else 0
+        return int(exit_code)
+
+    # A server of another kind has nothing but Daphne's interface.
+    def _run_server(self, server: Any, config: Config, access_log: Any) -> None:
+        if not hasattr(server, "shared_sockets"):
+            if _WORKER in os.environ:
+                raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
+            server.run()
+            return
+        handle_log_signals(server, access_log)
+        if _WORKER in os.environ:
+            from daphne_ng.supervisor.worker import run_worker
+
+            run_worker(server, config)
+        else:
+            report_to_system(server, Notifier())
+            server.run()
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
         """Return the application at ``module:attribute``; `run` checks it and wraps an ASGI 2 one.
@@ -293,6 +336,11 @@ class CommandLineInterface:
     def _config(self, options: Namespace) -> Config:
         values = {name: getattr(options, name) for name, setting in settings() if setting.flags}
         values["headers"] = tuple(values["headers"])
+        for name, known in settings():
+            if known.kind == "texts":
+                given = values.pop(name)
+                if given:
+                    values[name] = tuple(given)
         values["root_path"] = _decoded_root_path(options.root_path)
         self._check_proxy_options(options)
         # Daphne gives both timeouts the same value.
@@ -441,6 +489,9 @@ def _option(setting: Setting, default: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction, "default": default, "help": _escaped(setting.help)}
     if kind == "headers":
         return option | {"action": "append", "type": _header, "default": [], "metavar": "NAME:VALUE"}
+    if kind == "texts":
+        # An empty default, so that what is given takes the place of the setting's own.
+        return option | {"action": "append", "type": str, "default": [], "metavar": "TEXT"}
     types: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "NoneType": str}
     option["type"] = types[kind]
     if setting.choices:
@@ -453,8 +504,10 @@ def _option(setting: Setting, default: Any) -> dict[str, Any]:
 def _help(setting: Setting, default: Any) -> str:
     if default is None:
         shown = "none"
-    elif isinstance(default, str | tuple):
-        shown = str(default) if default else ""
+    elif isinstance(default, str):
+        shown = default
+    elif isinstance(default, tuple):
+        shown = " ".join(map(str, default))
     else:
         shown = f"{default:.15g}{f' {setting.unit}' if setting.unit else ''}"
     return _escaped(f"{setting.help} (default: {shown})" if shown else setting.help)

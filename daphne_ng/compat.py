@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from daphne_ng.errors import ConfigurationError
 
@@ -85,9 +86,9 @@ class _Finder:
             return None
         if found is None:
             return None
-        spec = ModuleSpec(
-            fullname, _Loader(ours), origin=found.origin, is_package=found.submodule_search_locations is not None
-        )
+        loader: Any = _Loader(ours)
+        package = found.submodule_search_locations is not None
+        spec = ModuleSpec(fullname, loader, origin=found.origin, is_package=package)
         if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.extend(found.submodule_search_locations or ())
         return spec
@@ -119,8 +120,14 @@ _FILES_MAX = 20_000
 _BYTES_MAX = 1024 * 1024
 
 _IMPORT = re.compile(r"^\s*(?:from\s+daphne(?:\.\w+)*\s+import|import\s+daphne(?:\.|\s|$))")
-_ENTRY = re.compile(r"""(["'])daphne\1""")
+# In Python: what is an app, a module or a logger by its name; what is a requirement; and the options of a command.
+_NAME = re.compile(r"""(["'])daphne((?:\.\w+)*)\1""")
+_REQUIREMENT = re.compile(r"""(["'])(channels\[daphne\]|daphne *[=<>~!])[^"']*\1""")
+_COMMAND = re.compile(r"""["']-|["'][\w.]+:\w+["']""")
+# Elsewhere.
 _WORD = re.compile(r"(?<![\w.-])daphne(?![\w-])")
+_VERSION = re.compile(r"(?<=\bdaphne) *[=<>~!]=?[^\s\"';#]*")
+_MODULE = re.compile(r"""(?<=-m)([ "',]+)daphne\b""")
 _RENAMED = "daphne.http_protocol", "daphne.ws_protocol"
 
 
@@ -158,16 +165,26 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _advice(line: str, python: bool) -> str:
-    code = line.split("#", 1)[0] if python else line
-    if python and _IMPORT.match(code):
+    code = (line.split("#", 1)[0] if python else line).strip()
+    if not python:
+        changed = _VERSION.sub("", code.replace("channels[daphne]", "channels[] daphne"))
+        changed = _WORD.sub("daphne-ng", _MODULE.sub(r"\1daphne_ng", changed)).replace("channels[] ", "channels and ")
+        return changed if changed != code else ""
+    if _IMPORT.match(code):
         if any(name in code for name in _RENAMED):
             return "the protocol classes are Daphne's own; daphne-ng has none by these names"
-        return _WORD.sub("daphne_ng", code).strip()
-    if python:
-        return _ENTRY.sub(r"\1daphne_ng\1", code).strip() if _ENTRY.search(code) else ""
-    if not _WORD.search(code):
-        return ""
-    return _WORD.sub("daphne-ng", re.sub(r"(?<=python -m )daphne\b", "daphne_ng", code)).strip()
+        return _WORD.sub("daphne_ng", code)
+    if _REQUIREMENT.search(code):
+        return _REQUIREMENT.sub(_required, code)
+    if _NAME.search(code):
+        hyphen = "-" if _COMMAND.search(code) and not _MODULE.search(code) else "_"
+        return _NAME.sub(rf"\1daphne{hyphen}ng\2\1", code)
+    return ""
+
+
+def _required(match: re.Match[str]) -> str:
+    quote, name = match[1], match[2]
+    return f"{quote}channels{quote}, {quote}daphne-ng{quote}" if "channels" in name else f"{quote}daphne-ng{quote}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daphne_ng.config_endpoints import EndpointSettings, check_sockets, check_tls
+from daphne_ng.config_processes import check_processes
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.setting import Setting, setting
 from daphne_ng.trust import TrustedPeers
@@ -163,6 +164,15 @@ class Config(EndpointSettings):
         minimum=0,
         why="The grace period that container platforms use.",
     )
+    shutdown_idle_timeout: float = setting(
+        2.0,
+        "Timeouts",
+        "time that an idle HTTP/1.1 connection has for one more request when the server stops; never longer than "
+        "graceful_timeout",
+        unit="seconds",
+        minimum=0,
+        why="A proxy may be sending a request just now. It is served, and told that it was the last.",
+    )
 
     # -- limits ------------------------------------------------------------------------------------------
     request_line_max_bytes: int = setting(
@@ -272,6 +282,17 @@ class Config(EndpointSettings):
         "run the ASGI lifespan protocol: auto ignores applications without it, on requires it",
         flags=("--lifespan",),
         choices=("auto", "on", "off"),
+    )
+    asgi_threads: int | None = setting(
+        None,
+        "Application",
+        "threads for synchronous code: the size of the event loop's default executor; without it ASGI_THREADS, or "
+        "asyncio's own size, 4 more than processors and at most 32",
+        flags=("--asgi-threads",),
+        minimum=1,
+        kind="int",
+        why="asyncio's own. Django's synchronous views and the ORM do not run in it: "
+        "[how to run Django](../how-to/django-production.md#threads).",
     )
     lifespan_startup_timeout: float = setting(
         60.0,
@@ -535,6 +556,8 @@ class Config(EndpointSettings):
                     raise ConfigurationError(f"{label} must be a finite number, not {value!r}")
                 if known.minimum is not None and value < known.minimum:
                     raise ConfigurationError(f"{label} must be at least {known.minimum:g}, not {value:g}")
+        if self.asgi_threads is not None and not isinstance(self.asgi_threads, int):
+            raise ConfigurationError(f"--asgi-threads must be a whole number, not {self.asgi_threads:g}")
         if self.websocket_compression_window_bits > 15:
             raise ConfigurationError("websocket_compression_window_bits must be at most 15")
         for name in ("websocket_compression_level", "websocket_compression_memory_level"):
@@ -548,6 +571,7 @@ class Config(EndpointSettings):
             raise ConfigurationError("--server-name must be Latin-1 text") from None
         if re.search(rb"[\x00-\x1f\x7f]", name_bytes):
             raise ConfigurationError("--server-name must not hold control characters")
+        check_processes(self)
         check_sockets(self)
         check_tls(self)
         TrustedPeers(self.forwarded_allow_ips)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from daphne_ng.config_processes import ProcessSettings
 from daphne_ng.errors import ConfigurationError, EndpointError
 from daphne_ng.setting import setting
 
@@ -12,7 +13,7 @@ __all__ = ["EndpointSettings", "check_sockets", "socket_mode"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointSettings:
+class EndpointSettings(ProcessSettings):
     """The part of `Config` that says what is listened on, and whom to believe."""
 
     # -- sockets -----------------------------------------------------------------------------------------

@@ -179,6 +179,8 @@ def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None)
     prefix, _, rest = description.partition(":")
     if prefix in _OURS:
         try:
+            if getattr(reactor, "replays", False):
+                return _replayed(reactor, description)
             return _OURS[prefix](reactor, description)
         except (TypeError, ValueError) as error:
             raise EndpointError(_reason(error)) from error
@@ -272,6 +274,13 @@ def _inherited(reactor: Any, fileno: int) -> Any:
     from daphne_ng.net.listening import InheritedEndpoint
 
     return InheritedEndpoint(reactor, fileno, family_of_listener(fileno))
+
+
+# The process that made the sockets has read what the string means.
+def _replayed(reactor: Any, description: str) -> Any:
+    from daphne_ng.net.listening import InheritedEndpoint
+
+    return InheritedEndpoint(reactor, -1, socket.AF_INET)
 
 
 def _unix_endpoint(reactor: Any, description: str) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import inspect
 import logging
 import os
@@ -20,18 +19,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from daphne_ng import owning
 from daphne_ng._types import ASGIApplication
+from daphne_ng.actions import Actions
 from daphne_ng.asgi.exchange import Exchange
-from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.asgi.scope import ConnectionInfo
-from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
 from daphne_ng.errors import ConfigurationError, LifespanError
@@ -39,8 +36,8 @@ from daphne_ng.logconfig import asyncio_debug, configure_twisted_log
 from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
+from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
 from daphne_ng.security import Security
-from daphne_ng.wire.head import RequestHead
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
 
@@ -50,9 +47,6 @@ EXIT_LISTEN = 1
 """Exit code when an endpoint cannot be listened on."""
 EXIT_LIFESPAN = 3
 """Exit code when the application's startup failed."""
-
-# Windows has none.
-_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 # Server's keyword -> Config's field, where Daphne's constructor has them.
 _KEYWORDS = {
@@ -140,6 +134,10 @@ class Server:
         """What the process should exit with after `run`."""
         self.listen_failed: Callable[[Exception], None] | None = None
         """Called with the error when an endpoint cannot be listened on, in place of `listen_error`."""
+        self.shared_sockets: list[SharedSocket] | None = None
+        """What the endpoints listen on, if another process has made the sockets."""
+        self.stopping_callable: Callable[[], object] | None = None
+        """Called without arguments when the server begins to stop."""
         self.listeners: list[Any] = []
         """The listening ports."""
         self.listening_addresses: list[tuple[str, int]] = []
@@ -157,6 +155,7 @@ class Server:
         self._listen_failure = ""
         self._embedding: tuple[Any, bool, bool] = (None, False, False)
         self._thread_error: BaseException | None = None
+        self._littered: Callable[[], None] | None = None
         if not self.endpoints:
             logger.error("No endpoints. This server will not listen on anything.")
             sys.exit(1)
@@ -175,14 +174,16 @@ class Server:
         asyncio.set_event_loop(loop)
         if asyncio_debug(self.verbosity):
             loop.set_debug(True)
-        _size_executor(loop)
+        if self.config.asgi_threads is None:
+            owning.size_executor(loop, owning.threads_asked_for())
         if self.abort_start:
             return
-        _relax_collector()
+        owning.relax_collector()
+        self._littered = owning.Sweeper(loop).ask
         main = loop.create_task(self._run_main(reactor), name="server")
-        handlers = _signal_handlers() if self.signal_handlers else {}
-        if _HANG_UP in handlers:
-            signal.signal(_HANG_UP, lambda number, frame: self.reload_certificates())
+        handlers = owning.handlers_of_signals() if self.signal_handlers else {}
+        if owning.HANG_UP in handlers:
+            signal.signal(owning.HANG_UP, lambda number, frame: self.reload_certificates())
         try:
             reactor.run(installSignalHandlers=self.signal_handlers)
         finally:
@@ -190,7 +191,7 @@ class Server:
             # never ends, must give way to the next signal.
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        _end_tasks(loop)
+        owning.end_tasks(loop)
         if main.done() and not main.cancelled():
             main.result()
 
@@ -216,6 +217,25 @@ class Server:
     def connections(self) -> set[Any]:
         """The open connections."""
         return set(self._context.connections) if self._context is not None else set()
+
+    @property
+    def requests_served(self) -> int:
+        """How many requests and WebSockets the application was started for."""
+        return self._runner.started if self._runner is not None else 0
+
+    def describe(self) -> Iterator[str]:
+        """Yield lines of text: what is served now. For a log, and safe in a signal handler."""
+        context, runner = self._context, self._runner
+        if context is None or runner is None:
+            yield "The server has not started"
+            return
+        state = "stopping" if self._draining else "serving"
+        yield f"{state}: {len(context.connections)} connections, {len(runner.exchanges)} applications running"
+        for exchange in list(runner.exchanges):
+            yield exchange.describe()
+            if exchange.task is not None:
+                for frame in exchange.task.get_stack(limit=3):
+                    yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Start the application for one request. Called only where a subclass overrides it.
@@ -359,7 +379,7 @@ class Server:
             except BaseException as error:
                 self._thread_error = error
             finally:
-                _end_tasks(loop)
+                owning.end_tasks(loop)
                 loop.close()
                 ready.set()
 
@@ -394,12 +414,15 @@ class Server:
         self._listen_failure = ""
         self.listeners.clear()
         self.listening_addresses.clear()
+        owning.size_executor(loop, config.asgi_threads)
         self._runner = runner = Runner(self.application, config, loop, logger)
+        runner.littered = self._littered
         logs = self.action_logger is not None or type(self).log_action is not Server.log_action
-        self._context = context = ServerContext(config, runner, logger, self._record_refused if logs else None)
+        actions = Actions(self.log_action, loop, logger)
+        self._context = context = ServerContext(config, runner, logger, actions.record_refused if logs else None)
         if logs:
-            runner.record = self._record
-            runner.record_websocket = self._record_websocket
+            runner.record = actions.record
+            runner.record_websocket = actions.record_websocket
         attach = getattr(self.action_logger, "attach", None)
         if attach is not None:
             attach(loop.call_later)
@@ -413,13 +436,18 @@ class Server:
         logger.info("HTTP/2 support %s", _http2_support(config))
         self._security = security = Security(config, factory.acceptableProtocols(), loop, context)
         security.start()
+        listening: Any = None
         for description in self.endpoints:
             if self._draining:
                 self.abort_start = True  # told to stop meanwhile
                 return
             logger.info("Configuring endpoint %s", description)
             try:
-                endpoint: Any = endpoint_from_string(security.reactor(reactor), str(description), security)
+                if listening is None:
+                    listening = security.reactor(reactor)
+                    if self.shared_sockets is not None:
+                        listening = ReplayingReactor(reactor, listening.options, self.shared_sockets)
+                endpoint: Any = endpoint_from_string(listening, str(description), security)
                 port = await endpoint.listen(factory).asFuture(loop)
             except Exception as error:
                 self._listen_failure = describe_listen_error(error, str(description))
@@ -530,14 +558,14 @@ class Server:
             connection.shut_down()
         if runner.exchanges and config.graceful_timeout:
             logger.info("Waiting for %d running requests to end", len(runner.exchanges))
-        await _first(runner.wait_idle(config.graceful_timeout), hurry.wait())
+        await _first(self._serve_the_last(context, runner), hurry.wait())
         # Requests pipelined behind those that are cancelled now would begin.
         context.start_application = self._decline
         killed = len(runner.exchanges)
         patience = 0.5 if hurry.is_set() else config.application_close_timeout
         await self._unless_hurried(runner.cancel_all("the server is shutting down", patience))
         logger.info("Killed %i pending application instances", killed)
-        await _first(context.wait_closed(config.close_timeout), hurry.wait())
+        await _first(self._close_the_last(context), hurry.wait())
         for connection in list(context.connections):
             connection.abort()
         await context.wait_closed(1.0)
@@ -547,6 +575,27 @@ class Server:
         if detach is not None:
             detach()
 
+    # Until no application runs and no connection waits for a last request, which may begin another; at most for the
+    # grace period.
+    async def _serve_the_last(self, context: ServerContext, runner: Runner) -> None:
+        config, clock = self.config, context.clock
+        end = clock() + config.graceful_timeout
+        while await runner.wait_idle(max(end - clock(), 0.0)):
+            patience = min(config.shutdown_idle_timeout, end - clock())
+            if patience <= 0 or await context.wait_closed(patience) or not runner.exchanges:
+                break
+
+    # Wait until the connections are closed, for the time that they have. A client over TLS that keeps one in a pool does
+    # not see our close_notify, and would use up all of that time.
+    async def _close_the_last(self, context: ServerContext) -> None:
+        config = self.config
+        patience = min(config.drain_timeout, config.close_timeout)
+        if await context.wait_closed(patience):
+            return
+        for connection in list(context.connections):
+            connection.release()
+        await context.wait_closed(config.close_timeout - patience)
+
     # Wait for a step of the shutdown; a second signal that comes meanwhile ends it.
     async def _unless_hurried(self, step: Coroutine[Any, Any, object]) -> None:
         assert self._hurry is not None  # made by the start
@@ -554,67 +603,6 @@ class Server:
             await step
         else:
             await _first(step, self._hurry.wait())
-
-    # -- logs --------------------------------------------------------------------------------------------
-
-    def _record(self, exchange: HttpExchange) -> None:
-        head = exchange.head
-        assert self._loop is not None  # requests run on it
-        try:
-            self.log_action(
-                "http",
-                "complete",
-                {
-                    "path": head.target.decode("latin-1"),
-                    "status": exchange.status,
-                    "method": head.method,
-                    "client": exchange.info.client_text,
-                    "time_taken": self._loop.time() - exchange.began_at,
-                    "size": exchange.body_bytes_sent,
-                    "http_version": head.http_version,
-                },
-            )
-        except Exception:
-            logger.exception("The access log failed")
-
-    def _record_websocket(self, exchange: WebSocketExchange, action: str) -> None:
-        head = exchange.head
-        assert self._loop is not None  # requests run on it
-        details: dict[str, Any] = {
-            "path": head.raw_path.decode("latin-1"),
-            "client": exchange.info.client_text,
-            "http_version": head.http_version,
-        }
-        if action != "connecting":
-            details["time_taken"] = self._loop.time() - exchange.began_at
-        if exchange.code is not None:
-            details["code"] = exchange.code
-            details["bytes_received"] = exchange.bytes_received
-            details["bytes_sent"] = exchange.bytes_sent
-            if exchange.status is not None:
-                details["status"] = exchange.status
-        try:
-            self.log_action("websocket", action, details)
-        except Exception:
-            logger.exception("The access log failed")
-
-    def _record_refused(self, info: ConnectionInfo, status: int, detail: str, head: RequestHead | None) -> None:
-        try:
-            self.log_action(
-                "http",
-                "complete",
-                {
-                    "path": head.target.decode("latin-1") if head is not None else "-",
-                    "status": status,
-                    "method": head.method if head is not None else "-",
-                    "client": info.client_text,
-                    "time_taken": 0.0,
-                    "size": 0,
-                    "http_version": head.http_version if head is not None else "",
-                },
-            )
-        except Exception:
-            logger.exception("The access log failed")
 
 
 _DEFAULTS = {
@@ -645,29 +633,6 @@ def _reactor_for(loop: asyncio.AbstractEventLoop) -> tuple[Any, bool]:
     return reactors.DaphneReactor(loop), True
 
 
-def _size_executor(loop: asyncio.AbstractEventLoop) -> None:
-    threads = os.environ.get("ASGI_THREADS")
-    if not threads:
-        return
-    if not threads.isdigit() or int(threads) < 1:
-        raise ConfigurationError(f"ASGI_THREADS must be a number of threads, not {threads!r}")
-    loop.set_default_executor(ThreadPoolExecutor(max_workers=int(threads)))
-
-
-# 64 requests that arrive in one turn of the loop make more than the default's 700 objects before the first of them is
-# answered, so that the collector would run in every turn, and find nothing: exchanges leave no cycles. Only where this
-# server runs the process, and only if the interpreter's own setting has not been changed.
-def _relax_collector() -> None:
-    young, middle, old = gc.get_threshold()
-    if young in (700, 2000):
-        gc.set_threshold(_COLLECT_AFTER, middle, old)
-    gc.collect()
-    gc.freeze()
-
-
-_COLLECT_AFTER = 20_000
-
-
 # Wait for the first of two coroutines, and end the other.
 async def _first(one: Any, other: Any) -> None:
     tasks = {asyncio.ensure_future(one), asyncio.ensure_future(other)}
@@ -677,23 +642,3 @@ async def _first(one: Any, other: Any) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-# What applications left running would be destroyed while pending: cancel it, as asyncio.run() does.
-def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    if loop.is_closed() or loop.is_running():
-        return
-    left = [task for task in asyncio.all_tasks(loop) if not task.done()]
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.wait(left, timeout=1.0))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-
-
-def _signal_handlers() -> dict[int, Any]:
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    numbers = (signal.SIGINT, signal.SIGTERM, _HANG_UP)
-    found = {number: signal.getsignal(number) for number in numbers if number is not None}
-    return {number: handler for number, handler in found.items() if handler is not None}

@@ -28,7 +28,7 @@ class Setting:
     """The least value allowed."""
     kind: str = "auto"
     """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``switch`` (``--x`` and ``--no-x``),
-    ``headers``; ``auto`` asks the default."""
+    ``headers``, ``texts`` (repeated); ``auto`` asks the default."""
 
 
 def setting(default: Any, group: str, help: str, *, flags: tuple[str, ...] = (), **more: Any) -> Any:

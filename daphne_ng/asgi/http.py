@@ -44,6 +44,14 @@ class _State(IntEnum):
 
 _START, _HELD, _BODY, _TRAILERS, _DONE = (int(state) for state in _State)
 
+# How many messages are ignored after the end, and for how many seconds, while an application that listens has not ended
+# the task that sends. One that makes its body without ever waiting would otherwise make all of it.
+_LATE_SENDS_MAX = 64
+_LATE_SECONDS = 1.0
+# A loop may be so busy that the last notice is over before the application's tasks have had their turns: the reader's,
+# those of whoever waits for it, and theirs.
+_NOTICE_TURNS = 16
+
 
 class HttpExchange(Exchange):
     """A request being served; implements `RequestSink`. Its port is a `ResponsePort`."""
@@ -60,6 +68,11 @@ class HttpExchange(Exchange):
     # A request without a body needs no inbox until somebody waits for its end.
     _inbox: Inbox | None = None
     _delivered = False
+    # Whether somebody waited in receive() for the disconnect, the task that has got it, and what was sent since.
+    _listened = False
+    _told: asyncio.Task[Any] | None = None
+    _left_at = 0.0
+    _late_sends = 0
 
     # -- RequestSink -------------------------------------------------------------------------------------
 
@@ -98,6 +111,7 @@ class HttpExchange(Exchange):
                 inbox = self._need_inbox()
             while not inbox.closed:
                 await inbox.wait()
+            self._told = asyncio.current_task()
             return {"type": "http.disconnect"}
         if self.head.expects_continue and not self._continued and self._gone is None and self._state < _BODY:
             self._continued = True
@@ -109,6 +123,7 @@ class HttpExchange(Exchange):
                 self._delivered = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             if inbox.closed:
+                self._told = asyncio.current_task()
                 return {"type": "http.disconnect"}
             await inbox.wait()
             if self._delivered:  # another reader took the end, or the response is complete
@@ -125,16 +140,17 @@ class HttpExchange(Exchange):
         """See `Exchange.send`.
 
         Raises:
-            ClientDisconnected: The exchange is over; nothing can be sent.
+            ClientDisconnected: The exchange is over; nothing can be sent. An application of which another task waited
+                in ``receive()`` when that happened is spared it for a moment.
             UnexpectedMessage: ASGI does not allow this message, or not here.
             InvalidHeader: The response cannot be sent with these fields; another start is allowed.
             BodyLengthMismatch: The body was longer than its Content-Length, and was cut.
         """
         if self._gone is not None:
-            raise ClientDisconnected(self._gone)
+            return await self._send_late()
         state = self._state
         if state == _DONE:
-            return  # ASGI: "any further messages on the channel will be ignored"
+            return None  # ASGI: "any further messages on the channel will be ignored"
         try:
             kind = message["type"]
         except (KeyError, TypeError):
@@ -161,10 +177,10 @@ class HttpExchange(Exchange):
             while waiter is not None:
                 await waiter
                 if self._gone is not None:
-                    raise ClientDisconnected(self._gone)
+                    return await self._send_late()
                 state = self._state
                 if state > _BODY:
-                    return
+                    return None
                 if state == _START:
                     raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
                 waiter = port.writable()
@@ -175,9 +191,9 @@ class HttpExchange(Exchange):
                     self._burst = 0
                     await asyncio.sleep(0)
                     if self._gone is not None:
-                        raise ClientDisconnected(self._gone)
+                        return await self._send_late()
                     if self._state != _BODY:
-                        return
+                        return None
             # The state first, so that whatever the port reports from here on finds it true.
             if message.get("more_body", False):
                 end = False
@@ -206,6 +222,26 @@ class HttpExchange(Exchange):
                 self._completed()
         else:
             self._send_other(message, kind)
+
+    # Nothing can be sent any more. The exception is for an application that knows of the end from nothing else. One
+    # that waited for it in another task, as Django's handler does, is about to cancel this one: to it the exception
+    # would be a failure, after which Django neither closes the response nor gives the database connection back. Until
+    # then nothing is sent, and nothing waits here, so that the cancellation meets what makes the body where it waits.
+    async def _send_late(self) -> None:
+        if self._listened and asyncio.current_task() is not self._told:
+            if self._late_sends < _LATE_SENDS_MAX and self._runner.loop.time() < self._left_at + _LATE_SECONDS:
+                self._late_sends += 1
+                return
+            try:
+                await asyncio.sleep(NOTICE_SECONDS)
+                for _ in range(_NOTICE_TURNS):
+                    await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self._runner.littered is not None:
+                    self._runner.littered()
+                raise
+            self._listened = False
+        raise ClientDisconnected(self._gone)
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
@@ -247,7 +283,10 @@ class HttpExchange(Exchange):
     def _leave(self, reason: str) -> None:
         if self._gone is None:
             self._gone = reason
-            self._need_inbox().close()
+            inbox = self._need_inbox()
+            self._listened = inbox.awaited
+            self._left_at = self._runner.loop.time()
+            inbox.close()
             if self._runner.record is not None and not self._recorded:
                 self._record()
 

@@ -49,6 +49,11 @@ class _Buffer:
         if self._waiters:
             self.wake()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiters)
+
     def waiter(self) -> asyncio.Future[Any]:
         """Return a future of the next change. A caller whose awaiting of it fails must `forget` it."""
         # Not that of get_running_loop(), which asks the system for the process each time.

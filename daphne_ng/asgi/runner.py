@@ -41,8 +41,13 @@ class Runner:
         self.record_websocket: Callable[[WebSocketExchange, str], None] | None = None
         """Called as ``(exchange, action)``: ``connecting`` first; ``connected`` if accepted; at the end ``rejected`` or
         ``disconnected``."""
+        self.littered: Callable[[], None] | None = None
+        """Called when an application was cancelled in a way that may leave a body half made: a generator that the garbage
+        collector alone ends."""
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application has not ended."""
+        self.started = 0
+        """How many exchanges have begun."""
         self.idle: asyncio.Event | None = None
         """Set while somebody waits for `exchanges` to become empty."""
         self._time = loop.time
@@ -54,6 +59,7 @@ class Runner:
         """Start the application's task."""
         exchange.began_at = self._time()
         self.exchanges.add(exchange)
+        self.started += 1
         exchange.task = self.loop.create_task(exchange.run(), context=self._context.copy())
 
     def check_idle(self) -> None:

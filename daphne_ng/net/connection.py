@@ -26,7 +26,8 @@ from zope.interface import implementer
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.endings import abort, close_half
+from daphne_ng.net.endings import abort, close_half, release
+from daphne_ng.net.flow import unsent_bytes
 from daphne_ng.net.h1 import Http1Channel
 from daphne_ng.net.h2 import Http2Channel
 from daphne_ng.net.tls_extension import handshake_complete, handshake_failure, tls_extension
@@ -53,6 +54,7 @@ class ServerConnection(Protocol):
         self._handshake_timer: asyncio.TimerHandle | None = None
         # The part of the preface that has come.
         self._held = b""
+        self._ending = False
 
     def connectionMade(self) -> None:
         """Start as HTTP/1.1."""
@@ -152,6 +154,8 @@ class ServerConnection(Protocol):
         following = Http2Channel(context, self.transport, info, channel.flow)
         channel.step_aside()
         self.switch(following)
+        if self._ending:
+            following.shut_down()
 
     def switch(self, channel: Http1Channel | Http2Channel | WebSocketChannel) -> None:
         """Let another protocol speak from here on."""
@@ -197,8 +201,21 @@ class ServerConnection(Protocol):
 
     def shut_down(self) -> None:
         """Finish what has begun, then close."""
+        self._ending = True
         if self._channel is not None:
             self._channel.shut_down()
+
+    def release(self) -> None:
+        """Close the socket if only the client's answer to our close_notify is missing."""
+        transport: Any = self.transport
+        if (
+            transport is not None
+            and self._undecided is None
+            and ISSLTransport.providedBy(transport)
+            and transport.disconnecting
+            and not unsent_bytes(transport)
+        ):
+            release(transport)
 
     def abort(self) -> None:
         """Drop the connection at once."""

@@ -90,6 +90,9 @@ class ListeningReactor:
         options: For every port.
     """
 
+    replays = False
+    """Whether the sockets are those that another process has made."""
+
     def __init__(self, reactor: Any, options: ListenOptions) -> None:
         self._reactor = reactor
         self.options = options
@@ -130,7 +133,8 @@ class InheritedEndpoint:
 
     Args:
         reactor: Provides ``IReactorSocket``.
-        fileno: The descriptor. It is made non-blocking, for every process that shares it, and stays so.
+        fileno: The descriptor. It is made non-blocking, for every process that shares it, and stays so. -1 where the
+            reactor knows it.
         family: Its address family.
     """
 
@@ -147,9 +151,11 @@ class InheritedEndpoint:
         self._used = True
         try:
             # Between the loop's "there is a connection" and accept() another process may have taken it.
-            os.set_blocking(self.fileno, False)
+            if self.fileno >= 0:
+                os.set_blocking(self.fileno, False)
             port = self.reactor.adoptStreamPort(self.fileno, self.addressFamily, factory)
-            _give_up(self.fileno)
+            if self.fileno >= 0:
+                _give_up(self.fileno)
         except Exception:
             return fail()
         return succeed(port)

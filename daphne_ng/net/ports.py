@@ -51,6 +51,9 @@ class _DirectPort(DirectDescriptor, tcp.Port):
     options = ListenOptions()
     """Set before ``startListening``."""
 
+    adopted = False
+    """Whether the socket is somebody else's, who may share it with other processes."""
+
     # Stock sets it in startListening, which an adopted UNIX port does not pass through.
     numberAccepts = 100
 
@@ -81,14 +84,26 @@ class _DirectPort(DirectDescriptor, tcp.Port):
                 # knows what to do, down to the descriptor it keeps in reserve.
                 tcp.Port.doRead(self)
                 return
-            try:
-                self._begin(Accepted(connection, peer))
-            except Exception:
-                _log.failure("Unhandled error while a connection was accepted")
-                connection.close()
+            self._take(connection, peer)
             if self.disconnecting or not self.connected:
                 return
         self.numberAccepts = limit + 20
+
+    def _take(self, connection: socket.socket, peer: Any) -> None:
+        try:
+            self._begin(Accepted(connection, peer))
+        except Exception:
+            _log.failure("Unhandled error while a connection was accepted")
+            connection.close()
+
+    # Who waits in the queue would get a reset when the socket is closed. A shared socket keeps its queue for the others.
+    def _accept_rest(self) -> None:
+        for _ in range(self.options.backlog):
+            try:
+                connection, peer = self.socket.accept()
+            except OSError:
+                return
+            self._take(connection, peer)
 
     def _begin(self, accepted: Accepted) -> None:
         prelude = self.options.prelude
@@ -107,6 +122,8 @@ class _DirectPort(DirectDescriptor, tcp.Port):
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket, and the connections that have not begun."""
+        if not self.adopted:
+            self._accept_rest()
         if self.options.prelude is not None:
             self.options.prelude.port_stopped(self._serve)
         tcp.Port.connectionLost(self, reason)
@@ -148,6 +165,7 @@ class TCPPort(_DirectPort):
         """Bind and listen, or take over the adopted socket as it is."""
         adopted = self._preexistingSocket
         if adopted is not None:
+            self.adopted = True
             set_stream_options(adopted, self.options)
         super().startListening()
 
@@ -216,6 +234,7 @@ if sys.platform != "win32":
                 except (OSError, EndpointError) as failure:
                     raise error.CannotListenError(None, self._path, failure) from failure
             else:
+                self.adopted = True
                 listener.setblocking(False)
             name = os.fsdecode(self._path)
             twisted_log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")

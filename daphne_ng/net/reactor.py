@@ -226,19 +226,22 @@ class DaphneReactor(AsyncioSelectorReactor):
 
         TLS is in the transport, except where `contextFactory` makes connections instead of contexts.
         """
+        factory, options = self.tls_parts(contextFactory, factory, options)
+        listener = self.listenTCP(port, factory, backlog, interface, options=options)
+        listener._type = "TLS"
+        return listener
+
+    def tls_parts(self, contextFactory: Any, factory: Any, options: ListenOptions) -> tuple[Any, ListenOptions]:
+        """Return the factory and the options with which a plain port serves TLS with these contexts."""
         # Imported late: without pyOpenSSL there is no TLS, and all else works.
         from daphne_ng.net.tls_factories import makes_connections, source_of
 
         if makes_connections(contextFactory):
             from twisted.protocols.tls import TLSMemoryBIOFactory
 
-            tls_factory = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)  # type: ignore[arg-type]
-            listener = self.listenTCP(port, tls_factory, backlog, interface, options=options.replace(tls=None))
-        else:
-            options = options.replace(tls=source_of(contextFactory, factory))
-            listener = self.listenTCP(port, factory, backlog, interface, options=options)
-        listener._type = "TLS"
-        return listener
+            above = TLSMemoryBIOFactory(contextFactory, False, factory, clock=self)  # type: ignore[arg-type]
+            return above, options.replace(tls=None)
+        return factory, options.replace(tls=source_of(contextFactory, factory))
 
     def connectSSL(
         self, host: Any, port: Any, factory: Any, contextFactory: Any, timeout: Any = 30, bindAddress: Any = None

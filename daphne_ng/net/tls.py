@@ -17,6 +17,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from OpenSSL import SSL
@@ -73,18 +74,13 @@ class CertificateFile:
         """Return what the files hold.
 
         Raises:
-            EndpointError: See `read_identity`; or the certificate has expired.
+            EndpointError: See `read_identity`.
         """
-        identity = read_identity(
+        return read_identity(
             ("--ssl-certfile", self.certfile),
             ("--ssl-keyfile", self.keyfile) if self.keyfile else None,
             read_password("--ssl-keyfile-password-file", self.password_file) if self.password_file else None,
         )
-        if identity.expires < dt.datetime.now(dt.UTC):
-            raise EndpointError(
-                f"--ssl-certfile: the certificate in {self.certfile!r} expired at {identity.expires:%Y-%m-%d %H:%M} UTC"
-            )
-        return identity
 
 
 class Reloadable(Protocol):
@@ -155,18 +151,21 @@ class _Single(_Source):
 
     _context: SSL.Context
     _digest = b""
+    _identity: Identity | None = None
 
     def context(self) -> SSL.Context:
         """See `TlsSource.context`."""
         return self._context
 
-    def _replace(self, digest: bytes, build: Callable[[], SSL.Context], expires: dt.datetime) -> str:
+    def _replace(self, digest: bytes, build: Callable[[], SSL.Context], identity: Identity) -> str:
         # The same content keeps its context, and with it the key of the sessions.
         if digest == self._digest:
             return ""
+        _look_at_end(self._words, identity, self._identity)
         self._context = build()
         self._digest = digest
-        return f"{self._words}, which ends at {expires:%Y-%m-%d %H:%M} UTC"
+        self._identity = identity
+        return f"{self._words}, which ends at {identity.expires:%Y-%m-%d %H:%M} UTC"
 
 
 class CertificateFiles(_Single):
@@ -192,7 +191,7 @@ class CertificateFiles(_Single):
     def _load(self, force: bool) -> str:
         identity = self._file.read()
         digest = identity.digest + _digest_of_authorities(self._settings)
-        return self._replace(digest, lambda: build_context(self._settings, identity), identity.expires)
+        return self._replace(digest, lambda: build_context(self._settings, identity), identity)
 
 
 @implementer(IOpenSSLContextFactory)
@@ -231,12 +230,10 @@ class StringCertificate(_Single):
         dh_parameters = options.dhParameters._dhFile.path if options.dhParameters is not None else ""
         contents = [read_file("ssl", path) for path in self._paths]
         digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).digest()
-        if digest != self._digest:
-            _warn_of_end(self._words, identity)
         return self._replace(
             digest,
             lambda: build_context(self._settings, identity, method=options.method, dh_parameters=dh_parameters),
-            identity.expires,
+            identity,
         )
 
 
@@ -359,7 +356,7 @@ class CertificateDirectory(_Source):
             before = old.get(name)
             seen[path] = fingerprint([path, self._password_file])
             if force or seen[path] != self._files.get(path):
-                identity = self._read(name, path, before)
+                identity = self._tried(name, path, before, partial(self._read, path, before))
             else:
                 identity = before.identity if before is not None else None
             if identity is not None:
@@ -368,10 +365,15 @@ class CertificateDirectory(_Source):
                     news.append(path)
         if self._default is not None:
             before = old.get(DEFAULT)
-            served[DEFAULT] = after = self._serve(self._default.read(), before, entry)
-            news += (
-                [self._default.certfile] if before is None or before.identity.digest != after.identity.digest else []
-            )
+            seen[""] = fingerprint(self._default.paths)
+            if force or before is None or seen[""] != self._files.get(""):
+                identity = self._tried(DEFAULT, self._default.certfile, before, self._default.read)
+            else:
+                identity = before.identity
+            if identity is not None:
+                served[DEFAULT] = self._serve(identity, before, entry)
+                if before is None or before.identity.digest != identity.digest:
+                    news.append(self._default.certfile)
         gone = [name for name in old if name not in served]
         self._entry, self._authorities, self._files, self._served = entry, authorities, seen, served
         self._names = sorted({_canonical(name) for name in files} - {DEFAULT})
@@ -380,22 +382,27 @@ class CertificateDirectory(_Source):
             reports.append(f"nothing for {', '.join(gone)}, whose files are gone")
         return " and ".join(reports)
 
-    # A file that is wrong stops the start. Later the others must not wait for it.
-    def _read(self, name: str, path: str, before: _Served | None) -> Identity | None:
+    def _read(self, path: str, before: _Served | None) -> Identity | None:
         label = self._label
+        if not read_file(label, path).strip():
+            if before is not None:
+                # Somebody is writing it.
+                raise EndpointError(f"{label}: {path!r} is empty")
+            return None
+        password = None
+        if self._password_file:
+            password = read_password("--ssl-keyfile-password-file", self._password_file)
+        return read_identity((label, path), None, password)
+
+    # A file that is wrong stops the start. Later the others must not wait for it.
+    def _tried(
+        self, name: str, path: str, before: _Served | None, read: Callable[[], Identity | None]
+    ) -> Identity | None:
         try:
-            if not read_file(label, path).strip():
-                if before is not None:
-                    # Somebody is writing it.
-                    raise EndpointError(f"{label}: {path!r} is empty")
-                return None
-            password = None
-            if self._password_file:
-                password = read_password("--ssl-keyfile-password-file", self._password_file)
-            identity = read_identity((label, path), None, password)
-            if before is None or before.identity.digest != identity.digest:
+            identity = read()
+            if identity is not None and (before is None or before.identity.digest != identity.digest):
+                _look_at_end(f"the certificate in {path!r}", identity, before.identity if before is not None else None)
                 build_context(self._settings, identity)  # OpenSSL may refuse it
-                _warn_of_end(f"the certificate in {path!r}", identity)
             return identity
         except EndpointError as error:
             if self._entry is None:
@@ -415,10 +422,15 @@ class _Served:
     context: SSL.Context
 
 
-def _warn_of_end(words: str, identity: Identity) -> None:
-    """Log if a certificate has expired."""
-    if identity.expires < dt.datetime.now(dt.UTC):
-        logger.warning("Expired at %s UTC: %s", f"{identity.expires:%Y-%m-%d %H:%M}", words)
+# A certificate that has expired is of little use, but a server that does not start because of it is of none. What it
+# must not do is take the place of one that is good.
+def _look_at_end(words: str, identity: Identity, before: Identity | None) -> None:
+    now = dt.datetime.now(dt.UTC)
+    if identity.expires >= now:
+        return
+    if before is not None and before.expires >= now:
+        raise EndpointError(f"{words} expired at {identity.expires:%Y-%m-%d %H:%M} UTC, and the one in use has not")
+    logger.warning("Expired at %s UTC, so that clients refuse it: %s", f"{identity.expires:%Y-%m-%d %H:%M}", words)
 
 
 def _canonical(file_name: str) -> str:

@@ -230,10 +230,14 @@ class Http1Connection(Http1Ending):
                 self._fail_active(WireError(408, "The request body took too long."))
 
     def shut_down(self) -> None:
-        """Serve what has begun, then close. Idle connections close now."""
+        """Serve what has begun, and what a client sends that does not know of the end yet; then close.
+
+        A client that was told nothing may be sending its next request just now, and a POST that is lost cannot be sent
+        again. So an idle connection waits for it, for `Config.shutdown_idle_timeout`, and the answer is the last.
+        """
         self._closing = True
         if self._active is None and not self._queue and not self._lingering:
-            self._close()
+            self._await_last()
 
     def switch_protocols(self, fields: Headers) -> bytes:
         """Answer the upgrade that is active with 101, and leave the connection to the WebSocket.
@@ -537,7 +541,7 @@ class Http1Connection(Http1Ending):
                 self.deadline = deadline = self._clock() + self._idle_timeout
                 if deadline < self.armed_for:
                     self._driver.rearm(deadline)
-        elif not self._keep_alive or (self._closing and not self._queue):
+        elif not self._keep_alive:
             if self._queue or self._error is not None or self._parser.head_pending or self._parser.switched:
                 self._linger()
             else:
@@ -553,6 +557,17 @@ class Http1Connection(Http1Ending):
             self._set_idle_deadline()
             if self._paused:
                 self._maybe_resume()
+            if self._closing:
+                self._await_last()  # this response began before, and has told the client nothing
+
+    # The connection is idle, and its client does not know yet that it is about to end.
+    def _await_last(self) -> None:
+        config = self._config
+        patience = min(config.shutdown_idle_timeout, config.graceful_timeout)
+        if patience:
+            self._set_deadline(min(self.deadline, self._clock() + patience))
+        else:
+            self._close()
 
     def _disconnect(self, reason: str, status: int | None = None) -> None:
         sink = self._sink

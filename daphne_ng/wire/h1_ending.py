@@ -53,7 +53,7 @@ class Http1Ending:
         self._active: Http1Message | None = None
         self._sink: RequestSink | None = None
         self._paused = False
-        self._closing = False  # no further request will be served
+        self._closing = False  # the next response is the last, and says so
         self._lingering = False  # our half is closed, or all of it: input is thrown away
         self._closed = False  # both directions are closed, or will be once what was written is out
         self._unsent = 0

@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.python.failure import Failure
 
+from daphne_ng.actions import Actions
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.server import EXIT_LISTEN, Server
@@ -196,8 +197,8 @@ async def test_the_actions_of_a_websocket_say_what_is_known_by_then() -> None:
         calls: list[Any] = []
         server = make(action_logger=lambda *call: calls.append(call))
         bridge = Bridge(application)
-        server._loop = bridge.runner.loop
-        bridge.runner.record_websocket = server._record_websocket
+        told = Actions(server.log_action, bridge.runner.loop, logging.getLogger("daphne_ng.server"))
+        bridge.runner.record_websocket = told.record_websocket
         bridge.begin_websocket(head=request_head(path=path))
         await settle()
         assert {call[0] for call in calls} == {"websocket"}
@@ -224,8 +225,8 @@ async def test_a_failing_action_logger_costs_no_websocket(caplog: pytest.LogCapt
 
     server = make(action_logger=fail)
     bridge = Bridge(application)
-    server._loop = bridge.runner.loop
-    bridge.runner.record_websocket = server._record_websocket
+    told = Actions(server.log_action, bridge.runner.loop, logging.getLogger("daphne_ng.server"))
+    bridge.runner.record_websocket = told.record_websocket
     _, port = bridge.begin_websocket()
     await settle()
     assert port.names == ["accept", "close"]

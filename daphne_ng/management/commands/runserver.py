@@ -415,7 +415,7 @@ def _run_again_and_again(command: list[str], variable: str) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as for a job in the background
             signal.signal(number, end)
     while not told.is_set():
-        inner = subprocess.Popen(command, env=environment, close_fds=False)
+        inner = subprocess.Popen(command, env=environment, close_fds=False)  # noqa: S603 (this command again)
         if told.is_set():
             inner.terminate()
         code = inner.wait()

@@ -390,14 +390,13 @@ def error(file: CertificateFile, **settings: Any) -> str:
 
 def test_each_mistake_is_told_in_one_line_that_names_setting_and_file(pem: Path, tmp_path: Path) -> None:
     leaf = certificate("a.test")
-    names = {name: str(tmp_path / name) for name in ("cert", "key", "locked", "pw", "text", "old", "broken", "ca")}
+    names = {name: str(tmp_path / name) for name in ("cert", "key", "locked", "pw", "text", "broken", "ca")}
     Path(names["cert"]).write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
     Path(names["key"]).write_bytes(certificate("b.test").private_key_pem.bytes())
     Path(names["locked"]).write_bytes(encrypted(leaf, b"secret"))
     Path(names["pw"]).write_bytes(b"wrong\n")
     Path(names["text"]).write_text("hello")
     Path(names["broken"]).write_text("-----BEGIN CERTIFICATE-----\nhello\n-----END CERTIFICATE-----\n")
-    write_pem(Path(names["old"]), "a.test", not_before=YESTERDAY - dt.timedelta(days=9), not_after=YESTERDAY)
 
     missing = str(tmp_path / "missing.pem")
     assert error(CertificateFile(missing)) == f"--ssl-certfile: cannot read {missing!r}: No such file or directory"
@@ -412,7 +411,6 @@ def test_each_mistake_is_told_in_one_line_that_names_setting_and_file(pem: Path,
     assert "--ssl-keyfile-password-file" in error(CertificateFile(names["cert"], names["locked"]))
     wrong = error(CertificateFile(names["cert"], names["locked"], names["pw"]))
     assert wrong.startswith("--ssl-keyfile-password-file: the password in") and names["pw"] in wrong
-    assert "expired" in error(CertificateFile(names["old"]))
     assert error(CertificateFile(str(pem)), ciphers="NONSENSE").startswith("--ssl-ciphers:")
     assert "--ssl-ca-certs" in error(CertificateFile(str(pem)), cert_reqs="optional", ca_certs=missing)
     assert "--ssl-ca-certs" in error(CertificateFile(str(pem)), cert_reqs="optional", ca_certs=names["text"])
@@ -554,6 +552,50 @@ def test_an_expired_certificate_in_a_directory_is_served_with_a_warning(
     [told] = messages(caplog, logging.WARNING)
     assert told.startswith("Expired at") and "a.test.pem" in told
     assert source.certificate("a.test") is not None
+
+
+def test_an_expired_certificate_is_served_with_a_warning_and_can_be_renewed(
+    pem: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pem(pem, "a.test", not_before=YESTERDAY - dt.timedelta(days=9), not_after=YESTERDAY)
+    source = files(pem)
+    [told] = messages(caplog, logging.WARNING)
+    assert told.startswith("Expired at") and str(pem) in told
+    with pytest.raises(ssl.SSLError, match="expired"):
+        shake_hands(source.context(), context_of(), "a.test")
+    source.refresh(force=True)
+    assert messages(caplog, logging.WARNING) == []
+    write_pem(pem, "a.test")
+    source.refresh()
+    shake_hands(source.context(), context_of(), "a.test")
+
+
+def test_an_expired_certificate_does_not_replace_a_good_one(
+    pem: Path, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pem(directory / "b.test.pem", "b.test")
+    sources = [files(pem), CertificateDirectory(SETTINGS, str(directory), CertificateFile(str(pem)))]
+    for path in (pem, directory / "b.test.pem"):
+        write_pem(path, "a.test", not_before=YESTERDAY - dt.timedelta(days=9), not_after=YESTERDAY)
+    for source in sources:
+        source.refresh()
+        assert {"Kept" in told and "expired at" in told for told in messages(caplog, logging.WARNING)} == {True}
+        shake_hands(source.context(), context_of(), "a.test")
+    shake_hands(sources[1].context(), context_of(), "b.test")
+
+
+def test_a_bad_default_holds_up_no_file_of_the_directory(
+    pem: Path, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = CertificateDirectory(SETTINGS, str(directory), CertificateFile(str(pem)))
+    pem.write_text("nonsense")
+    for name in ("b.test", "c.test"):
+        write_pem(directory / f"{name}.pem", name)
+        source.refresh()
+        shake_hands(source.context(), context_of(), name)
+    shake_hands(source.context(), context_of(), "a.test")
+    [told] = messages(caplog, logging.WARNING)
+    assert str(pem) in told and "Kept" in told
 
 
 def test_a_directory_that_vanishes_keeps_what_was_in_it(directory: Path, caplog: pytest.LogCaptureFixture) -> None:

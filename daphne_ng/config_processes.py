@@ -1,0 +1,148 @@
+"""The settings of the processes: workers, their replacement, reloading, and what a process is to the system."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from daphne_ng.errors import ConfigurationError
+from daphne_ng.setting import setting
+
+__all__ = ["ProcessSettings", "check_processes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """The part of `Config` that the command line's supervisor reads; `Server` itself is one process."""
+
+    workers: str = setting(
+        "1",
+        "Processes",
+        "how many processes serve, or auto for the number of processors",
+        flags=("--workers",),
+        why="As Daphne; memory grows with every process.",
+    )
+    limit_max_requests: int = setting(
+        0,
+        "Processes",
+        "requests after which a worker is replaced; 0 for no limit",
+        flags=("--limit-max-requests",),
+        minimum=0,
+        why="Off: for applications that leak.",
+    )
+    limit_max_requests_jitter: int = setting(
+        0,
+        "Processes",
+        "most requests that are added to the limit of each worker at random",
+        flags=("--limit-max-requests-jitter",),
+        minimum=0,
+        why="So that not all are replaced at the same time.",
+    )
+    limit_worker_memory: int = setting(
+        0,
+        "Processes",
+        "resident memory at which a worker is replaced; 0 for no limit",
+        flags=("--limit-worker-memory",),
+        unit="bytes",
+        minimum=0,
+    )
+    worker_max_age: float = setting(
+        0.0,
+        "Processes",
+        "age at which a worker is replaced; 0 for no limit",
+        flags=("--worker-max-age",),
+        unit="seconds",
+        minimum=0,
+    )
+    worker_start_timeout: float = setting(
+        120.0,
+        "Processes",
+        "time for a worker to load the application and to listen, before it is ended",
+        flags=("--worker-start-timeout",),
+        unit="seconds",
+        minimum=1,
+        why="Longer than the lifespan's own limit.",
+    )
+    worker_blocked_warning: float = setting(
+        5.0,
+        "Processes",
+        "time that a worker's event loop may be blocked before its stack is logged; 0 for any",
+        flags=("--worker-blocked-warning",),
+        unit="seconds",
+        minimum=0,
+        why="While it is blocked nobody on that worker is served.",
+    )
+    worker_timeout: float = setting(
+        60.0,
+        "Processes",
+        "time that a worker's event loop may be blocked before the worker is replaced; 0 for any",
+        flags=("--worker-timeout",),
+        unit="seconds",
+        minimum=0,
+    )
+    reload: bool = setting(
+        False,
+        "Processes",
+        "for development: serve with new code when a file changes",
+        flags=("--reload",),
+        kind="flag",
+    )
+    reload_dirs: tuple[str, ...] = setting(
+        (),
+        "Processes",
+        "directory to watch; may be repeated (default: the current one)",
+        flags=("--reload-dir",),
+        kind="texts",
+    )
+    reload_includes: tuple[str, ...] = setting(
+        ("*.py",),
+        "Processes",
+        "pattern of the names of files that count; may be repeated",
+        flags=("--reload-include",),
+        kind="texts",
+    )
+    reload_excludes: tuple[str, ...] = setting(
+        (".*", "__pycache__", "node_modules", "*.pyc"),
+        "Processes",
+        "pattern of the names of files and directories that do not count; may be repeated",
+        flags=("--reload-exclude",),
+        kind="texts",
+    )
+    pid_file: str = setting(
+        "",
+        "Processes",
+        "file to write the process id to",
+        flags=("--pid",),
+    )
+    user: str = setting(
+        "",
+        "Processes",
+        "user that the workers run as, who then load the application; sockets are opened before",
+        flags=("--user",),
+    )
+    group: str = setting(
+        "",
+        "Processes",
+        "group that the workers run as (default: the user's)",
+        flags=("--group",),
+    )
+    umask: str = setting(
+        "",
+        "Processes",
+        "umask of the process, in octal",
+        flags=("--umask",),
+    )
+
+
+def check_processes(config: ProcessSettings) -> None:
+    """Check what the settings' own limits do not say.
+
+    Raises:
+        ConfigurationError: Names the flag and the rule.
+    """
+    if config.workers != "auto" and not (re.fullmatch("[0-9]{1,4}", config.workers, re.ASCII) and int(config.workers)):
+        raise ConfigurationError(f"--workers must be a number from 1 on, or auto, not {config.workers!r}")
+    if config.umask and not re.fullmatch("[0-7]{1,4}", config.umask, re.ASCII):
+        raise ConfigurationError(f"--umask must be an octal number, such as 027, not {config.umask!r}")
+    if config.reload and config.workers not in ("1", "auto"):
+        raise ConfigurationError("--reload is for development, with one worker: leave --workers out")

@@ -1,0 +1,156 @@
+"""Listening sockets that several processes share: one process makes them, the others take them over.
+
+The endpoint strings are the same in all of these processes. What they end in, the calls of ``listenTCP`` and its like,
+is recorded in the first (`RecordingReactor`) and replayed in the others, in the same order (`ReplayingReactor`). So
+whatever listens through the reactor can be shared, a third-party endpoint too.
+"""
+
+from __future__ import annotations
+
+import copy
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from daphne_ng.errors import EndpointError
+from daphne_ng.net.listening import ListeningReactor, ListenOptions
+
+__all__ = ["RecordingReactor", "ReplayingReactor", "SharedSocket"]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSocket:
+    """One call that was recorded."""
+
+    fileno: int
+    """Of the listening socket; -1 if every process makes one for itself."""
+    family: int
+    port: int = 0
+    """Where each process listens then, with SO_REUSEPORT."""
+
+
+class RecordingReactor(ListeningReactor):
+    """Makes the sockets, and leaves them to others: nothing is accepted here.
+
+    Args:
+        reactor: A `DaphneReactor`, which need not run.
+        options: Those of sockets. TLS and the PROXY protocol are the concern of those who accept.
+    """
+
+    def __init__(self, reactor: Any, options: ListenOptions) -> None:
+        super().__init__(reactor, options)
+        self._ports: list[Any] = []
+
+    def changed(self, **changes: Any) -> RecordingReactor:
+        """See `ListeningReactor.changed`."""
+        other = copy.copy(self)
+        other.options = self.options.replace(**changes | {"prelude": None, "tls": None})
+        return other
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorTCP``."""
+        return self._record(super().listenTCP(port, factory, backlog, interface))
+
+    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
+        """See ``IReactorUNIX``."""
+        return self._record(super().listenUNIX(address, factory, backlog, mode, wantPID))
+
+    def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorSSL``."""
+        return self.listenTCP(port, factory, backlog, interface)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket``."""
+        return self._record(super().adoptStreamPort(fileDescriptor, addressFamily, factory), made=False)
+
+    def _record(self, port: Any, made: bool = True) -> Any:
+        port.stopReading()
+        port.made_here = made
+        self._ports.append(port)
+        return port
+
+    @property
+    def count(self) -> int:
+        """How many sockets there are."""
+        return len(self._ports)
+
+    def sockets(self) -> list[SharedSocket]:
+        """Return what was recorded, in its order."""
+        shared = []
+        for port in self._ports:
+            sock: socket.socket = port.socket
+            inet = sock.family in (socket.AF_INET, socket.AF_INET6)
+            own = inet and self.options.reuse_port and port.made_here
+            number = sock.getsockname()[1] if own else 0
+            shared.append(SharedSocket(-1 if own else sock.fileno(), int(sock.family), number))
+        return shared
+
+    def addresses(self) -> list[Any]:
+        """Return where is listened: ``(host, port)`` or the path of a UNIX socket."""
+        return [port.getHost() for port in self._ports]
+
+    def close(self) -> None:
+        """Close the sockets here, and remove the files of UNIX sockets that were made here."""
+        ports, self._ports = self._ports, []
+        for port in ports:
+            port.connectionLost(Failure(ConnectionDone()))
+
+
+class ReplayingReactor(ListeningReactor):
+    """Takes over what another process has recorded, call by call.
+
+    Args:
+        reactor: A `DaphneReactor`.
+        options: For every port.
+        sockets: What was recorded. Every reactor that is made of this one takes from the same.
+    """
+
+    replays = True
+
+    def __init__(self, reactor: Any, options: ListenOptions, sockets: Iterable[SharedSocket]) -> None:
+        super().__init__(reactor, options)
+        self._sockets: Iterator[SharedSocket] = iter(sockets)
+
+    def changed(self, **changes: Any) -> ReplayingReactor:
+        """See `ListeningReactor.changed`."""
+        other = copy.copy(self)
+        other.options = self.options.replace(**changes)
+        return other
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorTCP``."""
+        shared = self._next()
+        if shared.fileno < 0:
+            return super().listenTCP(shared.port, factory, backlog, interface)
+        return self._adopt(shared, factory)
+
+    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
+        """See ``IReactorUNIX``."""
+        return self._adopt(self._next(), factory)
+
+    def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorSSL``."""
+        factory, options = self._reactor.tls_parts(contextFactory, factory, self.options)
+        following = copy.copy(self)
+        following.options = options
+        return following.listenTCP(port, factory, backlog, interface)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket``; the descriptor of the other process means nothing here."""
+        return self._adopt(self._next(), factory)
+
+    def _next(self) -> SharedSocket:
+        try:
+            return next(self._sockets)
+        except StopIteration:
+            raise EndpointError("it listens otherwise here than where its socket was made") from None
+
+    def _adopt(self, shared: SharedSocket, factory: Any) -> Any:
+        port = super().adoptStreamPort(shared.fileno, shared.family, factory)
+        # Whoever is free first takes the next connection, and no more than one.
+        port.accepts_per_turn = 1
+        return port

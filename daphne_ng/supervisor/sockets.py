@@ -1,0 +1,97 @@
+"""Opening every listening socket once, for workers to share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.protocol import Factory
+
+from daphne_ng.config import Config
+from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
+from daphne_ng.errors import ConfigurationError, EndpointError
+from daphne_ng.net.listening import ListenOptions
+from daphne_ng.net.reactor import DaphneReactor
+from daphne_ng.net.sharing import RecordingReactor, SharedSocket
+
+__all__ = ["SharedSockets"]
+
+
+class SharedSockets:
+    """The listening sockets of a supervisor.
+
+    Args:
+        endpoints: Endpoint strings.
+        config: The settings of sockets are read.
+
+    Raises:
+        ConfigurationError: One cannot be listened on, or cannot be shared.
+    """
+
+    def __init__(self, endpoints: Iterable[str], config: Config) -> None:
+        # It makes sockets and never runs. Its loop is the plain one, which needs no other thread.
+        self._loop = asyncio.new_event_loop()
+        self._reactor = DaphneReactor(self._loop)
+        options = ListenOptions(
+            backlog=config.backlog,
+            reuse_port=config.reuse_port,
+            tcp_nodelay=config.tcp_nodelay,
+            tcp_keepalive=config.tcp_keepalive,
+        )
+        self._recorder = RecordingReactor(self._reactor, options)
+        try:
+            for description in endpoints:
+                self._open(description)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, description: str) -> None:
+        before = self._recorder.count
+        failures: list[Any] = []
+        try:
+            endpoint = endpoint_from_string(self._recorder, description, _Elsewhere())
+            endpoint.listen(Factory()).addErrback(failures.append)
+        except Exception as error:
+            raise ConfigurationError(describe_listen_error(error, description)) from error
+        if failures:
+            failure = failures[0].value
+            raise ConfigurationError(describe_listen_error(failure, description)) from failure
+        if self._recorder.count == before:
+            raise ConfigurationError(
+                f"--workers: endpoint {description!r} opens its sockets by itself, so that they cannot be shared"
+            )
+
+    @property
+    def shared(self) -> list[SharedSocket]:
+        """What workers are given."""
+        return self._recorder.sockets()
+
+    def addresses(self) -> list[Any]:
+        """Return where is listened."""
+        return self._recorder.addresses()
+
+    def close(self) -> None:
+        """Stop listening, and remove the files of UNIX sockets."""
+        self._recorder.close()
+        self._reactor.close()
+        self._loop.close()
+
+
+# Certificates and the PROXY protocol are the workers' concern.
+class _Elsewhere:
+    def prelude(self) -> Any:
+        return None
+
+    def tls(self) -> Any:
+        return None
+
+    def directory(self, path: str, label: str) -> Any:
+        return None
+
+    def string(self, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> Any:
+        return parse()
+
+    def automatic(self, reactor: Any, directory: str, staging: bool) -> Any:
+        raise EndpointError("automatic certificates need a server of one process: the proof may reach another worker")

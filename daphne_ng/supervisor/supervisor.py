@@ -1,0 +1,480 @@
+"""The supervisor: starts workers, watches them, and replaces them.
+
+One loop over pipes and signals, without an event loop of anybody's: it must go on whatever the workers do. Everything
+that changes the set of workers is one of three operations: `_spawn`, `_retire` (TERM, and KILL when its time is over)
+and `_replace`, which spawns first and retires when the new worker is ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from daphne_ng.config import Config
+from daphne_ng.supervisor.notify import Notifier
+from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader
+from daphne_ng.supervisor.sockets import SharedSockets
+
+__all__ = ["Supervisor", "command_of_this_process"]
+
+logger = logging.getLogger(__name__)
+
+# A worker that ends on its own before it was ready, or so soon after, has failed to start.
+_SETTLED_SECONDS = 5.0
+# So many in a row while no worker serves, and it is given up.
+_FAILURES_MAX = 5
+_BACK_OFF_FIRST_SECONDS = 0.5
+_BACK_OFF_MAX_SECONDS = 30.0
+# What a worker's end may take beyond its own limits.
+_END_MARGIN_SECONDS = 5.0
+_READ_BYTES = 65536
+
+
+class _Worker:
+    def __init__(self, number: int, process: subprocess.Popen[bytes], report: int, lifeline: int) -> None:
+        self.number = number
+        self.process = process
+        self.report = report
+        self.lifeline = lifeline
+        self.lines = LineReader()
+        self.started_at: float = time.monotonic()
+        self.beat_at = self.started_at
+        self.ready = False
+        self.replaces: _Worker | None = None
+        self.replaced_by: _Worker | None = None
+        self.retired = False
+        # Why it is to be replaced, until another is ready in its place.
+        self.unwanted = ""
+        self.blocked = False
+        self.kill_at: float | None = None
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def __str__(self) -> str:
+        return f"Worker {self.number} (process {self.process.pid})"
+
+
+def command_of_this_process() -> list[str]:
+    """Return what starts the same program in a fresh interpreter, with the interpreter's own options."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+class Supervisor:
+    """Runs workers until told to stop.
+
+    Args:
+        sockets: What the workers listen on; closed at the end.
+        config: The settings.
+        count: How many workers.
+        command: What starts a worker.
+        notifier: Tells systemd.
+        watcher: For ``--reload``: called now and then, returns what has changed, or nothing.
+    """
+
+    def __init__(
+        self,
+        sockets: SharedSockets,
+        config: Config,
+        count: int,
+        command: Sequence[str],
+        notifier: Notifier | None = None,
+        watcher: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        self._sockets = sockets
+        self._config = config
+        self._count = count
+        self._command = list(command)
+        self._notifier = notifier or Notifier({})
+        self._watcher = watcher
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._heard: set[int] = set()
+        self._number = 0
+        self._failures = 0
+        self._spawn_at = 0.0
+        self._to_roll: list[_Worker] = []
+        self._rolling = False
+        self._stopping = False
+        self._hurried = False
+        self._announced = False
+        self._exit_code = 0
+        self._told: list[int] = []
+        self._ping_at = 0.0
+        self._look_at = 0.0
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT, or until it is hopeless; return the exit code."""
+        handled = self._handle_signals()
+        try:
+            self._spawn()
+            while self._workers or not self._stopping:
+                self._turn()
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.wait()
+                self._forget(worker)
+            self._sockets.close()
+            self._restore_signals(handled)
+            self._selector.close()
+        logger.info("The supervisor has ended")
+        return self._exit_code
+
+    def _turn(self) -> None:
+        for key, _events in self._selector.select(self._patience()):
+            if key.data is None:
+                self._drain_wakeup()
+            else:
+                self._hear(key.data)
+        told, self._told = self._told, []
+        for number in told:
+            self._obey(number)
+        now = time.monotonic()
+        self._reap()
+        self._check(now)
+        if not self._stopping:
+            self._look_for_changes(now)
+            self._roll_on()
+            self._keep_count(now)
+        if self._notifier.watchdog_seconds and now >= self._ping_at:
+            self._ping_at = now + self._notifier.watchdog_seconds
+            self._notifier.send("WATCHDOG=1")
+
+    # Nothing here is late by more than half a second, which needs no arithmetic.
+    def _patience(self) -> float:
+        return 0.1 if self._stopping or self._watcher is not None else 0.5
+
+    # -- signals ---------------------------------------------------------------------------------------------
+
+    def _handle_signals(self) -> dict[int, Any]:
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup_read, False)
+        os.set_blocking(self._wakeup_write, False)
+        self._selector.register(self._wakeup_read, selectors.EVENT_READ, None)
+        names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+        numbers = [getattr(signal, name) for name in names]
+        handled = {number: signal.signal(number, self._note) for number in numbers}
+        handled[-1] = signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+        return handled
+
+    def _restore_signals(self, handled: dict[int, Any]) -> None:
+        signal.set_wakeup_fd(handled.pop(-1))
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+        self._selector.unregister(self._wakeup_read)
+        os.close(self._wakeup_read)
+        os.close(self._wakeup_write)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if number != signal.SIGCHLD:
+            self._told.append(number)
+
+    def _drain_wakeup(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wakeup_read, 1024):
+                pass
+
+    def _obey(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        elif number in (signal.SIGUSR1, signal.SIGUSR2):
+            if number == signal.SIGUSR2:
+                logger.info("%s", self._state())
+            for worker in self._workers:
+                worker.signal(number)
+        elif self._stopping:
+            return
+        elif number == signal.SIGHUP:
+            logger.info("Replacing all workers")
+            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            self._rolling = True
+            self._to_roll = [worker for worker in self._workers if not worker.retired]
+        elif number == signal.SIGTTIN:
+            self._count += 1
+            logger.info("Workers wanted: %d", self._count)
+        elif number == signal.SIGTTOU:
+            self._count = max(1, self._count - 1)
+            logger.info("Workers wanted: %d", self._count)
+
+    def _state(self) -> str:
+        now = time.monotonic()
+        lines = [f"{self._count} workers wanted"]
+        for worker in self._workers:
+            state = "retired" if worker.retired else "ready" if worker.ready else "starting"
+            lines.append(
+                f"{worker}: {state}, {now - worker.started_at:.0f} s old, last heard {now - worker.beat_at:.1f} s ago"
+            )
+        return "\n".join(lines)
+
+    # -- operations ------------------------------------------------------------------------------------------
+
+    def _spawn(self, replaces: _Worker | None = None) -> None:
+        self._number += 1
+        report, report_write = os.pipe()
+        lifeline_read, lifeline = os.pipe()
+        os.set_blocking(report, False)
+        shared = self._sockets.shared
+        assignment = Assignment(self._number, report_write, lifeline_read, shared)
+        descriptors = [report_write, lifeline_read, *(one.fileno for one in shared if one.fileno >= 0)]
+        identity: dict[str, Any] = {}
+        if self._config.user:
+            identity = {"user": _number_or_name(self._config.user), "extra_groups": []}
+        if self._config.group:
+            identity["group"] = _number_or_name(self._config.group)
+        elif self._config.user:
+            identity |= _groups_of(self._config.user)
+        try:
+            process = subprocess.Popen(  # noqa: S603 (our own command)
+                self._command,
+                env=os.environ | {ENVIRONMENT: assignment.to_environment()},
+                pass_fds=descriptors,
+                # The terminal's Ctrl-C is for the supervisor, which tells the workers.
+                process_group=0,
+                **identity,
+            )
+        finally:
+            os.close(report_write)
+            os.close(lifeline_read)
+        worker = _Worker(self._number, process, report, lifeline)
+        worker.replaces = replaces
+        if replaces is not None:
+            replaces.replaced_by = worker
+        self._workers.append(worker)
+        self._selector.register(report, selectors.EVENT_READ, worker)
+        self._heard.add(report)
+        logger.info("%s starts", worker)
+
+    def _replace(self, worker: _Worker, reason: str) -> None:
+        if worker.replaced_by is None and not worker.retired:
+            logger.info("%s is replaced: %s", worker, reason)
+            worker.unwanted = reason
+            self._spawn(replaces=worker)
+
+    def _retire(self, worker: _Worker) -> None:
+        if worker.retired:
+            return
+        worker.retired = True
+        config = self._config
+        worker.kill_at = time.monotonic() + _END_MARGIN_SECONDS
+        if not worker.blocked:
+            worker.kill_at += (
+                config.graceful_timeout
+                + config.application_close_timeout
+                + config.close_timeout
+                + config.lifespan_shutdown_timeout
+            )
+        worker.signal(signal.SIGTERM)
+
+    def _kill(self, worker: _Worker) -> None:
+        worker.retired = True
+        worker.kill_at = None
+        worker.process.kill()
+
+    def _forget(self, worker: _Worker) -> None:
+        if worker.report in self._heard:
+            self._heard.discard(worker.report)
+            self._selector.unregister(worker.report)
+        os.close(worker.report)
+        os.close(worker.lifeline)
+        if worker.replaces is not None:
+            worker.replaces.replaced_by = None
+        if worker.replaced_by is not None:
+            worker.replaced_by.replaces = None
+
+    def _stop(self) -> None:
+        if self._stopping:
+            if not self._hurried:
+                logger.info("Told to stop again: the workers end at once")
+                self._hurried = True
+                for worker in self._workers:
+                    worker.signal(signal.SIGTERM)
+            return
+        self._stopping = True
+        logger.info("Stopping %d workers", len(self._workers))
+        self._notifier.send("STOPPING=1")
+        for worker in self._workers:
+            if worker.ready:
+                self._retire(worker)
+            else:
+                self._kill(worker)  # it serves nobody, and may not listen to signals yet
+
+    # -- what workers do -------------------------------------------------------------------------------------
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            data = os.read(worker.report, _READ_BYTES)
+        except BlockingIOError:
+            return
+        for message in worker.lines.feed(data):
+            worker.beat_at = time.monotonic()
+            event = message.get("event")
+            if event == "ready" and not worker.ready:
+                self._became_ready(worker)
+            elif event == "retire" and not self._stopping:
+                self._replace(worker, str(message.get("reason")))
+        if not data and worker.report in self._heard:
+            # The pipe is closed, so the process ends, and would be heard for ever until it has.
+            self._heard.discard(worker.report)
+            self._selector.unregister(worker.report)
+
+    def _became_ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        self._failures = 0
+        logger.info("%s is ready", worker)
+        old, worker.replaces = worker.replaces, None
+        if old is not None:
+            old.replaced_by = None
+            self._retire(old)
+        if not self._announced:
+            self._announced = True
+            self._notifier.send("READY=1", f"STATUS=Serving with {self._count} workers")
+
+    def _reap(self) -> None:
+        for worker in list(self._workers):
+            code = worker.process.poll()
+            if code is None:
+                continue
+            self._hear(worker)
+            self._workers.remove(worker)
+            if worker in self._to_roll:
+                self._to_roll.remove(worker)
+            replaced = worker.replaces
+            self._forget(worker)
+            if worker.retired:
+                logger.info("%s has ended", worker)
+            else:
+                self._died(worker, code, replaced)
+
+    def _died(self, worker: _Worker, code: int, replaced: _Worker | None) -> None:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        now = time.monotonic()
+        if worker.ready and now - worker.started_at >= _SETTLED_SECONDS:
+            self._failures = 0
+            logger.error("%s %s; another takes its place", worker, how)
+            return
+        if replaced is not None and not replaced.retired:
+            self._failures += 1
+            delay = self._back_off(now)
+            logger.error("%s, which was to replace %s, %s", worker, replaced, how)
+            if self._rolling:
+                replaced.unwanted = ""
+                self._end_roll("the new code does not start; the old goes on")
+            else:
+                logger.info("The next try is in %.1f s", delay)
+            return
+        if self._stopping:
+            return
+        self._failures += 1
+        serving = any(other.ready and not other.retired for other in self._workers)
+        if not self._announced or (self._failures >= _FAILURES_MAX and not serving):
+            if self._announced:
+                logger.critical("%s %s, as %d before it: giving up", worker, how, self._failures - 1)
+            self._exit_code = code if code > 0 else 1
+            self._stop()
+            return
+        logger.error("%s %s; the next starts in %.1f s", worker, how, self._back_off(now))
+
+    def _back_off(self, now: float) -> float:
+        delay: float = min(_BACK_OFF_FIRST_SECONDS * 2.0 ** (self._failures - 1), _BACK_OFF_MAX_SECONDS)
+        self._spawn_at = now + delay
+        return delay
+
+    def _check(self, now: float) -> None:
+        config = self._config
+        for worker in self._workers:
+            if worker.kill_at is not None and now >= worker.kill_at:
+                logger.error("%s does not end in time: it is killed", worker)
+                self._kill(worker)
+            elif worker.retired:
+                continue
+            elif not worker.ready and now - worker.started_at >= config.worker_start_timeout:
+                logger.error("%s has not started within %g s: it is killed", worker, config.worker_start_timeout)
+                worker.process.kill()
+            elif worker.ready and self._is_blocked(worker, now):
+                # It accepts nobody; the others do.
+                self._replace(worker, f"nothing was heard of it for {now - worker.beat_at:.0f} s")
+                worker.blocked = True
+
+    def _is_blocked(self, worker: _Worker, now: float) -> bool:
+        limit = self._config.worker_timeout
+        return limit > 0 and not worker.blocked and now - worker.beat_at >= limit
+
+    # -- how many --------------------------------------------------------------------------------------------
+
+    def _keep_count(self, now: float) -> None:
+        # The first must have started before the others are: its failure is everybody's.
+        if not self._announced:
+            return
+        current = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
+        if now >= self._spawn_at:
+            for worker in current:
+                if worker.unwanted and worker.replaced_by is None:
+                    self._replace(worker, worker.unwanted)
+        missing = self._count - len(current)
+        if missing > 0 and now >= self._spawn_at:
+            for _ in range(missing):
+                self._spawn()
+        elif missing < 0:
+            for worker in sorted(current, key=lambda one: one.started_at)[:-missing]:
+                self._retire(worker)
+
+    def _roll_on(self) -> None:
+        if not self._rolling or any(worker.replaces is not None for worker in self._workers):
+            return
+        while self._to_roll:
+            worker = self._to_roll.pop(0)
+            if worker in self._workers and not worker.retired:
+                self._replace(worker, "all are")
+                return
+        self._end_roll("")
+
+    def _end_roll(self, failure: str) -> None:
+        if not self._rolling:
+            return
+        self._rolling = False
+        self._to_roll = []
+        if failure:
+            logger.error("The workers are not replaced: %s", failure)
+        else:
+            logger.info("All workers are replaced")
+        self._notifier.send("READY=1", f"STATUS=Serving with {self._count} workers")
+
+    def _look_for_changes(self, now: float) -> None:
+        if self._watcher is None or now < self._look_at:
+            return
+        changed = self._watcher()
+        self._look_at = time.monotonic() + 0.2
+        if changed:
+            shown = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
+            logger.info("%s changed", shown)
+            for worker in self._workers:
+                if worker.replaces is not None and not worker.ready:
+                    self._kill(worker)  # it has begun with what was there before
+            self._rolling = True
+            self._to_roll = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
+
+
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+# The group of a user, and the others that the user is in.
+def _groups_of(user: str) -> dict[str, Any]:
+    import grp
+    import pwd
+
+    entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    others = [group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem]
+    return {"group": entry.pw_gid, "extra_groups": others}

@@ -1,0 +1,140 @@
+"""A worker's side: it serves as always, on sockets that are there, and reports."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from daphne_ng.config import Config
+from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, line
+
+__all__ = ["Worker", "resident_bytes", "run_worker"]
+
+logger = logging.getLogger(__name__)
+
+_BEAT_SECONDS = 1.0
+
+
+class Worker:
+    """Makes a server one of several.
+
+    Args:
+        assignment: What the supervisor has told this process.
+        config: The settings of the processes are read.
+    """
+
+    def __init__(self, assignment: Assignment, config: Config) -> None:
+        self._assignment = assignment
+        self._config = config
+        self._server: Any = None
+        self._loop: Any = None
+        self._beat_at = time.monotonic()
+        self._retiring = False
+        self._ended = threading.Event()
+        jitter = random.randint(0, config.limit_max_requests_jitter)  # noqa: S311 (no secret)
+        self._requests_max = config.limit_max_requests + jitter if config.limit_max_requests else 0
+        self._retire_at = time.monotonic() + config.worker_max_age if config.worker_max_age else None
+        os.set_inheritable(assignment.report, False)
+        os.set_inheritable(assignment.lifeline, False)
+
+    def serve(self, server: Any) -> None:
+        """Run `server` until it ends."""
+        self._server = server
+        server.shared_sockets = self._assignment.sockets
+        told = server.ready_callable
+
+        def ready() -> None:
+            self._begin()
+            if told is not None:
+                told()
+
+        server.ready_callable = ready
+        try:
+            server.run()
+        finally:
+            self._ended.set()
+
+    def _begin(self) -> None:
+        import asyncio
+
+        self._loop = loop = asyncio.get_running_loop()
+        loop.add_reader(self._assignment.lifeline, self._supervisor_gone)
+        self._beat()
+        self._report("ready")
+        if self._config.worker_blocked_warning:
+            threading.Thread(target=self._watch, args=(threading.get_ident(),), name="watch", daemon=True).start()
+
+    def _supervisor_gone(self) -> None:
+        logger.error("The supervisor has ended: this worker stops")
+        self._loop.remove_reader(self._assignment.lifeline)
+        self._server.stop()
+
+    # -- heartbeat -------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        self._beat_at = now = time.monotonic()
+        self._report("beat")
+        if not self._retiring:
+            reason = self._reason_to_retire(now)
+            if reason:
+                self._retiring = True
+                self._report("retire", reason=reason)
+        self._loop.call_later(_BEAT_SECONDS, self._beat)
+
+    def _reason_to_retire(self, now: float) -> str:
+        served = self._server.requests_served
+        if self._requests_max and served >= self._requests_max:
+            return f"it has served {served} requests"
+        if self._config.limit_worker_memory:
+            resident = resident_bytes()
+            if resident >= self._config.limit_worker_memory:
+                return f"it holds {resident} bytes of memory"
+        if self._retire_at is not None and now >= self._retire_at:
+            return f"it is older than {self._config.worker_max_age:g} s"
+        return ""
+
+    def _report(self, event: str, **values: Any) -> None:
+        # A supervisor that does not read is as good as gone; the pipe holds thousands of these.
+        with contextlib.suppress(OSError):
+            os.write(self._assignment.report, line(event, **values))
+
+    # -- a loop that is blocked ------------------------------------------------------------------------------
+
+    # In a thread, which runs while the loop does not.
+    def _watch(self, loop_thread: int) -> None:
+        limit = self._config.worker_blocked_warning
+        reported = 0.0
+        while not self._ended.wait(min(limit, _BEAT_SECONDS) / 2):
+            beat_at = self._beat_at
+            late = time.monotonic() - beat_at - _BEAT_SECONDS
+            if late >= limit and reported != beat_at:
+                reported = beat_at
+                frame = sys._current_frames().get(loop_thread)
+                stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+                logger.warning("The event loop has been blocked for %.1f s, here:\n%s", late, stack.rstrip())
+
+
+def run_worker(server: Any, config: Config) -> None:
+    """Serve as the worker that the environment makes of this process."""
+    assignment = Assignment.from_environment()
+    assert assignment is not None  # the caller has looked
+    # What the application starts is no worker.
+    del os.environ[ENVIRONMENT]
+    Worker(assignment, config).serve(server)
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process; where the system does not tell, the most that it ever was."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

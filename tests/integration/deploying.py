@@ -1,0 +1,196 @@
+"""A machine in a directory: where the files of ``docs/examples/deploy`` say ``/srv``, ``/run`` and ``/var/log``.
+
+The files are used as they are, but for the names that cannot be had on a machine that runs other things too: those
+directories, ports, addresses, and the user. `Machine.file` replaces them, and fails where there is nothing to replace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from tests.integration.serving import HERE, HOST, require_program, wait_for
+
+EXAMPLES = HERE.parents[1] / "docs" / "examples" / "deploy"
+PROJECT = HERE / "deployed" / "proj"
+BIN = Path(sys.executable).parent
+
+STOP_SECONDS = 20.0
+NGINX = """
+daemon off; master_process off; worker_rlimit_nofile 512; pid {root}/nginx.pid; error_log {root}/log/nginx.log info;
+events {{ worker_connections 256; }}
+http {{ access_log off; {temporary}
+{site}
+}}
+"""
+
+T = TypeVar("T")
+
+
+class Machine:
+    """A project in ``/srv/proj``, with its environment, and places for sockets and logs.
+
+    Args:
+        root: What stands for ``/``; short, because the paths of sockets are limited.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.project = root / "srv" / "proj"
+        self.log = root / "log"
+        for directory in (root / "run" / "proj", self.project / "static", self.log):
+            directory.mkdir(parents=True)
+        self.project.joinpath("static", "leaf.txt").write_text("a leaf\n")
+        shutil.copytree(PROJECT, self.project / "proj", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(EXAMPLES / "channel_layers.py", self.project / "proj")
+        (self.project / ".venv").symlink_to(BIN.parent)
+
+    def file(self, name: str, replace: Mapping[str, object] | None = None) -> str:
+        """Return a file of the documentation with this machine's names in it."""
+        text = (EXAMPLES / name).read_text("utf-8")
+        for old, new in (replace or {}).items():
+            assert old in text, (name, old)
+            text = text.replace(old, str(new))
+        text = text.replace("/var/log/", f"{self.log}/").replace("user=proj", f"user={pwd.getpwuid(os.getuid())[0]}")
+        return re.sub("(?<![/A-Za-z0-9_.])/(srv|run)/", rf"{self.root}/\1/", text.replace("unix:/run", f"unix:{self.root}/run"))
+
+    @contextlib.contextmanager
+    def started(
+        self, name: str, command: Sequence[str], ready: Callable[[], object], **more: Any
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a program, in the project's directory, from the time when `ready` says so; end it with SIGTERM."""
+        path = self.log / f"{name}.out"
+        with path.open("ab") as log:
+            options = {"cwd": self.project, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+            process = subprocess.Popen(command, **{**options, **more})
+
+        def begun() -> object:
+            assert process.poll() is None, f"{name} ended with {process.returncode}:\n{path.read_text()}"
+            return ready()
+
+        try:
+            wait_for(begun, f"{name} to start", 30)
+            yield process
+        finally:
+            stop(process)
+
+    @contextlib.contextmanager
+    def nginx(self, *files: str, port: int) -> Iterator[str]:
+        """Run nginx with these sites, from the time when it listens on the port; give its URL."""
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = " ".join(f"{kind}_temp_path {self.root / kind};" for kind in kinds)
+        config = self.root / "nginx.conf"
+        config.write_text(NGINX.format(root=self.root, temporary=temporary, site="\n".join(files)), "utf-8")
+        command = [require_program("nginx"), "-p", str(self.root), "-e", str(self.log / "nginx.log"), "-c", str(config)]
+        with self.started("nginx", command, lambda: answers(port)):
+            yield f"http://{HOST}:{port}"
+
+    @contextlib.contextmanager
+    def redis(self) -> Iterator[str]:
+        """Run a Redis that keeps nothing; give its URL."""
+        port = free_port()
+        command = [require_program("redis-server"), "--bind", HOST, "--port", str(port), "--dir", str(self.root)]
+        with self.started("redis", [*command, "--save", "", "--appendonly", "no"], lambda: answers(port)):
+            yield f"redis://{HOST}:{port}/0"
+
+
+@contextlib.contextmanager
+def machine() -> Iterator[Machine]:
+    """Make a machine, and remove it."""
+    with tempfile.TemporaryDirectory(prefix="dng") as root:
+        yield Machine(Path(root))
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> int:
+    """Stop a program as a process manager does, and return its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(seconds)
+        raise AssertionError(f"{process.args!r} did not stop in {seconds:g} s") from None
+
+
+def answers(port: int, host: str = HOST) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+        return True
+    return False
+
+
+def free_port(*hosts: str) -> int:
+    """Return a port that is free at each of these addresses."""
+    while True:
+        with socket.create_server((HOST, 0)) as first:
+            port = int(first.getsockname()[1])
+        with contextlib.suppress(OSError), contextlib.ExitStack() as others:
+            for host in hosts:
+                others.enter_context(socket.create_server((host, port)))
+            return port
+
+
+def ask(url: str, method: str = "GET", **more: Any) -> Any:
+    """Ask over a connection of its own, and return the JSON that comes back."""
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        response = client.request(method, url, **more)
+    assert response.status_code == 200, (url, response.status_code, response.text)
+    return response.json()
+
+
+def pid_of(url: str) -> int:
+    """Return the process that answers."""
+    return int(ask(f"{url}/health")["pid"])
+
+
+class Pressure:
+    """`pressure.py` in a process of its own.
+
+    Args:
+        command: What comes before it on the command line, such as ``ip netns exec NAME``.
+    """
+
+    def __init__(self, host: str, port: int, *, http: int, websockets: int, command: Sequence[str] = ()) -> None:
+        counts = [host, str(port), str(http), str(websockets)]
+        self._process = subprocess.Popen(
+            [*command, sys.executable, str(HERE / "pressure.py"), *counts],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Pressure:
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def result(self) -> dict[str, Any]:
+        """End it, and return what it has counted."""
+        output, _ = self._process.communicate(timeout=60)
+        counted: dict[str, Any] = json.loads(output)
+        print(counted)
+        return counted
+
+
+def pause(seconds: float) -> None:
+    """Let time pass, where what is tested is what happens meanwhile."""
+    time.sleep(seconds)
