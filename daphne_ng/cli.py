@@ -15,6 +15,7 @@ code   meaning
 2      the options do not parse
 3      the application's lifespan startup failed
 130    interrupted before serving
+143    the same by SIGTERM, as process 1
 =====  ==================================================================================
 """
 
@@ -24,6 +25,7 @@ import argparse
 import inspect
 import logging
 import os
+import signal
 import sys
 import traceback
 from argparse import ArgumentError, ArgumentTypeError, Namespace
@@ -36,16 +38,24 @@ from daphne_ng.access import AccessLogGenerator, LoggingAccessLog, open_access_l
 from daphne_ng.config import Config, Setting, settings
 from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, unix_string
 from daphne_ng.errors import ConfigurationError, DaphneError
-from daphne_ng.loading import check_application, import_target
+from daphne_ng.loading import (
+    call_factory,
+    check_application,
+    directory_of_file,
+    import_target,
+    read_environment,
+    search_directories,
+)
 from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure
 from daphne_ng.supervisor.command import (
+    become_worker,
     handle_log_signals,
     needs_supervisor,
     pid_file,
-    report_to_system,
     supervise,
 )
 from daphne_ng.supervisor.notify import Notifier
+from daphne_ng.supervisor.service import ServiceReport
 
 __all__ = ["CommandLineInterface", "ServerClass", "takes_config"]
 
@@ -53,6 +63,8 @@ logger = logging.getLogger(__name__)
 
 # Set in the processes that `supervise` starts.
 _WORKER = "DAPHNE_NG_WORKER"
+# What the interpreter gets for its own end, with threads of the application that have had all their time before.
+_EXIT_SECONDS = 3.0
 
 PROGRAM = "daphne-ng"
 DEFAULT_HOST = "127.0.0.1"
@@ -61,6 +73,9 @@ DEMO = "daphne_ng.demo:application"
 
 _NEED_PROXY_HEADERS = frozenset(("proxy_forwarded", "proxy_host", "proxy_prefix"))
 _NEEDS_PROXY_HEADERS = "--proxy-headers has to be passed for this parameter."
+
+# What is given for these comes on top of what they are by default.
+_ADDED_TO = {name: getattr(Config(), name) for name in ("reload_includes", "reload_excludes")}
 
 _METAVARS = {"seconds": "SECONDS", "bytes": "BYTES"}
 
@@ -99,7 +114,9 @@ class CommandLineInterface:
             formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
         )
         self.server = None
-        self._verbosity = 1
+        self._notifier = Notifier({})
+        self._assignment = ""
+        self._explains = False
         self._groups: dict[str, argparse._ArgumentGroup] = {}
         self._add_own_options()
         self._add_config_options()
@@ -107,13 +124,17 @@ class CommandLineInterface:
     @classmethod
     def entrypoint(cls) -> None:
         """Run with the options of the process, and exit on any error. The console script's target."""
+        if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # The kernel keeps from process 1 what it has no handler for: a container could not be stopped while the
+            # application is imported. The server has handlers of its own later.
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         interface = cls()
         try:
             interface.run(sys.argv[1:])
         except ArgumentError as error:
             interface.parser.error(str(error))
         except DaphneError as error:
-            if interface._verbosity >= 2 and error.__cause__ is not None:
+            if interface._explains and error.__cause__ is not None:
                 traceback.print_exception(error.__cause__)
             interface.parser.exit(1, f"{interface.parser.prog}: error: {' '.join(str(error).split())}\n")
         except KeyboardInterrupt:
@@ -131,19 +152,26 @@ class CommandLineInterface:
             ConfigurationError: A setting, the application, an endpoint or the access log is wrong.
         """
         options = self.parser.parse_args(args)
-        self._verbosity = options.verbosity
+        self._explains = options.verbosity >= 2
         configure(options.verbosity, options.log_fmt, options.log_level)
         config = self._config(options)
         endpoints = self._endpoints(options, config)
+        # Before the application is imported: the processes that it may start are no workers, and not the service. What
+        # another server tells systemd is its own affair.
+        self._assignment = os.environ.pop(_WORKER, "")
+        self._notifier = Notifier() if _is_ours(self.server_class) else Notifier({})
         if config.umask:
             os.umask(int(config.umask, 8))
-        if _WORKER in os.environ:
+        if self._assignment:
+            # The old code goes on serving, so that this is all that a developer gets to see of the new.
+            self._explains |= config.reload
+            become_worker()
             exit_code = self._serve(options, config, endpoints)
         else:
             with pid_file(config.pid_file):
                 if needs_supervisor(config):
                     logger.info("Starting server at %s", ", ".join(endpoints))
-                    exit_code = supervise(endpoints, config)
+                    exit_code = supervise(endpoints, config, self._notifier)
                 else:
                     exit_code = self._serve(options, config, endpoints)
         if exit_code:
@@ -151,13 +179,15 @@ class CommandLineInterface:
 
     def _serve(self, options: Namespace, config: Config, endpoints: list[str]) -> int:
         access_log = self._access_log(options)
+        # An import may take long, and these signals end a process that has no handlers.
+        handle_log_signals(lambda: self.server, access_log)
         try:
             application = self._application(options)
             if options.application is None or config.reload:
                 # The demo's page keeps a stream open, and so do many that are being developed. It would hold up Ctrl-C,
                 # and new code, for the whole of the grace period.
                 config = config.replace(graceful_timeout=min(config.graceful_timeout, 1.0))
-            if _WORKER not in os.environ:
+            if not self._assignment:
                 logger.info("Starting server at %s", ", ".join(endpoints))
             self.server = server = self._make_server(application, endpoints, access_log, options, config)
             self._run_server(server, config, access_log)
@@ -172,21 +202,25 @@ class CommandLineInterface:
     # A server of another kind has nothing but Daphne's interface.
     def _run_server(self, server: Any, config: Config, access_log: Any) -> None:
         if not hasattr(server, "shared_sockets"):
-            if _WORKER in os.environ:
+            if self._assignment:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
-        handle_log_signals(server, access_log)
-        if _WORKER in os.environ:
+        from daphne_ng.owning import HardEnd
+
+        server.hard_end = end = HardEnd()
+        if self._assignment:
             from daphne_ng.supervisor.worker import run_worker
 
-            run_worker(server, config)
+            run_worker(server, config, self._assignment)
         else:
-            report_to_system(server, Notifier())
+            ServiceReport(server, self._notifier)
             server.run()
+        end.exit_code = server.exit_code
+        end.begin_at_exit(_EXIT_SECONDS)
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
-        """Return the application at ``module:attribute``; `run` checks it and wraps an ASGI 2 one.
+        """Return the application at ``module:attribute``, or its factory; `run` checks it and wraps an ASGI 2 one.
 
         Raises:
             ApplicationLoadError: It cannot be imported.
@@ -209,7 +243,27 @@ class CommandLineInterface:
             nargs="?",
             default=None,
             metavar="module:application",
-            help="the ASGI application, as package.module:name; without it, a built-in demo",
+            help="the ASGI application, as package.module:name or path/to/file.py:name; without it, a built-in demo",
+        )
+        add(
+            "--factory",
+            action="store_true",
+            help="the name stands for a function that makes the application; it is called without arguments",
+        )
+        add(
+            "--app-dir",
+            dest="app_dirs",
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="directory to import the application from; may be repeated (default: the current one)",
+        )
+        add(
+            "--env-file",
+            default=None,
+            metavar="FILE",
+            help="file of environment variables to read before the application is imported; those that are set already "
+            "stay (needs daphne-ng[env])",
         )
 
         add = self._group("Listening (options add up)").add_argument
@@ -340,7 +394,7 @@ class CommandLineInterface:
             if known.kind == "texts":
                 given = values.pop(name)
                 if given:
-                    values[name] = tuple(given)
+                    values[name] = (*_ADDED_TO.get(name, ()), *given)
         values["root_path"] = _decoded_root_path(options.root_path)
         self._check_proxy_options(options)
         # Daphne gives both timeouts the same value.
@@ -352,6 +406,14 @@ class CommandLineInterface:
             options, options.proxy_headers_port, self.arg_proxy_port, "X-Forwarded-Port"
         )
         values["proxy_proto_header"] = "X-Forwarded-Proto" if options.proxy_headers else None
+        for directory in options.app_dirs:
+            if not os.path.isdir(directory):
+                raise ConfigurationError(f"--app-dir: {directory!r} is not a directory")
+        if options.reload and not options.reload_dirs:
+            # What is imported from elsewhere is being worked on too.
+            elsewhere = directory_of_file(options.application or "")
+            found = [elsewhere] if elsewhere and os.path.isdir(elsewhere) else []
+            values["reload_dirs"] = (".", *options.app_dirs, *found)
         return Config(**values)
 
     def _proxy_header(
@@ -408,14 +470,18 @@ class CommandLineInterface:
         return None
 
     def _application(self, options: Namespace) -> Any:
-        # A console script starts with its own directory there, not the current one.
-        if sys.path[:1] != ["."]:
-            sys.path.insert(0, ".")
+        if options.env_file:
+            read_environment(options.env_file)
+        search_directories(options.app_dirs)
         path = options.application
+        if path is None and options.factory:
+            raise ConfigurationError("--factory: no application is given")
         if path is None:
             logger.info("No application given: serving the built-in demo, %s", DEMO)
             path = DEMO
         application = self.load_asgi_app(path)
+        if options.factory:
+            application = call_factory(application, path)
         if _is_ours(self.server_class):
             return check_application(application, path)
         # What a foreign server can serve is for it to say: Daphne's own tests hand theirs a string.

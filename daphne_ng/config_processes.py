@@ -90,21 +90,21 @@ class ProcessSettings:
     reload_dirs: tuple[str, ...] = setting(
         (),
         "Processes",
-        "directory to watch; may be repeated (default: the current one)",
+        "directory to watch; may be repeated (default: the current one, and where the application is imported from)",
         flags=("--reload-dir",),
         kind="texts",
     )
     reload_includes: tuple[str, ...] = setting(
         ("*.py",),
         "Processes",
-        "pattern of the names of files that count; may be repeated",
+        "pattern of more names of files that count; may be repeated",
         flags=("--reload-include",),
         kind="texts",
     )
     reload_excludes: tuple[str, ...] = setting(
         (".*", "__pycache__", "node_modules", "*.pyc"),
         "Processes",
-        "pattern of the names of files and directories that do not count; may be repeated",
+        "pattern of more names of files and directories that do not count; may be repeated",
         flags=("--reload-exclude",),
         kind="texts",
     )

@@ -2,6 +2,9 @@
 
 Whatever goes wrong in there is a user's typing error or a user's own exception, so every error is one line
 that says which, and where.
+
+The steps of the command line, in their order: `read_environment`, `search_directories`, `import_target`,
+`call_factory`, `check_application`.
 """
 
 from __future__ import annotations
@@ -11,25 +14,37 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
 from daphne_ng._types import ASGIApplication
-from daphne_ng.errors import ApplicationLoadError
+from daphne_ng.errors import ApplicationLoadError, ConfigurationError
 
-__all__ = ["DEFAULT_ATTRIBUTE", "check_application", "import_target", "load_application"]
+__all__ = [
+    "DEFAULT_ATTRIBUTES",
+    "call_factory",
+    "check_application",
+    "directory_of_file",
+    "import_target",
+    "load_application",
+    "read_environment",
+    "search_directories",
+]
 
-DEFAULT_ATTRIBUTE = "application"
-"""What a path without a colon means; Django's name for it."""
+DEFAULT_ATTRIBUTES = ("application", "app")
+"""What a path without a colon means, the first that is there: Django's name for it, and everybody else's."""
 
 
-def load_application(path: str) -> ASGIApplication:
+def load_application(path: str, *, factory: bool = False) -> ASGIApplication:
     """Import an ASGI application.
 
     Args:
-        path: ``module:attribute``, where the attribute may be dotted; without a colon it is `DEFAULT_ATTRIBUTE`.
+        path: ``module:attribute`` or ``path/to/file.py:attribute``, where the attribute may be dotted; without a colon
+            it is the first of `DEFAULT_ATTRIBUTES` that is there.
+        factory: Whether the object there is to be called to get the application.
 
     Returns:
         A single callable: an ASGI 2 application is wrapped.
@@ -38,7 +53,39 @@ def load_application(path: str) -> ASGIApplication:
         ApplicationLoadError: It cannot be imported or found, or is no ASGI application. When the user's own code
             raised, that exception is the ``__cause__``.
     """
-    return check_application(import_target(path), path)
+    target = import_target(path)
+    return check_application(call_factory(target, path) if factory else target, path)
+
+
+def read_environment(path: str) -> None:
+    """Put the variables of an ``.env`` file into the environment; those that are there already stay as they are.
+
+    Raises:
+        ConfigurationError: It cannot be read, or python-dotenv is not installed.
+    """
+    try:
+        from dotenv import load_dotenv
+    except ImportError as error:
+        raise ConfigurationError("--env-file needs python-dotenv: pip install 'daphne-ng[env]'") from error
+    try:
+        with open(path, encoding="utf-8") as file:
+            load_dotenv(stream=file)
+    except OSError as error:
+        raise ConfigurationError(f"--env-file: cannot read {path!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"--env-file: {path!r} is not UTF-8, or holds a NUL character") from error
+
+
+def search_directories(directories: Sequence[str]) -> None:
+    """Put directories in front of Python's path, the first one first; without any, the current one."""
+    if not directories:
+        # A console script starts with its own directory there, not the current one.
+        if sys.path[:1] != ["."]:
+            sys.path.insert(0, ".")
+        return
+    found = [os.path.abspath(directory) for directory in directories]
+    if sys.path[: len(found)] != found:
+        sys.path[:0] = found
 
 
 def import_target(path: str) -> Any:
@@ -47,27 +94,70 @@ def import_target(path: str) -> Any:
     Raises:
         ApplicationLoadError: See `load_application`.
     """
-    module_name, colon, attribute = path.partition(":")
-    attribute = attribute if colon else DEFAULT_ATTRIBUTE
-    if "/" in module_name or os.sep in module_name:
+    module_name, attribute = _split(path)
+    if not module_name or (attribute is not None and not all(attribute.split("."))):
+        raise ApplicationLoadError(f"application {path!r}: {_SHAPE}")
+    if _names_a_file(module_name):
+        module = _import_file(module_name, path)
+        module_name = module.__name__
+    else:
+        if "/" in module_name or os.sep in module_name:
+            raise ApplicationLoadError(
+                f"application {path!r}: {module_name!r} is neither a module's name nor a file's ending in '.py'"
+            )
+        if not all(module_name.split(".")):
+            raise ApplicationLoadError(f"application {path!r}: {_SHAPE}")
+        module = _import_module(module_name, path)
+    if attribute is None:
+        for name in DEFAULT_ATTRIBUTES:
+            found = _attribute_of(module, name, path)
+            if found is not _MISSING:
+                return found
         raise ApplicationLoadError(
-            f"application {path!r}: {module_name!r} is a path; give the module's name, as in 'package.module:name'"
+            f"application {path!r}: {module_name!r} has neither an 'application' nor an 'app'; name it after a colon"
         )
-    if not module_name or not attribute or not all(module_name.split(".")) or not all(attribute.split(".")):
-        raise ApplicationLoadError(f"application {path!r}: should read like 'package.module:name'")
-    target: Any = _import_module(module_name, path)
+    target: Any = module
     owner = module_name
     for name in attribute.split("."):
-        try:
-            target = getattr(target, name)
-        except AttributeError as error:
+        found = _attribute_of(target, name, path)
+        if found is _MISSING:
             raise ApplicationLoadError(
                 f"application {path!r}: {owner!r} has no attribute {name!r}{_suggestion(target, name)}"
-            ) from error
-        except Exception as error:
-            raise ApplicationLoadError(f"application {path!r}: reading {name!r} failed{_story(error)}") from error
-        owner = name
+            )
+        target, owner = found, name
     return target
+
+
+def call_factory(target: Any, path: str = "") -> Any:
+    """Return what ``target`` makes when it is called without arguments.
+
+    Raises:
+        ApplicationLoadError: It is no factory, is asynchronous, or raised; then that is the ``__cause__``.
+    """
+    label = f"application {path!r}" if path else "application"
+    if not callable(target):
+        raise ApplicationLoadError(f"{label}: is {_kind(target)}, which is no factory: it cannot be called")
+    try:
+        signature = inspect.signature(target)
+    except Exception:  # as in `_positional_parameters`; calling it will show
+        signature = inspect.Signature()
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise ApplicationLoadError(
+            f"{label}: needs arguments, so it is no factory; if it is the application itself, leave --factory out"
+        ) from error
+    try:
+        made = target()
+    except Exception as error:
+        raise ApplicationLoadError(f"{label}: the factory failed{_story(error)}") from error
+    if inspect.isawaitable(made):
+        if inspect.iscoroutine(made):
+            made.close()
+        raise ApplicationLoadError(f"{label}: is an asynchronous factory; it must be a plain function")
+    if not callable(made):
+        raise ApplicationLoadError(f"{label}: what the factory made is {_kind(made)}, which cannot be called")
+    return made
 
 
 def check_application(target: Any, path: str = "") -> ASGIApplication:
@@ -82,18 +172,88 @@ def check_application(target: Any, path: str = "") -> ASGIApplication:
     """
     label = f"application {path!r}" if path else "application"
     if not callable(target):
-        what = "a module" if isinstance(target, ModuleType) else f"of type {type(target).__name__!r}"
-        raise ApplicationLoadError(f"{label}: is {what}, which cannot be called")
+        raise ApplicationLoadError(f"{label}: is {_kind(target)}, which cannot be called")
     parameters = _positional_parameters(target)
     if parameters is not None:
         if parameters[:2] in (["environ", "start_response"], ["env", "start_response"]):
             raise ApplicationLoadError(f"{label}: is a WSGI application, not an ASGI one; {_wsgi_remedy(target)}")
         if not parameters and not isinstance(target, type):
             raise ApplicationLoadError(
-                f"{label}: takes no arguments, so it is no ASGI application; if it makes one, call it in the module"
+                f"{label}: takes no arguments, so it is no ASGI application; if it makes one, give --factory"
             )
     single: ASGIApplication = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
     return single
+
+
+_MISSING = object()
+_SHAPE = "should read like 'package.module:name'"
+
+
+# The value, or _MISSING.
+def _attribute_of(owner: Any, name: str, path: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        return _MISSING
+    except Exception as error:
+        raise ApplicationLoadError(f"application {path!r}: reading {name!r} failed{_story(error)}") from error
+
+
+# What to import, and the attribute if one is named. In a file's path colons may stand elsewhere too.
+def _split(path: str) -> tuple[str, str | None]:
+    if path.endswith(".py"):
+        return path, None
+    file, _, attribute = path.rpartition(":")
+    if file.endswith(".py"):
+        return file, attribute
+    module_name, colon, attribute = path.partition(":")
+    return module_name, attribute if colon else None
+
+
+# A package may have a module of the name "py".
+def _names_a_file(name: str) -> bool:
+    return name.endswith(".py") and ("/" in name or os.sep in name or os.path.isfile(name))
+
+
+def directory_of_file(path: str) -> str | None:
+    """Return the directory to import the application's file from; None if ``path`` names a module."""
+    file, _ = _split(path)
+    return _locate(file)[0] if _names_a_file(file) else None
+
+
+# Where Python must search for the module that a file is, and the module's name, to which directories that are packages
+# belong.
+def _locate(file: str) -> tuple[str, str]:
+    directory, base = os.path.split(os.path.abspath(file))
+    names = [base.removesuffix(".py")]
+    if names == ["__init__"]:
+        directory, package = os.path.split(directory)
+        names = [package]
+    while os.path.isfile(os.path.join(directory, "__init__.py")):
+        above, package = os.path.split(directory)
+        if above == directory:
+            break
+        directory = above
+        names.insert(0, package)
+    return directory, ".".join(names)
+
+
+def _import_file(file: str, path: str) -> ModuleType:
+    if not os.path.isfile(file):
+        raise ApplicationLoadError(f"application {path!r}: there is no file {file!r}")
+    directory, name = _locate(file)
+    if "." in os.path.basename(file).removesuffix(".py"):
+        raise ApplicationLoadError(f"application {path!r}: a module's name cannot hold a dot; rename {file!r}")
+    if not any(os.path.abspath(entry) == directory for entry in sys.path[:1]):
+        sys.path.insert(0, directory)
+    module = _import_module(name, path)
+    found = getattr(module, "__file__", None)
+    if found is None or not os.path.exists(found) or not os.path.samefile(found, file):
+        raise ApplicationLoadError(
+            f"application {path!r}: {file!r} would be the module {name!r}, "
+            f"which is {repr(found) if found else 'built in'}; rename the file"
+        )
+    return module
 
 
 def _import_module(name: str, path: str) -> ModuleType:
@@ -103,9 +263,7 @@ def _import_module(name: str, path: str) -> ModuleType:
         unknown = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
         # The module's own code may fail to import something of its own name; then a frame of it is there.
         if unknown and _place(error) is None:
-            hint = ""
-            if name.endswith(".py"):
-                hint = f"; without the '.py': {path.replace('.py', '', 1)!r}"
+            hint = f"; there is no file {name!r} either" if name.endswith(".py") else ""
             message = str(error).removesuffix(".")
             raise ApplicationLoadError(f"application {path!r}: {message[:1].lower()}{message[1:]}{hint}") from error
         raise ApplicationLoadError(f"application {path!r}: importing {name!r} failed{_story(error)}") from error
@@ -142,11 +300,15 @@ def _shown(file: str) -> str:
     return file if relative.startswith(os.pardir) else relative
 
 
+def _kind(target: Any) -> str:
+    return "a module" if isinstance(target, ModuleType) else f"of type {type(target).__name__!r}"
+
+
 def _suggestion(owner: Any, name: str) -> str:
     names = [entry for entry in dir(owner) if not entry.startswith("_")]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     if not close and isinstance(owner, ModuleType):
-        close = [entry for entry in ("application", "app") if entry in names]
+        close = [entry for entry in DEFAULT_ATTRIBUTES if entry in names]
     return f"; is it {close[0]!r}?" if close else ""
 
 

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
+import logging
+import math
 import os
 import signal
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 
 __all__ = [
     "HANG_UP",
+    "HardEnd",
     "Sweeper",
     "end_tasks",
     "handlers_of_signals",
+    "longest_end",
     "relax_collector",
     "size_executor",
     "threads_asked_for",
 ]
 
+logger = logging.getLogger(__name__)
+
 HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 """None on Windows."""
 
 _COLLECT_AFTER = 20_000
+# One in so many objects is next to nothing.
+_FEW = 20
 _SWEEP_SECONDS = 1.0
 
 
@@ -59,11 +72,34 @@ def relax_collector() -> None:
     64 requests that arrive in one turn of the loop make more than the default's 700 objects before the first of them is
     answered, so that the collector would run in every turn, and find nothing: exchanges leave no cycles.
     """
-    young, middle, old = gc.get_threshold()
-    if young in (700, 2000):
-        gc.set_threshold(_COLLECT_AFTER, middle, old)
+    young = gc.get_threshold()[0]
+    if young in (700, 2000) and not any(isinstance(callback, Relaxing) for callback in gc.callbacks):
+        gc.callbacks.append(Relaxing(young))
     gc.collect()
     gc.freeze()
+
+
+class Relaxing:
+    """A callback of the collector that lets it wait twice as long after each run in which it found next to nothing.
+
+    An application that leaves cycles gets the interpreter's own setting back at once. Django does: in them are the
+    connections to the database that ``CONN_MAX_AGE`` keeps, one for each request.
+
+    Args:
+        least: The interpreter's own threshold of the youngest generation, in objects.
+    """
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        """See `gc.callbacks`."""
+        if phase == "stop" and info["generation"] == 0:
+            young, middle, old = gc.get_threshold()
+            if info["collected"] * _FEW > young:
+                gc.set_threshold(self._least, middle, old)
+            elif young < _COLLECT_AFTER:
+                gc.set_threshold(min(2 * young, _COLLECT_AFTER), middle, old)
 
 
 class Sweeper:
@@ -98,7 +134,9 @@ def end_tasks(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     if left:
         loop.run_until_complete(asyncio.wait(left, timeout=1.0))
-    loop.run_until_complete(loop.shutdown_asyncgens())
+    # A generator may wait in its ``finally`` for ever.
+    closing = loop.create_task(loop.shutdown_asyncgens())
+    loop.run_until_complete(asyncio.wait({closing}, timeout=1.0))
 
 
 def handlers_of_signals() -> dict[int, Any]:
@@ -108,3 +146,72 @@ def handlers_of_signals() -> dict[int, Any]:
     numbers = (signal.SIGINT, signal.SIGTERM, HANG_UP)
     found = {number: signal.getsignal(number) for number in numbers if number is not None}
     return {number: handler for number, handler in found.items() if handler is not None}
+
+
+# A moment for connections that were aborted; the lifespan's task gets two seconds at its end, and tasks and generators
+# that are left over get one each.
+_STEPS_SECONDS = 6.0
+
+
+def longest_end(config: Config) -> float:
+    """Return the seconds that a graceful end takes at most: all its limits together; infinity if one is missing."""
+    if not config.lifespan_shutdown_timeout:
+        return math.inf
+    return (
+        config.graceful_timeout
+        + config.application_close_timeout
+        + 2 * config.close_timeout
+        + config.lifespan_shutdown_timeout
+        + _STEPS_SECONDS
+    )
+
+
+class HardEnd:
+    """Ends the process when it does not end: its loop is blocked, or the interpreter waits for a thread that is stuck.
+
+    Used by the command line alone. A program that runs a `Server` may have other things to do.
+    """
+
+    def __init__(self) -> None:
+        self._ends_at = math.inf
+        self.exit_code = 1
+        """What the process ends with."""
+
+    def begin(self, seconds: float) -> None:
+        """End the process in so many seconds, or when it was said before. May be called by a signal handler."""
+        ends_at = time.monotonic() + seconds
+        if ends_at < self._ends_at:
+            self._ends_at = ends_at
+            # Not of `threading`, whose locks the code under the signal handler may hold.
+            _thread.start_new_thread(self._wait, (ends_at, seconds))
+
+    def cancel(self) -> None:
+        """Let it live."""
+        self._ends_at = math.inf
+
+    def begin_at_exit(self, seconds: float) -> None:
+        """Have the interpreter end within so many seconds once it has begun to, whatever threads there are."""
+        self.cancel()
+        # Before concurrent.futures' own, which waits for the threads of every executor; what is registered with atexit
+        # comes after that. The name is private, and the standard library's use of it as old as Python 3.9.
+        register: Any = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            register(self.begin, seconds)
+
+    def _wait(self, ends_at: float, seconds: float) -> None:
+        time.sleep(seconds)
+        if self._ends_at != ends_at:
+            return
+        # Whoever is stuck may hold the lock of a log's handler.
+        _thread.start_new_thread(self._fall, ())
+        logger.critical("The process does not end by itself within %g s, and is ended. These threads run:", seconds)
+        frames = sys._current_frames()
+        for thread in threading.enumerate():
+            if not thread.daemon and thread.ident in frames:
+                stack = "".join(traceback.format_stack(frames[thread.ident], limit=12))
+                logger.critical("%s:\n%s", thread.name, stack.rstrip())
+        os._exit(self.exit_code)
+
+    def _fall(self) -> None:
+        time.sleep(1.0)
+        os._exit(self.exit_code)

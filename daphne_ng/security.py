@@ -66,6 +66,8 @@ class Security:
         self._sources: list[Reloadable] = []
         self._started = False
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Future[None] | None = None
+        self._read_again = False
         self._prelude: Prelude | None = None
         self._automatic: Any = None
 
@@ -116,7 +118,7 @@ class Security:
 
     def stop(self) -> None:
         """Give the timers back."""
-        self._started = False
+        self._started = self._read_again = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -202,12 +204,24 @@ class Security:
         self._timer = None
         self._poll_later()
 
-    # In a thread: a file may be on another machine, and a large key takes a while to check.
+    # In a thread: a file may be on another machine, and a large key takes a while to check. In one at a time: however
+    # many signals come meanwhile, all is read once more.
     def _refresh(self, *, force: bool) -> asyncio.Future[None]:
+        if self._reading is not None:
+            self._read_again = self._read_again or force
+            return self._reading
         sources = list(self._sources)
 
         def refresh() -> None:
             for source in sources:
                 source.refresh(force)
 
-        return self._loop.run_in_executor(None, refresh)
+        self._reading = job = self._loop.run_in_executor(None, refresh)
+        job.add_done_callback(self._refreshed)
+        return job
+
+    def _refreshed(self, job: asyncio.Future[None]) -> None:
+        self._reading = None
+        if self._read_again:
+            self._read_again = False
+            self._refresh(force=True)

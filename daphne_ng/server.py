@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -30,6 +30,7 @@ from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
+from daphne_ng.draining import Drain
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
 from daphne_ng.errors import ConfigurationError, LifespanError
 from daphne_ng.logconfig import asyncio_debug, configure_twisted_log
@@ -47,6 +48,9 @@ EXIT_LISTEN = 1
 """Exit code when an endpoint cannot be listened on."""
 EXIT_LIFESPAN = 3
 """Exit code when the application's startup failed."""
+
+# How long a command line lives after a second signal, at most.
+_HURRIED_SECONDS = 5.0
 
 # Server's keyword -> Config's field, where Daphne's constructor has them.
 _KEYWORDS = {
@@ -138,6 +142,10 @@ class Server:
         """What the endpoints listen on, if another process has made the sockets."""
         self.stopping_callable: Callable[[], object] | None = None
         """Called without arguments when the server begins to stop."""
+        self.hard_end: owning.HardEnd | None = None
+        """Ends the process if its end takes longer than all limits together: the command line's."""
+        self.around_reload: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+        """Returns a context in which certificates are read again."""
         self.listeners: list[Any] = []
         """The listening ports."""
         self.listening_addresses: list[tuple[str, int]] = []
@@ -191,6 +199,8 @@ class Server:
             # never ends, must give way to the next signal.
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            if self.hard_end is not None:
+                self.hard_end.cancel()
         owning.end_tasks(loop)
         if main.done() and not main.cancelled():
             main.result()
@@ -204,6 +214,20 @@ class Server:
         with contextlib.suppress(RuntimeError):  # closed: it has ended
             loop.call_soon_threadsafe(self._request_stop)
 
+    def hurry(self) -> None:
+        """Stop at once, as after a second signal. May be called from any thread."""
+        if self._loop is not None and self._hurry is not None:
+            with contextlib.suppress(RuntimeError):  # closed: it has ended
+                self._loop.call_soon_threadsafe(self._hurry.set)
+        self.stop()
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call a function on the server's loop; at once if that does not run. May be called by a signal handler."""
+        if self._loop is None or self._loop.is_closed() or not self._loop.is_running():
+            function()
+        else:
+            self._loop.call_soon_threadsafe(function)
+
     def reload_certificates(self) -> None:
         """Read the files of TLS certificates again, as SIGHUP does. May be called from any thread.
 
@@ -211,7 +235,12 @@ class Server:
         """
         if self._loop is not None and self._security is not None:
             with contextlib.suppress(RuntimeError):  # closed: it has ended
-                self._loop.call_soon_threadsafe(self._security.reload)
+                self._loop.call_soon_threadsafe(self._reload)
+
+    def _reload(self) -> None:
+        assert self._security is not None  # the caller has looked
+        with self.around_reload():
+            self._security.reload()
 
     @property
     def connections(self) -> set[Any]:
@@ -224,7 +253,7 @@ class Server:
         return self._runner.started if self._runner is not None else 0
 
     def describe(self) -> Iterator[str]:
-        """Yield lines of text: what is served now. For a log, and safe in a signal handler."""
+        """Yield lines of text: what is served now, every connection, every task and where it waits. For a log, and safe in a signal handler."""
         context, runner = self._context, self._runner
         if context is None or runner is None:
             yield "The server has not started"
@@ -234,8 +263,13 @@ class Server:
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:
-                for frame in exchange.task.get_stack(limit=3):
-                    yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+                yield from _where(exchange.task)
+        for connection in list(context.connections):
+            yield connection.describe()
+        serving = {exchange.task for exchange in list(runner.exchanges)}
+        for task in asyncio.all_tasks(self._loop) - serving:
+            yield f"Task {task.get_name()}"
+            yield from _where(task)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Start the application for one request. Called only where a subclass overrides it.
@@ -257,12 +291,14 @@ class Server:
     def listen_success(self, port: Any) -> None:
         """Note a port that listens."""
         host: Any = port.getHost() if hasattr(port, "getHost") else None
+        # The process that has made the sockets says so once for all workers.
+        level = logging.INFO if self.shared_sockets is None else logging.DEBUG
         if hasattr(host, "host") and hasattr(host, "port"):
             self.listening_addresses.append((host.host, host.port))
-            logger.info("Listening on TCP address %s:%s", host.host, host.port)
+            logger.log(level, "Listening on TCP address %s:%s", host.host, host.port)
         elif getattr(host, "name", None):
             # Abstract ones begin with a NUL byte; tools show it so.
-            logger.info("Listening on UNIX socket %s", os.fsdecode(host.name).replace("\0", "@"))
+            logger.log(level, "Listening on UNIX socket %s", os.fsdecode(host.name).replace("\0", "@"))
 
     def listen_error(self, failure: Any) -> None:
         """Report a port that cannot listen, and give up."""
@@ -466,6 +502,9 @@ class Server:
             self.ready_callable()
 
     async def _run_main(self, reactor: Any) -> None:
+        if self.hard_end is not None and owning.handlers_of_signals() and self.signal_handlers:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._bounded(signal.getsignal(number)))
         # After the first signal Twisted waits for this; a second one hurries.
         reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
         try:
@@ -515,14 +554,32 @@ class Server:
     def _before_shutdown(self) -> Deferred[None]:
         assert self._loop is not None  # the reactor runs on it
         self._stopping = True
+        self._bound_end(owning.longest_end(self.config))
         if self.signal_handlers and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._second_signal)
         return Deferred.fromFuture(self._loop.create_task(self._finish()))
 
     def _second_signal(self, number: int, frame: Any) -> None:
-        if self._loop is not None and self._hurry is not None:
-            self._loop.call_soon_threadsafe(self._hurry.set)
+        self._bound_end(_HURRIED_SECONDS)
+        self.hurry()
+
+    # Twisted's handler asks the loop to stop. One that is blocked does not hear of it.
+    def _bounded(self, handler: Any) -> Callable[[int, Any], None]:
+        signals = 0
+
+        def handle(number: int, frame: Any) -> None:
+            nonlocal signals
+            signals += 1
+            self._bound_end(owning.longest_end(self.config) if signals == 1 else _HURRIED_SECONDS)
+            handler(number, frame)
+
+        return handle
+
+    def _bound_end(self, seconds: float) -> None:
+        if self.hard_end is not None:
+            self.hard_end.exit_code = self.exit_code or 1
+            self.hard_end.begin(seconds)
 
     @property
     def _draining(self) -> bool:
@@ -543,66 +600,15 @@ class Server:
         assert runner is not None
         assert lifespan is not None
         assert hurry is not None
-        assert self._loop is not None
-        config = self.config
+        if self.stopping_callable is not None:
+            self.stopping_callable()
         if self._security is not None:
             self._security.stop()
-        for port in self.listeners:
-            with contextlib.suppress(asyncio.CancelledError):
-                try:
-                    await maybeDeferred(port.stopListening).asFuture(self._loop)
-                except Exception:
-                    logger.exception("A port could not be closed")
-        self.listeners.clear()
-        for connection in list(context.connections):
-            connection.shut_down()
-        if runner.exchanges and config.graceful_timeout:
-            logger.info("Waiting for %d running requests to end", len(runner.exchanges))
-        await _first(self._serve_the_last(context, runner), hurry.wait())
-        # Requests pipelined behind those that are cancelled now would begin.
-        context.start_application = self._decline
-        killed = len(runner.exchanges)
-        patience = 0.5 if hurry.is_set() else config.application_close_timeout
-        await self._unless_hurried(runner.cancel_all("the server is shutting down", patience))
-        logger.info("Killed %i pending application instances", killed)
-        await _first(self._close_the_last(context), hurry.wait())
-        for connection in list(context.connections):
-            connection.abort()
-        await context.wait_closed(1.0)
-        await self._unless_hurried(lifespan.shutdown(1.0 if hurry.is_set() else config.lifespan_shutdown_timeout))
+        await Drain(self.config, context, runner, lifespan, hurry, self._decline).run(self.listeners)
         context.stop_clock()
         detach = getattr(self.action_logger, "detach", None)
         if detach is not None:
             detach()
-
-    # Until no application runs and no connection waits for a last request, which may begin another; at most for the
-    # grace period.
-    async def _serve_the_last(self, context: ServerContext, runner: Runner) -> None:
-        config, clock = self.config, context.clock
-        end = clock() + config.graceful_timeout
-        while await runner.wait_idle(max(end - clock(), 0.0)):
-            patience = min(config.shutdown_idle_timeout, end - clock())
-            if patience <= 0 or await context.wait_closed(patience) or not runner.exchanges:
-                break
-
-    # Wait until the connections are closed, for the time that they have. A client over TLS that keeps one in a pool does
-    # not see our close_notify, and would use up all of that time.
-    async def _close_the_last(self, context: ServerContext) -> None:
-        config = self.config
-        patience = min(config.drain_timeout, config.close_timeout)
-        if await context.wait_closed(patience):
-            return
-        for connection in list(context.connections):
-            connection.release()
-        await context.wait_closed(config.close_timeout - patience)
-
-    # Wait for a step of the shutdown; a second signal that comes meanwhile ends it.
-    async def _unless_hurried(self, step: Coroutine[Any, Any, object]) -> None:
-        assert self._hurry is not None  # made by the start
-        if self._hurry.is_set():
-            await step
-        else:
-            await _first(step, self._hurry.wait())
 
 
 _DEFAULTS = {
@@ -619,6 +625,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _where(task: asyncio.Task[Any]) -> Iterator[str]:
+    for frame in task.get_stack(limit=3):
+        yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
 def _http2_support(config: Config) -> str:
     if config.http2:
         return "enabled" if config.h2c else "enabled (with TLS only: --no-h2c)"
@@ -631,14 +642,3 @@ def _reactor_for(loop: asyncio.AbstractEventLoop) -> tuple[Any, bool]:
     if installed is not None and getattr(installed, "_asyncioEventloop", None) is loop:
         return installed, False
     return reactors.DaphneReactor(loop), True
-
-
-# Wait for the first of two coroutines, and end the other.
-async def _first(one: Any, other: Any) -> None:
-    tasks = {asyncio.ensure_future(one), asyncio.ensure_future(other)}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

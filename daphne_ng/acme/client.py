@@ -26,6 +26,7 @@ from josepy.b64 import b64encode
 from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256, RS256
 from josepy.jwk import JWK, JWKEC, JWKRSA
+from requests.adapters import HTTPAdapter
 
 import daphne_ng
 from daphne_ng.acme.challenges import Prover
@@ -36,6 +37,9 @@ __all__ = ["Session"]
 
 NETWORK_TIMEOUT = 30
 """Seconds for a connection, and for each part of an answer."""
+ANSWER_BYTES = 1 << 20
+ANSWER_SECONDS = 60.0
+"""How long an answer may be, and how long it may take. The longest is a certificate with its chain: a few kilobytes."""
 VALIDATION_SECONDS = 120.0
 ISSUE_SECONDS = 120.0
 """How long the authority may take to look at the proof, and to make the certificate. Both take seconds."""
@@ -245,10 +249,41 @@ class Session:
         ) from error
 
 
+class _Bounded:
+    """The body of an answer, as ``requests`` reads it, that does not go on for ever."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        size, end = 0, time.monotonic() + ANSWER_SECONDS
+        for piece in self._raw.stream(*args, **kwargs):
+            size += len(piece)
+            if size > ANSWER_BYTES or time.monotonic() > end:
+                self._raw.close()
+                raise Failure("the authority's answer does not end", everyone=True)
+            yield piece
+
+
+class _Adapter(HTTPAdapter):
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        response = super().send(*args, **kwargs)
+        response.raw = _Bounded(response.raw)
+        return response
+
+
 class _Network(ClientNetwork):
-    """Remembers the last response, and is patient about nonces."""
+    """Remembers the last response, is patient about nonces, and reads no more than an answer can be."""
 
     last: requests.Response | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.session.mount("https://", _Adapter())
+        self.session.mount("http://", _Adapter())
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         self.last = None

@@ -202,7 +202,7 @@ class Keeper:
         except Failure as failure:
             self._failed(name, failure)
             return not failure.everyone
-        self._schedule.succeeded(name, validity)
+        self._schedule.succeeded(name, validity, self._clock())
         logger.info("Got a certificate of %s, which ends on %s", name, _date(validity.not_after))
         self._reload()
         return True

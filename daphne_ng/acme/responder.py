@@ -2,7 +2,8 @@
 
 Not the server's HTTP: it has to read one request line and one Host field, on a port where everybody tries everything.
 So it takes heads of `HEAD_BYTES`, one request for each connection, `CONNECTIONS` of these at once, for `SECONDS` at
-most, reads no body, and tells of a token only whether it is known.
+most, reads no body, and tells of a token only whether it is known. When there are too many connections the oldest goes:
+whoever opened it has had the most time, and connections that ask nothing keep the authority out no longer.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ class _Responder(Protocol):
         self._done = False
 
     def connectionMade(self) -> None:
-        if self.factory.open >= CONNECTIONS:
-            self._done = True
-            self.transport.abortConnection()
-        self.factory.open += 1
+        connections = self.factory.connections
+        if len(connections) >= CONNECTIONS:
+            next(iter(connections))._expire()
+        connections[self] = None
         self._timer = self.factory.clock.callLater(SECONDS, self._expire)
 
     def connectionLost(self, reason: Any = None) -> None:
-        self.factory.open -= 1
+        self.factory.connections.pop(self, None)
         if self._timer.active():
             self._timer.cancel()
 
@@ -61,6 +62,7 @@ class _Responder(Protocol):
 
     def _expire(self) -> None:
         self._done = True
+        self.factory.connections.pop(self, None)
         self.transport.abortConnection()
 
     def _respond(self, head: bytes) -> None:
@@ -116,8 +118,8 @@ class ResponderFactory(Factory):
     def __init__(self, answers: Mapping[str, str], clock: Any) -> None:
         self.answers = answers
         self.clock = clock
-        self.open = 0
-        """Connections."""
+        self.connections: dict[_Responder, None] = {}
+        """Those that are open, the oldest first."""
 
     def buildProtocol(self, addr: Any) -> Protocol:
         """See ``IProtocolFactory``."""

@@ -10,6 +10,9 @@ Pure: the time is an argument, in seconds since the epoch, and no file is read. 
 3. Where the authority says when to come back (Retry-After), not earlier; after a rate limit not within an hour either.
 4. A name that fails holds up no other. What would fail for all (`Failure.everyone`) holds up all, by the same rule.
 5. After `ORDERS_IN_A_ROW` orders there is a pause of a minute.
+6. A name that has got a certificate waits 6 hours, or a third of its lifetime, whatever its dates say. Where a clock is
+   wrong, or somebody puts the old file back, it would be asked for again at once, and use up what the authority allows
+   in a week.
 """
 
 from __future__ import annotations
@@ -98,9 +101,10 @@ class Schedule:
             self._in_a_row = 0
             self._everyone.not_before = max(self._everyone.not_before, now + PAUSE)
 
-    def succeeded(self, name: str, validity: Validity) -> None:
+    def succeeded(self, name: str, validity: Validity, now: float) -> None:
         """Note that `name` has got a certificate."""
-        self._names[name] = _Name(validity)
+        third = max(validity.not_after - validity.not_before, 0.0) / 3
+        self._names[name] = _Name(validity, not_before=now + min(LONGEST_RETRY, third))
         self._everyone.failures = 0
 
     def failed(self, name: str | None, failure: Failure, now: float) -> float:

@@ -147,10 +147,11 @@ class HttpExchange(Exchange):
             BodyLengthMismatch: The body was longer than its Content-Length, and was cut.
         """
         if self._gone is not None:
-            return await self._send_late()
+            await self._send_late()
+            return
         state = self._state
         if state == _DONE:
-            return None  # ASGI: "any further messages on the channel will be ignored"
+            return  # ASGI: "any further messages on the channel will be ignored"
         try:
             kind = message["type"]
         except (KeyError, TypeError):
@@ -177,10 +178,11 @@ class HttpExchange(Exchange):
             while waiter is not None:
                 await waiter
                 if self._gone is not None:
-                    return await self._send_late()
+                    await self._send_late()  # type: ignore[unreachable]
+                    return
                 state = self._state
                 if state > _BODY:
-                    return None
+                    return
                 if state == _START:
                     raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
                 waiter = port.writable()
@@ -191,9 +193,10 @@ class HttpExchange(Exchange):
                     self._burst = 0
                     await asyncio.sleep(0)
                     if self._gone is not None:
-                        return await self._send_late()
+                        await self._send_late()  # type: ignore[unreachable]
+                        return
                     if self._state != _BODY:
-                        return None
+                        return
             # The state first, so that whatever the port reports from here on finds it true.
             if message.get("more_body", False):
                 end = False

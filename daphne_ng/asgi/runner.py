@@ -42,8 +42,7 @@ class Runner:
         """Called as ``(exchange, action)``: ``connecting`` first; ``connected`` if accepted; at the end ``rejected`` or
         ``disconnected``."""
         self.littered: Callable[[], None] | None = None
-        """Called when an application was cancelled in a way that may leave a body half made: a generator that the garbage
-        collector alone ends."""
+        """Called when a cancellation may have left a generator behind that the garbage collector alone ends."""
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application has not ended."""
         self.started = 0

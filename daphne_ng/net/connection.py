@@ -54,7 +54,6 @@ class ServerConnection(Protocol):
         self._handshake_timer: asyncio.TimerHandle | None = None
         # The part of the preface that has come.
         self._held = b""
-        self._ending = False
 
     def connectionMade(self) -> None:
         """Start as HTTP/1.1."""
@@ -154,7 +153,7 @@ class ServerConnection(Protocol):
         following = Http2Channel(context, self.transport, info, channel.flow)
         channel.step_aside()
         self.switch(following)
-        if self._ending:
+        if context.ending:
             following.shut_down()
 
     def switch(self, channel: Http1Channel | Http2Channel | WebSocketChannel) -> None:
@@ -199,9 +198,17 @@ class ServerConnection(Protocol):
     def writeConnectionLost(self) -> None:
         """Our half is closed and flushed; the client's may still deliver."""
 
+    def describe(self) -> str:
+        """Name the connection in a log line: its protocol, its client, and what waits to be sent."""
+        transport, channel = self.transport, self._channel
+        if transport is None or channel is None:
+            return "Connection, closed"
+        protocol = type(channel).__name__.removesuffix("Channel")
+        info = connection_info(transport, {}, self._context.trusted_peers)
+        return f"Connection {protocol} of {info.client_text or 'a local client'}: {unsent_bytes(transport)} bytes unsent"
+
     def shut_down(self) -> None:
         """Finish what has begun, then close."""
-        self._ending = True
         if self._channel is not None:
             self._channel.shut_down()
 
@@ -212,7 +219,7 @@ class ServerConnection(Protocol):
             transport is not None
             and self._undecided is None
             and ISSLTransport.providedBy(transport)
-            and transport.disconnecting
+            and getattr(transport, "disconnecting", False)
             and not unsent_bytes(transport)
         ):
             release(transport)

@@ -59,6 +59,8 @@ class ServerContext:
         self.log = log
         self.defaults = ResponseDefaults(config.server_name, config.headers, config.date_header)
         self.connections: set[ServerConnection] = set()
+        self.ending = False
+        """Whether the server is stopping: connections and WebSockets that begin now are told so."""
         self.lingering = 0
         """Connections beyond the limit that are being told so."""
         self.waiting = 0

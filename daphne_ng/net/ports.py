@@ -51,8 +51,9 @@ class _DirectPort(DirectDescriptor, tcp.Port):
     options = ListenOptions()
     """Set before ``startListening``."""
 
-    adopted = False
-    """Whether the socket is somebody else's, who may share it with other processes."""
+    leaves_queue = False
+    """Whether those who wait to be accepted are left to somebody else when this port stops: other processes share the
+    socket. An adopted one begins so."""
 
     # Stock sets it in startListening, which an adopted UNIX port does not pass through.
     numberAccepts = 100
@@ -96,7 +97,7 @@ class _DirectPort(DirectDescriptor, tcp.Port):
             _log.failure("Unhandled error while a connection was accepted")
             connection.close()
 
-    # Who waits in the queue would get a reset when the socket is closed. A shared socket keeps its queue for the others.
+    # Who waits in the queue would get a reset when the socket is closed, unless others share it.
     def _accept_rest(self) -> None:
         for _ in range(self.options.backlog):
             try:
@@ -122,7 +123,7 @@ class _DirectPort(DirectDescriptor, tcp.Port):
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket, and the connections that have not begun."""
-        if not self.adopted:
+        if not self.leaves_queue:
             self._accept_rest()
         if self.options.prelude is not None:
             self.options.prelude.port_stopped(self._serve)
@@ -165,7 +166,7 @@ class TCPPort(_DirectPort):
         """Bind and listen, or take over the adopted socket as it is."""
         adopted = self._preexistingSocket
         if adopted is not None:
-            self.adopted = True
+            self.leaves_queue = True
             set_stream_options(adopted, self.options)
         super().startListening()
 
@@ -234,7 +235,7 @@ if sys.platform != "win32":
                 except (OSError, EndpointError) as failure:
                     raise error.CannotListenError(None, self._path, failure) from failure
             else:
-                self.adopted = True
+                self.leaves_queue = True
                 listener.setblocking(False)
             name = os.fsdecode(self._path)
             twisted_log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")

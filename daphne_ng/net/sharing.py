@@ -8,9 +8,11 @@ whatever listens through the reactor can be shared, a third-party endpoint too.
 from __future__ import annotations
 
 import copy
+import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -31,6 +33,15 @@ class SharedSocket:
     family: int
     port: int = 0
     """Where each process listens then, with SO_REUSEPORT."""
+    inherited: bool = False
+    """Whether it was somebody else's before: systemd's, for instance, who keeps it."""
+
+
+@dataclass(slots=True)
+class _Recorded:
+    shared: SharedSocket
+    address: Any
+    close: Callable[[], object]
 
 
 class RecordingReactor(ListeningReactor):
@@ -43,7 +54,7 @@ class RecordingReactor(ListeningReactor):
 
     def __init__(self, reactor: Any, options: ListenOptions) -> None:
         super().__init__(reactor, options)
-        self._ports: list[Any] = []
+        self._recorded: list[_Recorded] = []
 
     def changed(self, **changes: Any) -> RecordingReactor:
         """See `ListeningReactor.changed`."""
@@ -53,7 +64,16 @@ class RecordingReactor(ListeningReactor):
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP``."""
-        return self._record(super().listenTCP(port, factory, backlog, interface))
+        listener = super().listenTCP(port, factory, backlog, interface)
+        if not self.options.reuse_port:
+            return self._record(listener)
+        listener.stopReading()
+        address = listener.getHost()
+        holder = _holder(listener.socket)
+        listener.connectionLost(Failure(ConnectionDone()))
+        shared = SharedSocket(-1, int(holder.family), holder.getsockname()[1])
+        self._recorded.append(_Recorded(shared, address, holder.close))
+        return listener
 
     def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
         """See ``IReactorUNIX``."""
@@ -65,39 +85,53 @@ class RecordingReactor(ListeningReactor):
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket``."""
-        return self._record(super().adoptStreamPort(fileDescriptor, addressFamily, factory), made=False)
+        return self._record(super().adoptStreamPort(fileDescriptor, addressFamily, factory), inherited=True)
 
-    def _record(self, port: Any, made: bool = True) -> Any:
-        port.stopReading()
-        port.made_here = made
-        self._ports.append(port)
-        return port
+    def _record(self, listener: Any, inherited: bool = False) -> Any:
+        listener.stopReading()
+        # Whoever waits there is for the workers to accept.
+        listener.leaves_queue = True
+        sock: socket.socket = listener.socket
+        shared = SharedSocket(sock.fileno(), int(sock.family), inherited=inherited)
+        close = partial(listener.connectionLost, Failure(ConnectionDone()))
+        self._recorded.append(_Recorded(shared, listener.getHost(), close))
+        return listener
 
     @property
     def count(self) -> int:
         """How many sockets there are."""
-        return len(self._ports)
+        return len(self._recorded)
 
     def sockets(self) -> list[SharedSocket]:
         """Return what was recorded, in its order."""
-        shared = []
-        for port in self._ports:
-            sock: socket.socket = port.socket
-            inet = sock.family in (socket.AF_INET, socket.AF_INET6)
-            own = inet and self.options.reuse_port and port.made_here
-            number = sock.getsockname()[1] if own else 0
-            shared.append(SharedSocket(-1 if own else sock.fileno(), int(sock.family), number))
-        return shared
+        return [one.shared for one in self._recorded]
 
     def addresses(self) -> list[Any]:
-        """Return where is listened: ``(host, port)`` or the path of a UNIX socket."""
-        return [port.getHost() for port in self._ports]
+        """Return where is listened, as Twisted's ``IAddress``."""
+        return [one.address for one in self._recorded]
 
     def close(self) -> None:
         """Close the sockets here, and remove the files of UNIX sockets that were made here."""
-        ports, self._ports = self._ports, []
-        for port in ports:
-            port.connectionLost(Failure(ConnectionDone()))
+        recorded, self._recorded = self._recorded, []
+        for one in recorded:
+            one.close()
+
+
+# A socket that keeps an address for those who listen there with SO_REUSEPORT. It must not listen itself: the kernel
+# would give it its share of the connections.
+def _holder(listener: socket.socket) -> socket.socket:
+    holder = socket.socket(listener.family, listener.type)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if listener.family == socket.AF_INET6:
+            only = listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        holder.bind(listener.getsockname())
+    except BaseException:
+        holder.close()
+        raise
+    return holder
 
 
 class ReplayingReactor(ListeningReactor):
@@ -151,6 +185,9 @@ class ReplayingReactor(ListeningReactor):
 
     def _adopt(self, shared: SharedSocket, factory: Any) -> Any:
         port = super().adoptStreamPort(shared.fileno, shared.family, factory)
+        # It was duplicated, and is to be closed when the port is.
+        os.close(shared.fileno)
+        port.inherited = shared.inherited
         # Whoever is free first takes the next connection, and no more than one.
         port.accepts_per_turn = 1
         return port

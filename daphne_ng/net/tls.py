@@ -57,6 +57,10 @@ DEFAULT = "default"
 """``DEFAULT.pem`` is for every name that has no file of its own, and for clients that ask for none."""
 
 
+# Most files that one line of the log names.
+_NAMED = 10
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateFile:
     """The settings that name one certificate."""
@@ -377,9 +381,9 @@ class CertificateDirectory(_Source):
         gone = [name for name in old if name not in served]
         self._entry, self._authorities, self._files, self._served = entry, authorities, seen, served
         self._names = sorted({_canonical(name) for name in files} - {DEFAULT})
-        reports = [f"the certificates in {', '.join(map(repr, news))}"] if news else []
+        reports = [f"the certificates in {_some(news)}"] if news else []
         if gone:
-            reports.append(f"nothing for {', '.join(gone)}, whose files are gone")
+            reports.append(f"nothing for {_some(gone)}, whose files are gone")
         return " and ".join(reports)
 
     def _read(self, path: str, before: _Served | None) -> Identity | None:
@@ -407,7 +411,7 @@ class CertificateDirectory(_Source):
         except EndpointError as error:
             if self._entry is None:
                 raise
-            logger.error("Kept the certificate for %s as it was: %s", name, error)
+            logger.error("Kept the certificate for %r as it was: %s", name, error)
             return before.identity if before is not None else None
 
     def _serve(self, identity: Identity, before: _Served | None, entry: SSL.Context) -> _Served:
@@ -431,6 +435,12 @@ def _look_at_end(words: str, identity: Identity, before: Identity | None) -> Non
     if before is not None and before.expires >= now:
         raise EndpointError(f"{words} expired at {identity.expires:%Y-%m-%d %H:%M} UTC, and the one in use has not")
     logger.warning("Expired at %s UTC, so that clients refuse it: %s", f"{identity.expires:%Y-%m-%d %H:%M}", words)
+
+
+# There may be thousands, and names of files may hold anything.
+def _some(names: list[str]) -> str:
+    words = ", ".join(map(repr, names[:_NAMED]))
+    return words if len(names) <= _NAMED else f"{words} and {len(names) - _NAMED} more"
 
 
 def _canonical(file_name: str) -> str:

@@ -56,7 +56,7 @@ def _client(connection: Any) -> tuple[list[str], str | None, str | None]:
     chain = [_pem(certificate) for certificate in (leaf, *(_ask(connection, "get_peer_cert_chain") or ()))]
     try:
         name = leaf.to_cryptography().subject.rfc4514_string()
-    except ValueError as malformed:  # OpenSSL reads more than is well-formed
+    except Exception as malformed:  # OpenSSL reads more than is well-formed: ValueError, InvalidVersion
         name, error = "", error or f"the certificate is malformed: {malformed}"
     return list(dict.fromkeys(chain)), name, error
 

@@ -80,6 +80,8 @@ class WebSocketChannel(Channel):
         if exchange is None:
             return False
         self.ws.begun(exchange)
+        if self._context.ending:
+            self.ws.shut_down()
         return True
 
     # -- RequestSink, until the handshake is answered ------------------------------------------------------

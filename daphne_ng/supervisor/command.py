@@ -15,13 +15,15 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.supervisor.notify import Notifier
 
-__all__ = ["handle_log_signals", "needs_supervisor", "pid_file", "report_to_system", "supervise", "worker_count"]
+__all__ = ["become_worker", "handle_log_signals", "needs_supervisor", "pid_file", "supervise", "worker_count"]
 
 logger = logging.getLogger(__name__)
 
 
 def worker_count(config: Config) -> int:
     """Return how many workers are asked for; ``auto`` counts the processors that this process may use."""
+    if config.reload:
+        return 1
     if config.workers != "auto":
         return int(config.workers)
     if hasattr(os, "sched_getaffinity"):
@@ -42,7 +44,7 @@ def needs_supervisor(config: Config) -> bool:
     )
 
 
-def supervise(endpoints: list[str], config: Config) -> int:
+def supervise(endpoints: list[str], config: Config, notifier: Notifier) -> int:
     """Open the sockets and run workers on them until told to stop; return the exit code.
 
     Raises:
@@ -55,6 +57,8 @@ def supervise(endpoints: list[str], config: Config) -> int:
     if sys.platform == "win32":
         raise ConfigurationError("--workers and --reload need a POSIX system")
     _check_identity(config)
+    if config.reuse_port and config.user:
+        raise ConfigurationError("--user: not with --reuse-port, since all who listen must be the same user's")
     watcher: Any = None
     if config.reload:
         from daphne_ng.supervisor.reload import watcher_for
@@ -70,7 +74,7 @@ def supervise(endpoints: list[str], config: Config) -> int:
         elif getattr(address, "name", None):
             logger.info("Listening on UNIX socket %s", os.fsdecode(address.name).replace("\0", "@"))
     try:
-        return Supervisor(sockets, config, worker_count(config), command_of_this_process(), Notifier(), watcher).run()
+        return Supervisor(sockets, config, worker_count(config), command_of_this_process(), notifier, watcher).run()
     finally:
         if watcher is not None:
             watcher.close()
@@ -99,77 +103,95 @@ def _check_identity(config: Config) -> None:
 def pid_file(path: str) -> Iterator[None]:
     """Keep the process id in a file while the ``with`` block runs.
 
+    The file is locked meanwhile. So one that was left behind is no obstacle, not even where its number belongs to
+    another process by now, as it soon does in a container.
+
     Raises:
-        ConfigurationError: It cannot be written, or names a process that is alive.
+        ConfigurationError: It cannot be written, or a process that runs holds it.
     """
     if not path:
         yield
         return
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-        other = int(file.read())
-        if other != os.getpid() and _is_alive(other):
-            raise ConfigurationError(f"--pid: {path} names process {other}, which is alive")
-    text = f"{os.getpid()}\n"
+    if sys.platform == "win32":
+        raise ConfigurationError("--pid needs a POSIX system")
     try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
+        descriptor = _locked(path)
     except OSError as error:
         raise ConfigurationError(f"--pid: {path}: {error.strerror}") from error
     try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
         yield
     finally:
         # Somebody else's by now, perhaps.
-        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
-            if file.read() == text:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 os.unlink(path)
+        os.close(descriptor)
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _locked(path: str) -> int:
+    import fcntl
+
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed it just now.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).strip().decode("ascii", "replace")
+            os.close(descriptor)
+            raise ConfigurationError(f"--pid: {path} belongs to process {holder}, which runs") from None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
 
 
-def report_to_system(server: Any, notifier: Notifier) -> None:
-    """Tell systemd what a server of one process does."""
-    told = server.ready_callable
+def become_worker() -> None:
+    """Prepare for signals that are not for this process alone; `handle_log_signals` takes them from then on.
 
-    def ready() -> None:
-        import asyncio
-
-        notifier.send("READY=1", "STATUS=Serving")
-        if notifier.watchdog_seconds:
-            ping(asyncio.get_running_loop(), notifier.watchdog_seconds)
-        if told is not None:
-            told()
-
-    def ping(loop: Any, seconds: float) -> None:
-        notifier.send("WATCHDOG=1")
-        loop.call_later(seconds, ping, loop, seconds)
-
-    server.ready_callable = ready
-    server.stopping_callable = lambda: notifier.send("STOPPING=1")
+    To be called early. The supervisor has started this process with these signals blocked.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def handle_log_signals(server: Any, access_log: Any) -> None:
-    """Have SIGUSR1 open log files again, and SIGUSR2 write what the server does to the log."""
+def handle_log_signals(server: Callable[[], Any], access_log: Any) -> None:
+    """Have SIGUSR1 open log files again, and SIGUSR2 write what the server does to the log.
+
+    Args:
+        server: Returns the server; None before there is one.
+        access_log: The action logger.
+    """
     if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         return
 
-    def reopen(number: int, frame: Any) -> None:
+    def reopen() -> None:
         if hasattr(access_log, "reopen"):
             access_log.reopen()
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.close()  # it opens its file again at the next record
 
-    def describe(number: int, frame: Any) -> None:
-        for text in server.describe():
+    def take_reopen(number: int, frame: Any) -> None:
+        # Between two lines, and not in the midst of one.
+        getattr(server(), "soon", _at_once)(reopen)
+
+    def take_describe(number: int, frame: Any) -> None:
+        # At once: the loop may be what is stuck.
+        for text in getattr(server(), "describe", _nothing)():
             logger.warning("%s", text)
 
-    signal.signal(signal.SIGUSR1, reopen)
-    signal.signal(signal.SIGUSR2, describe)
+    signal.signal(signal.SIGUSR1, take_reopen)
+    signal.signal(signal.SIGUSR2, take_describe)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+
+
+def _at_once(function: Callable[[], object]) -> None:
+    function()
+
+
+def _nothing() -> Iterator[str]:
+    yield "The server has not started"

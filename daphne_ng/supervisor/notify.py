@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping, MutableMapping
 
 __all__ = ["Notifier"]
+
+# How much longer than its timeout a service may stop for, with each line of progress. More than twice the time between
+# two lines, so that one may be late.
+_EXTENSION_SECONDS = 5
 
 
 class Notifier:
@@ -24,6 +29,14 @@ class Notifier:
         """Half of the time within which systemd wants a sign of life; None if it wants none."""
         environment.pop("WATCHDOG_USEC", None)
         environment.pop("WATCHDOG_PID", None)
+
+    def reloading(self, status: str) -> None:
+        """Say that a reload has begun. Send ``READY=1`` when it is over."""
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", f"STATUS={status}")
+
+    def progress(self, status: str) -> None:
+        """Say how a stop comes along, every second: a drain has limits of its own, and systemd need not know them."""
+        self.send(f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={_EXTENSION_SECONDS * 1_000_000}")
 
     def send(self, *assignments: str) -> None:
         """Send assignments such as ``READY=1``. A failure is nobody's concern."""

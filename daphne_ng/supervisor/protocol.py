@@ -1,7 +1,10 @@
 """What supervisor and worker tell each other.
 
-At the start the worker gets an `Assignment` in an environment variable. After that it writes lines of JSON to a pipe of
-its own, and reads one that never has anything to say: when that ends, the supervisor is gone.
+At the start the worker gets an `Assignment` in an environment variable. From then on there are two pipes. On one the
+worker writes lines of JSON. On the other it reads *orders*, a byte each; when that one ends, the supervisor is gone.
+
+Orders are no signals, because signals come from others too: systemd sends SIGTERM to every process of a unit, and a
+terminal SIGINT. A worker that is told twice to stop must not take that for impatience.
 """
 
 from __future__ import annotations
@@ -14,24 +17,31 @@ from typing import Any
 
 from daphne_ng.net.sharing import SharedSocket
 
-__all__ = ["ENVIRONMENT", "Assignment", "LineReader", "line"]
+__all__ = ["END", "ENVIRONMENT", "HURRY", "STOP", "Assignment", "LineReader", "line"]
 
 ENVIRONMENT = "DAPHNE_NG_WORKER"
 """The variable that makes a process a worker."""
+
+STOP = b"s"
+"""Order: stop gracefully. Others go on; whoever waits to be accepted is theirs."""
+END = b"e"
+"""Order: stop gracefully. Nobody accepts after this; take those who wait first."""
+HURRY = b"h"
+"""Order: stop at once."""
 
 _LINE_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a worker is told."""
+    """What a worker is told at its start."""
 
     number: int
     """Counts all workers that were ever started, from 1."""
     report: int
     """Descriptor to write to."""
-    lifeline: int
-    """Descriptor that ends when the supervisor does."""
+    orders: int
+    """Descriptor to read from."""
     sockets: list[SharedSocket]
 
     def to_environment(self) -> str:

@@ -1,24 +1,44 @@
 """``--reload``: which files have changed.
 
-With watchfiles installed the system tells; without, the modification times are compared, in slices, so that a tree of
-any size costs little.
+With watchfiles installed the system tells. Without, modification times are compared, by rules that keep a tree of any
+size cheap:
+
+1. A look takes place twice a second and asks for the times of all directories, of the `_HOT_FILES` files that were
+   changed last, and of `_SLICE_FILES` others, in turn. So a file that is being worked on is seen at once, and any other
+   one at the latest after as many looks as there are slices.
+2. A directory is read again only if its own time has changed: something in it was made, removed or renamed. Editors
+   that save by renaming are seen at once.
+3. Any difference counts, in the size too, and not only a later time: clocks are set back, and archives unpacked.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import heapq
+import logging
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["PollingWatcher", "SystemWatcher", "watcher_for"]
 
+logger = logging.getLogger(__name__)
+
 _FILES_MAX = 50_000
 _LOOK_SECONDS = 0.5
+# Together about half a per cent of a processor, with the directories of such a tree.
+_HOT_FILES = 128
+_SLICE_FILES = 640
 # Editors write several files, and some of them twice.
 _SETTLE_SECONDS = 0.1
+# Times of files are not finer than this, on the coarsest file systems in use (FAT apart).
+_TICK_NANOSECONDS = 20_000_000
+
+# What a file looks like: its modification time in nanoseconds and its size.
+_Look = tuple[int, int]
 
 
 class Filter:
@@ -30,38 +50,29 @@ class Filter:
     """
 
     def __init__(self, includes: Sequence[str], excludes: Sequence[str]) -> None:
-        self._includes = tuple(includes)
-        self._excludes = tuple(excludes)
+        self._included = _any_of(includes)
+        self._excluded = _any_of(excludes)
 
     def excluded(self, name: str) -> bool:
         """Tell whether a file or a directory of this name is left out."""
-        return any(fnmatch.fnmatch(name, pattern) for pattern in self._excludes)
+        return self._excluded.match(name) is not None
 
     def counts(self, name: str) -> bool:
         """Tell whether a file of this name counts."""
-        return any(fnmatch.fnmatch(name, pattern) for pattern in self._includes) and not self.excluded(name)
+        return self._included.match(name) is not None and not self.excluded(name)
 
-    def files(self, directories: Sequence[str]) -> Iterator[tuple[str, int]]:
-        """Yield the path and the modification time in nanoseconds of every file that counts."""
-        seen = 0
-        for top in directories:
-            for directory, below, names in os.walk(top):
-                below[:] = [
-                    name
-                    for name in below
-                    if not self.excluded(name) and not os.path.exists(os.path.join(directory, name, "pyvenv.cfg"))
-                ]
-                for name in names:
-                    if not self.counts(name):
-                        continue
-                    seen += 1
-                    if seen > _FILES_MAX:
-                        return
-                    path = os.path.join(directory, name)
-                    try:
-                        yield path, os.stat(path).st_mtime_ns
-                    except OSError:
-                        continue  # gone between the two calls
+    def counts_below(self, directory: str, path: str) -> bool:
+        """Tell whether a file lies below a directory, counts, and is in nothing that is left out."""
+        top = directory.rstrip(os.sep) + os.sep
+        if not path.startswith(top):
+            return False
+        *above, name = (os.path.normcase(part) for part in path.removeprefix(top).split(os.sep))
+        return self.counts(name) and not any(map(self.excluded, above))
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    # Without one, what matches nothing.
+    return re.compile("|".join(fnmatch.translate(os.path.normcase(pattern)) for pattern in patterns) or "(?!)")
 
 
 class PollingWatcher:
@@ -70,29 +81,141 @@ class PollingWatcher:
     Args:
         directories: To watch, with all below.
         wanted: Which files count.
+        clock: Seconds since some moment.
+        sleep: Waits for so many.
     """
 
-    def __init__(self, directories: Sequence[str], wanted: Filter) -> None:
-        self._directories = tuple(directories)
+    def __init__(
+        self,
+        directories: Sequence[str],
+        wanted: Filter,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._filter = wanted
-        self._known = dict(wanted.files(self._directories))
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._clock = clock
+        self._sleep = sleep
+        self._files: dict[str, _Look] = {}
+        # Of each directory its time, and the names of what is in it and counts.
+        self._directories: dict[str, int] = {}
+        self._contents: dict[str, set[str]] = {}
+        self._truncated = False
+        self._turn: list[str] = []
+        self._hot: list[str] = []
+        for directory in directories:
+            self._read(directory, set())
+        self._warm()
+        self._look_at = self._clock() + _LOOK_SECONDS
 
     def __call__(self) -> list[str]:
         """Return the paths of files that were changed, made or removed."""
-        if time.monotonic() < self._look_at:
+        if self._clock() < self._look_at:
             return []
-        found = dict(self._filter.files(self._directories))
-        if found != self._known:
-            time.sleep(_SETTLE_SECONDS)
-            found = dict(self._filter.files(self._directories))
-        changed = sorted(path for path in found.keys() | self._known.keys() if found.get(path) != self._known.get(path))
-        self._known = found
-        self._look_at = time.monotonic() + _LOOK_SECONDS
-        return [os.path.relpath(path) for path in changed]
+        changed: set[str] = set()
+        self._look(changed)
+        if changed:
+            self._sleep(_SETTLE_SECONDS)
+            self._warm()
+            self._look(changed)
+            self._warm()
+        self._look_at = self._clock() + _LOOK_SECONDS
+        return sorted(os.path.relpath(path) for path in changed)
 
     def close(self) -> None:
         """There is nothing to give back."""
+
+    def _look(self, changed: set[str]) -> None:
+        for directory, known in list(self._directories.items()):
+            if directory in self._directories and _time_of(directory) != known:
+                self._read(directory, changed)
+        if not self._turn:
+            self._turn = list(self._files)
+        slice_ = self._turn[-_SLICE_FILES:]
+        del self._turn[-_SLICE_FILES:]
+        for path in (*self._hot, *slice_):
+            known_look = self._files.get(path)
+            if known_look is not None:
+                found = _look_at(path)
+                if found != known_look:
+                    self._set(path, found, changed)
+
+    def _warm(self) -> None:
+        self._hot = heapq.nlargest(_HOT_FILES, self._files, key=lambda path: self._files[path][0])
+
+    def _set(self, path: str, look: _Look | None, changed: set[str]) -> None:
+        changed.add(path)
+        if look is None:
+            self._files.pop(path, None)
+        else:
+            self._files[path] = look
+
+    # Read a directory, and those in it that are new. What was there before is looked at too.
+    def _read(self, directory: str, changed: set[str]) -> None:
+        before = self._contents.get(directory, set())
+        now: set[str] = set()
+        # Asked for first, so that what happens while it is read is seen at the next look.
+        time_of = _time_of(directory)
+        if time_of is not None and time.time_ns() - time_of < _TICK_NANOSECONDS:
+            time_of = 0  # what happens next may bear the same time
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    self._note(entry, now, changed)
+        except OSError:
+            time_of = None
+        for path in before - now:
+            self._drop(path, changed)
+        if time_of is None:
+            self._directories.pop(directory, None)
+            self._contents.pop(directory, None)
+        else:
+            self._directories[directory] = time_of
+            self._contents[directory] = now
+
+    def _note(self, entry: os.DirEntry[str], now: set[str], changed: set[str]) -> None:
+        path, name = entry.path, os.path.normcase(entry.name)
+        # As os.walk: a link to a directory may lead in a circle.
+        if entry.is_dir(follow_symlinks=False):
+            if self._filter.excluded(name) or os.path.exists(os.path.join(path, "pyvenv.cfg")):
+                return
+            now.add(path)
+            if path not in self._directories:
+                self._read(path, changed)
+        elif self._filter.counts(name):
+            look = _look_at(path)
+            if look is None:
+                return
+            if path not in self._files and len(self._files) >= _FILES_MAX:
+                if not self._truncated:
+                    self._truncated = True
+                    logger.warning("--reload: more than %d files; the others are not watched", _FILES_MAX)
+                return
+            now.add(path)
+            if self._files.get(path) != look:
+                self._set(path, look, changed)
+
+    def _drop(self, path: str, changed: set[str]) -> None:
+        if path in self._files:
+            self._set(path, None, changed)
+        elif path in self._directories:
+            del self._directories[path]
+            for below in self._contents.pop(path, set()):
+                self._drop(below, changed)
+
+
+def _time_of(directory: str) -> int | None:
+    try:
+        return os.stat(directory).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _look_at(path: str) -> _Look | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 class SystemWatcher:
@@ -106,24 +229,27 @@ class SystemWatcher:
 
     def __init__(self, directories: Sequence[str], wanted: Filter, watch: Any) -> None:
         self._filter = wanted
-        self._directories = [os.path.abspath(directory) for directory in directories]
+        self._directories = list(directories)
         self._changed: set[str] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._failure = ""
         self._thread = threading.Thread(target=self._run, args=(watch,), name="reload", daemon=True)
         self._thread.start()
 
     def _run(self, watch: Any) -> None:
-        for changes in watch(
-            *self._directories, watch_filter=self._wanted, stop_event=self._stop, raise_interrupt=False
-        ):
-            with self._lock:
-                self._changed.update(path for _change, path in changes)
+        # A step is how long it waits for more changes, in milliseconds, and how soon it sees that it is to stop.
+        options: dict[str, Any] = {"debounce": 400, "step": 50, "raise_interrupt": False}
+        try:
+            for changes in watch(*self._directories, watch_filter=self._wanted, stop_event=self._stop, **options):
+                with self._lock:
+                    self._changed.update(path for _change, path in changes)
+        except Exception as error:
+            # The system may have no more watches to give; that must not go unseen.
+            logger.error("--reload: changes are no longer seen: %s", error)
 
     def _wanted(self, change: Any, path: str) -> bool:
-        top = next((one for one in self._directories if path.startswith(one + os.sep)), "")
-        *above, name = os.path.relpath(path, top or "/").split(os.sep)
-        return self._filter.counts(name) and not any(self._filter.excluded(part) for part in above)
+        return any(self._filter.counts_below(directory, path) for directory in self._directories)
 
     def __call__(self) -> list[str]:
         """Return the paths of files that were changed, made or removed."""
@@ -134,14 +260,33 @@ class SystemWatcher:
     def close(self) -> None:
         """End the thread."""
         self._stop.set()
+        self._thread.join(1.0)
 
 
 def watcher_for(directories: Sequence[str], includes: Sequence[str], excludes: Sequence[str]) -> Any:
-    """Return the best watcher there is."""
+    """Return the best watcher there is.
+
+    Args:
+        directories: To watch, with all below; none means the current one.
+        includes: Patterns of the names of files that count.
+        excludes: Patterns of the names of files and directories that do not.
+    """
     wanted = Filter(includes, excludes)
-    places = list(directories) or ["."]
+    places = _outermost(directories or ["."], wanted)
     try:
         from watchfiles import watch
     except ImportError:
+        logger.info("Watching for changes by looking; pip install 'daphne-ng[reload]' lets the system tell")
         return PollingWatcher(places, wanted)
+    logger.info("Watching for changes")
     return SystemWatcher(places, wanted, watch)
+
+
+# Without what is watched as a part of another one, and would be seen twice.
+def _outermost(directories: Sequence[str], wanted: Filter) -> list[str]:
+    found: list[str] = []
+    for directory in sorted({os.path.realpath(directory) for directory in directories}):
+        parts = [directory.removeprefix(top.rstrip(os.sep) + os.sep) for top in found if directory.startswith(top)]
+        if not any(part != directory and not any(map(wanted.excluded, part.split(os.sep))) for part in parts):
+            found.append(directory)
+    return found

@@ -1,8 +1,8 @@
 """The supervisor: starts workers, watches them, and replaces them.
 
 One loop over pipes and signals, without an event loop of anybody's: it must go on whatever the workers do. Everything
-that changes the set of workers is one of three operations: `_spawn`, `_retire` (TERM, and KILL when its time is over)
-and `_replace`, which spawns first and retires when the new worker is ready.
+that changes the set of workers is one of three operations: `_spawn`, `_retire` (an order to stop, and KILL when its
+time is over) and `_replace`, which spawns first and retires when the new worker is ready.
 """
 
 from __future__ import annotations
@@ -19,35 +19,42 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from daphne_ng.config import Config
+from daphne_ng.owning import longest_end
 from daphne_ng.supervisor.notify import Notifier
-from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader
+from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, STOP, Assignment, LineReader
 from daphne_ng.supervisor.sockets import SharedSockets
 
 __all__ = ["Supervisor", "command_of_this_process"]
 
 logger = logging.getLogger(__name__)
 
-# A worker that ends on its own before it was ready, or so soon after, has failed to start.
+# A worker that ends on its own before it was ready, or so soon after, has failed.
 _SETTLED_SECONDS = 5.0
 # So many in a row while no worker serves, and it is given up.
 _FAILURES_MAX = 5
 _BACK_OFF_FIRST_SECONDS = 0.5
 _BACK_OFF_MAX_SECONDS = 30.0
-# What a worker's end may take beyond its own limits.
+# What a worker's end may take beyond its own limits, and all that it has when there is no time for those.
 _END_MARGIN_SECONDS = 5.0
+# Those that mean something to the supervisor alone, or that a process does not survive before it has handlers.
+_NOT_FOR_BEGINNERS = frozenset((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 _READ_BYTES = 65536
+# Workers report once a second.
+_SILENCE_SECONDS = 3.0
+_PROGRESS_SECONDS = 1.0
 
 
 class _Worker:
-    def __init__(self, number: int, process: subprocess.Popen[bytes], report: int, lifeline: int) -> None:
+    def __init__(self, number: int, process: subprocess.Popen[bytes], report: int, orders: int) -> None:
         self.number = number
         self.process = process
         self.report = report
-        self.lifeline = lifeline
+        self.orders = orders
         self.lines = LineReader()
         self.started_at: float = time.monotonic()
         self.beat_at = self.started_at
         self.ready = False
+        self.settles_at = 0.0
         self.replaces: _Worker | None = None
         self.replaced_by: _Worker | None = None
         self.retired = False
@@ -56,9 +63,9 @@ class _Worker:
         self.blocked = False
         self.kill_at: float | None = None
 
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+    def order(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):  # it is ending, or has not read thousands of them
+            os.write(self.orders, order)
 
     def __str__(self) -> str:
         return f"Worker {self.number} (process {self.process.pid})"
@@ -110,6 +117,8 @@ class Supervisor:
         self._exit_code = 0
         self._told: list[int] = []
         self._ping_at = 0.0
+        self._progress_at = 0.0
+        self._status = ""
         self._look_at = 0.0
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -124,6 +133,7 @@ class Supervisor:
         finally:
             for worker in self._workers:
                 worker.process.kill()
+            for worker in self._workers:
                 worker.process.wait()
                 self._forget(worker)
             self._sockets.close()
@@ -150,11 +160,41 @@ class Supervisor:
             self._keep_count(now)
         if self._notifier.watchdog_seconds and now >= self._ping_at:
             self._ping_at = now + self._notifier.watchdog_seconds
-            self._notifier.send("WATCHDOG=1")
+            if self._stopping or any(self._is_healthy(worker, now) for worker in self._workers):
+                self._notifier.send("WATCHDOG=1")
+        self._tell_status(now)
 
     # Nothing here is late by more than half a second, which needs no arithmetic.
     def _patience(self) -> float:
-        return 0.1 if self._stopping or self._watcher is not None else 0.5
+        patience = 0.1 if self._stopping or self._watcher is not None else 0.5
+        if self._notifier.watchdog_seconds:
+            patience = min(patience, max(self._ping_at - time.monotonic(), 0.0))
+        return patience
+
+    # -- what systemd is told ----------------------------------------------------------------------------------
+
+    # Whether it serves, as far as is known: one that is blocked reports nothing.
+    def _is_healthy(self, worker: _Worker, now: float) -> bool:
+        silence = max(self._notifier.watchdog_seconds or 0.0, _SILENCE_SECONDS)
+        return worker.ready and not worker.retired and now - worker.beat_at < silence
+
+    def _tell_status(self, now: float) -> None:
+        if self._stopping:
+            if now >= self._progress_at:
+                self._progress_at = now + _PROGRESS_SECONDS
+                self._notifier.progress(f"Stopping: {len(self._workers)} workers still run")
+            return
+        current = [worker for worker in self._workers if not worker.retired]
+        ready = sum(worker.ready for worker in current)
+        draining = len(self._workers) - len(current)
+        status = f"{ready} of {self._count} workers ready"
+        if self._rolling:
+            status = f"Replacing workers, {len(self._to_roll)} to go; {status}"
+        if draining:
+            status += f", {draining} draining"
+        if status != self._status:
+            self._status = status
+            self._notifier.send(f"STATUS={status}")
 
     # -- signals ---------------------------------------------------------------------------------------------
 
@@ -193,12 +233,12 @@ class Supervisor:
             if number == signal.SIGUSR2:
                 logger.info("%s", self._state())
             for worker in self._workers:
-                worker.signal(number)
+                worker.process.send_signal(number)
         elif self._stopping:
             return
         elif number == signal.SIGHUP:
             logger.info("Replacing all workers")
-            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            self._notifier.reloading("Replacing all workers")
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if not worker.retired]
         elif number == signal.SIGTTIN:
@@ -223,11 +263,12 @@ class Supervisor:
     def _spawn(self, replaces: _Worker | None = None) -> None:
         self._number += 1
         report, report_write = os.pipe()
-        lifeline_read, lifeline = os.pipe()
+        orders_read, orders = os.pipe()
         os.set_blocking(report, False)
+        os.set_blocking(orders, False)
         shared = self._sockets.shared
-        assignment = Assignment(self._number, report_write, lifeline_read, shared)
-        descriptors = [report_write, lifeline_read, *(one.fileno for one in shared if one.fileno >= 0)]
+        assignment = Assignment(self._number, report_write, orders_read, shared)
+        descriptors = [report_write, orders_read, *(one.fileno for one in shared if one.fileno >= 0)]
         identity: dict[str, Any] = {}
         if self._config.user:
             identity = {"user": _number_or_name(self._config.user), "extra_groups": []}
@@ -235,19 +276,25 @@ class Supervisor:
             identity["group"] = _number_or_name(self._config.group)
         elif self._config.user:
             identity |= _groups_of(self._config.user)
+        # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
+        # that a debugger in it can read from the terminal.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_BEGINNERS)
         try:
             process = subprocess.Popen(  # noqa: S603 (our own command)
                 self._command,
                 env=os.environ | {ENVIRONMENT: assignment.to_environment()},
                 pass_fds=descriptors,
-                # The terminal's Ctrl-C is for the supervisor, which tells the workers.
-                process_group=0,
                 **identity,
             )
+        except BaseException:
+            os.close(report)
+            os.close(orders)
+            raise
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(report_write)
-            os.close(lifeline_read)
-        worker = _Worker(self._number, process, report, lifeline)
+            os.close(orders_read)
+        worker = _Worker(self._number, process, report, orders)
         worker.replaces = replaces
         if replaces is not None:
             replaces.replaced_by = worker
@@ -262,20 +309,20 @@ class Supervisor:
             worker.unwanted = reason
             self._spawn(replaces=worker)
 
-    def _retire(self, worker: _Worker) -> None:
+    def _retire(self, worker: _Worker, order: bytes = STOP) -> None:
         if worker.retired:
             return
+        self._limit_end(worker)
+        if worker.ready:
+            worker.order(order)
+        else:
+            self._kill(worker)  # it serves nobody
+
+    def _limit_end(self, worker: _Worker) -> None:
         worker.retired = True
-        config = self._config
-        worker.kill_at = time.monotonic() + _END_MARGIN_SECONDS
-        if not worker.blocked:
-            worker.kill_at += (
-                config.graceful_timeout
-                + config.application_close_timeout
-                + config.close_timeout
-                + config.lifespan_shutdown_timeout
-            )
-        worker.signal(signal.SIGTERM)
+        # One that is blocked will not hear of it.
+        limit = 0.0 if worker.blocked else longest_end(self._config)
+        worker.kill_at = time.monotonic() + limit + _END_MARGIN_SECONDS
 
     def _kill(self, worker: _Worker) -> None:
         worker.retired = True
@@ -287,28 +334,31 @@ class Supervisor:
             self._heard.discard(worker.report)
             self._selector.unregister(worker.report)
         os.close(worker.report)
-        os.close(worker.lifeline)
+        os.close(worker.orders)
         if worker.replaces is not None:
             worker.replaces.replaced_by = None
         if worker.replaced_by is not None:
             worker.replaced_by.replaces = None
 
+    # Once: gracefully. Twice: at once. Three times: without a word.
     def _stop(self) -> None:
-        if self._stopping:
-            if not self._hurried:
-                logger.info("Told to stop again: the workers end at once")
-                self._hurried = True
-                for worker in self._workers:
-                    worker.signal(signal.SIGTERM)
-            return
-        self._stopping = True
-        logger.info("Stopping %d workers", len(self._workers))
-        self._notifier.send("STOPPING=1")
-        for worker in self._workers:
-            if worker.ready:
-                self._retire(worker)
-            else:
-                self._kill(worker)  # it serves nobody, and may not listen to signals yet
+        if self._hurried:
+            for worker in self._workers:
+                self._kill(worker)
+        elif self._stopping:
+            logger.info("Told to stop again: the workers end at once")
+            self._hurried = True
+            for worker in self._workers:
+                worker.order(HURRY)
+                worker.kill_at = min(worker.kill_at or 0.0, time.monotonic() + _END_MARGIN_SECONDS)
+        else:
+            self._stopping = True
+            logger.info("Stopping %d workers", len(self._workers))
+            self._notifier.send("STOPPING=1")
+            # Here first: the last worker to close a socket takes those who wait there.
+            self._sockets.close()
+            for worker in self._workers:
+                self._retire(worker, END)
 
     # -- what workers do -------------------------------------------------------------------------------------
 
@@ -319,11 +369,16 @@ class Supervisor:
             return
         for message in worker.lines.feed(data):
             worker.beat_at = time.monotonic()
+            worker.blocked = False
             event = message.get("event")
             if event == "ready" and not worker.ready:
                 self._became_ready(worker)
             elif event == "retire" and not self._stopping:
                 self._replace(worker, str(message.get("reason")))
+            elif event == "stopping" and not worker.retired:
+                # Somebody else has told it to. It accepts nobody any more, so another is due now.
+                logger.info("%s stops", worker)
+                self._limit_end(worker)
         if not data and worker.report in self._heard:
             # The pipe is closed, so the process ends, and would be heard for ever until it has.
             self._heard.discard(worker.report)
@@ -331,7 +386,7 @@ class Supervisor:
 
     def _became_ready(self, worker: _Worker) -> None:
         worker.ready = True
-        self._failures = 0
+        worker.settles_at = time.monotonic() + _SETTLED_SECONDS
         logger.info("%s is ready", worker)
         old, worker.replaces = worker.replaces, None
         if old is not None:
@@ -339,7 +394,7 @@ class Supervisor:
             self._retire(old)
         if not self._announced:
             self._announced = True
-            self._notifier.send("READY=1", f"STATUS=Serving with {self._count} workers")
+            self._notifier.send("READY=1")
 
     def _reap(self) -> None:
         for worker in list(self._workers):
@@ -360,8 +415,7 @@ class Supervisor:
     def _died(self, worker: _Worker, code: int, replaced: _Worker | None) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         now = time.monotonic()
-        if worker.ready and now - worker.started_at >= _SETTLED_SECONDS:
-            self._failures = 0
+        if worker.ready and now >= worker.settles_at:
             logger.error("%s %s; another takes its place", worker, how)
             return
         if replaced is not None and not replaced.retired:
@@ -394,6 +448,9 @@ class Supervisor:
     def _check(self, now: float) -> None:
         config = self._config
         for worker in self._workers:
+            if worker.ready and 0 < worker.settles_at <= now:
+                worker.settles_at = 0.0
+                self._failures = 0
             if worker.kill_at is not None and now >= worker.kill_at:
                 logger.error("%s does not end in time: it is killed", worker)
                 self._kill(worker)
@@ -408,7 +465,8 @@ class Supervisor:
                 worker.blocked = True
 
     def _is_blocked(self, worker: _Worker, now: float) -> bool:
-        limit = self._config.worker_timeout
+        # Under --reload it may be a debugger that holds it.
+        limit = 0.0 if self._config.reload else self._config.worker_timeout
         return limit > 0 and not worker.blocked and now - worker.beat_at >= limit
 
     # -- how many --------------------------------------------------------------------------------------------
@@ -449,7 +507,7 @@ class Supervisor:
             logger.error("The workers are not replaced: %s", failure)
         else:
             logger.info("All workers are replaced")
-        self._notifier.send("READY=1", f"STATUS=Serving with {self._count} workers")
+        self._notifier.send("READY=1")
 
     def _look_for_changes(self, now: float) -> None:
         if self._watcher is None or now < self._look_at:

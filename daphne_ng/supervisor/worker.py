@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -13,13 +15,16 @@ import traceback
 from typing import Any
 
 from daphne_ng.config import Config
-from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, line
+from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, Assignment, line
 
 __all__ = ["Worker", "resident_bytes", "run_worker"]
 
 logger = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 1.0
+_DEVELOPMENT_END_SECONDS = 0.3
+# How long a worker without a supervisor may be blocked.
+_ORPHAN_SECONDS = 5.0
 
 
 class Worker:
@@ -41,8 +46,10 @@ class Worker:
         jitter = random.randint(0, config.limit_max_requests_jitter)  # noqa: S311 (no secret)
         self._requests_max = config.limit_max_requests + jitter if config.limit_max_requests else 0
         self._retire_at = time.monotonic() + config.worker_max_age if config.worker_max_age else None
-        os.set_inheritable(assignment.report, False)
-        os.set_inheritable(assignment.lifeline, False)
+        self._parent = os.getppid()
+        for descriptor in (assignment.report, assignment.orders):
+            os.set_inheritable(descriptor, False)
+            os.set_blocking(descriptor, False)
 
     def serve(self, server: Any) -> None:
         """Run `server` until it ends."""
@@ -56,6 +63,9 @@ class Worker:
                 told()
 
         server.ready_callable = ready
+        server.stopping_callable = lambda: self._report("stopping")
+        # Ctrl-C in a terminal is for every process of the group. Until now it was to end this one without a traceback.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             server.run()
         finally:
@@ -65,16 +75,31 @@ class Worker:
         import asyncio
 
         self._loop = loop = asyncio.get_running_loop()
-        loop.add_reader(self._assignment.lifeline, self._supervisor_gone)
+        loop.add_reader(self._assignment.orders, self._obey)
         self._beat()
         self._report("ready")
-        if self._config.worker_blocked_warning:
-            threading.Thread(target=self._watch, args=(threading.get_ident(),), name="watch", daemon=True).start()
+        threading.Thread(target=self._watch, args=(threading.get_ident(),), name="watch", daemon=True).start()
 
-    def _supervisor_gone(self) -> None:
-        logger.error("The supervisor has ended: this worker stops")
-        self._loop.remove_reader(self._assignment.lifeline)
-        self._server.stop()
+    def _obey(self) -> None:
+        try:
+            orders = os.read(self._assignment.orders, 64)
+        except BlockingIOError:
+            return
+        server = self._server
+        if not orders:
+            logger.error("The supervisor has ended: this worker stops")
+            self._loop.remove_reader(self._assignment.orders)
+        if END in orders:
+            for port in server.listeners:
+                if not getattr(port, "inherited", True):
+                    port.leaves_queue = False
+        if HURRY in orders:
+            server.hurry()
+        else:
+            server.stop()
+        if END in orders and self._config.reload:
+            # Whoever presses Ctrl-C does not want to wait for pages that are open.
+            self._loop.call_later(_DEVELOPMENT_END_SECONDS, server.hurry)
 
     # -- heartbeat -------------------------------------------------------------------------------------------
 
@@ -84,8 +109,7 @@ class Worker:
         if not self._retiring:
             reason = self._reason_to_retire(now)
             if reason:
-                self._retiring = True
-                self._report("retire", reason=reason)
+                self._retiring = self._report("retire", reason=reason)
         self._loop.call_later(_BEAT_SECONDS, self._beat)
 
     def _reason_to_retire(self, now: float) -> str:
@@ -100,20 +124,26 @@ class Worker:
             return f"it is older than {self._config.worker_max_age:g} s"
         return ""
 
-    def _report(self, event: str, **values: Any) -> None:
+    def _report(self, event: str, **values: Any) -> bool:
         # A supervisor that does not read is as good as gone; the pipe holds thousands of these.
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._assignment.report, line(event, **values))
+        except OSError:
+            return False
+        return True
 
     # -- a loop that is blocked ------------------------------------------------------------------------------
 
     # In a thread, which runs while the loop does not.
     def _watch(self, loop_thread: int) -> None:
-        limit = self._config.worker_blocked_warning
+        limit = self._config.worker_blocked_warning or math.inf
         reported = 0.0
         while not self._ended.wait(min(limit, _BEAT_SECONDS) / 2):
             beat_at = self._beat_at
             late = time.monotonic() - beat_at - _BEAT_SECONDS
+            if late > _ORPHAN_SECONDS and os.getppid() != self._parent:
+                logger.critical("The supervisor has ended, and the event loop is blocked: this worker ends now")
+                os._exit(1)
             if late >= limit and reported != beat_at:
                 reported = beat_at
                 frame = sys._current_frames().get(loop_thread)
@@ -121,12 +151,10 @@ class Worker:
                 logger.warning("The event loop has been blocked for %.1f s, here:\n%s", late, stack.rstrip())
 
 
-def run_worker(server: Any, config: Config) -> None:
-    """Serve as the worker that the environment makes of this process."""
-    assignment = Assignment.from_environment()
-    assert assignment is not None  # the caller has looked
-    # What the application starts is no worker.
-    del os.environ[ENVIRONMENT]
+def run_worker(server: Any, config: Config, assigned: str) -> None:
+    """Serve as the worker that the supervisor's variable, whose value this is, has made of this process."""
+    assignment = Assignment.from_environment({ENVIRONMENT: assigned})
+    assert assignment is not None  # it is there
     Worker(assignment, config).serve(server)
 
 

@@ -310,21 +310,23 @@ def _checked_host(value: bytes) -> bytes | None:
 # -- paths -----------------------------------------------------------------------------------------------
 
 
-def root_path_of(value: bytes) -> str:
-    """Return what ``Daphne-Root-Path`` says: percent-decoded, without a slash at the end.
-
-    Invalid UTF-8 becomes U+FFFD, as in the path.
-    """
-    return unquote_to_bytes(value).decode("utf-8", "replace").rstrip("/")
-
-
 # A dot segment, a second slash at the beginning (which makes a host of what follows it) and controls would make other
 # URLs of those that the application builds from its root path.
-_BAD_PREFIX = re.compile(r"(?:^|/)\.\.?(?:/|$)|^//|[\x00-\x1f\x7f-\x9f\\\ufffd]")
+_BAD_PREFIX = re.compile(r"(?:^|/)\.\.?(?:/|$)|^//.|[\x00-\x1f\x7f-\x9f\\]")
+
+
+def root_path_of(value: bytes) -> str | None:
+    """Return what ``Daphne-Root-Path`` says: percent-decoded, without a slash at the end.
+
+    Invalid UTF-8 becomes U+FFFD, as in the path. None if it can be no prefix of a path. A proxy that does not know this
+    header passes it on, and a client could make the application redirect to another host by it.
+    """
+    path = unquote_to_bytes(value).decode("utf-8", "replace")
+    if path and (not path.startswith("/") or _BAD_PREFIX.search(path)):
+        return None
+    return path.rstrip("/")
 
 
 def _prefix_of(value: bytes) -> str | None:
-    prefix = unquote_to_bytes(value).decode("utf-8", "replace")
-    if not prefix.startswith("/") or _BAD_PREFIX.search(prefix):
-        return None
-    return prefix.rstrip("/")
+    prefix = root_path_of(value)
+    return None if not value or prefix is None or "\ufffd" in prefix else prefix

@@ -97,12 +97,15 @@ def run(directory: Path, skipped: dict[str, str], more: list[str]) -> int:
     return pytest(directory, "-q", "--last-failed", "--last-failed-no-failures=none", *arguments).returncode
 
 
-def beside(source: Path) -> int:
+def beside(source: Path, directory: Path) -> int:
     """Run our own tests with Daphne importable, and return the exit code."""
+    directory.mkdir()
+    shutil.copy(HERE / "beside_daphne.py", directory)
+    (directory / "pytest.ini").write_text("[pytest]\n")  # not ours
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "beside_daphne.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "beside_daphne.py"]
     return subprocess.run(
-        command, cwd=HERE, env=environment, stdin=subprocess.DEVNULL, timeout=SUITE_SECONDS, check=False
+        command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, timeout=SUITE_SECONDS, check=False
     ).returncode
 
 
@@ -126,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
             prepare(source, suite)
             code = run(suite, skipped, more)
             print(f"Left out, with reasons in deselect.txt: {len(skipped)}", flush=True)
-            return code or beside(source)
+            return code or beside(source, directory / "beside")
         except (SuiteError, subprocess.TimeoutExpired) as error:
             print(f"Daphne's tests: {error}", file=sys.stderr)
             return 2

@@ -101,7 +101,8 @@ def test_python_in_the_documentation_is_always_a_file_that_is_run(page: Path) ->
 
 def test_every_example_is_shown_somewhere() -> None:
     shown = {re.sub(r"<!-- file: (\S+) -->", r"\1", param.values[1].comment) for param in INCLUDED}  # type: ignore[union-attr]
-    assert shown == {name_of(path) for path in EXAMPLES.iterdir() if path.is_file()}
+    files = [*EXAMPLES.iterdir(), *(EXAMPLES / "deploy").iterdir()]
+    assert shown == {name_of(path) for path in files if path.is_file()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -202,21 +203,52 @@ def test_every_flag_is_documented() -> None:
     assert [flag for flag in flags if f"`{flag}`" not in reference] == []
 
 
+# Options of Django's command, which the page about it is full of.
+RUNSERVER = {"--nostatic", "--insecure", "--noreload", "--noasgi", "--no-color", "--skip-checks"}
+RUNSERVER |= {"--http_timeout", "--websocket_handshake_timeout"}
+
+
 def test_every_flag_that_is_mentioned_exists() -> None:
     known = {flag for action in CommandLineInterface().parser._actions for flag in action.option_strings}
     unknown = set()
     for page in PAGES:
-        for code in re.findall(r"`([^`\n]+)`", prose_of(page)):
+        prose = prose_of(page)
+        if page.parent.name == "migrating":
+            prose = re.sub(r"^\|[^|]*\|", "|", prose, flags=re.MULTILINE)  # the other program's
+        if page.name in ("django.md", "from-daphne.md"):
+            known |= RUNSERVER
+        for code in re.findall(r"`([^`\n]+)`", prose):
             if (flag := re.match(r"--[a-z][\w-]+", code)) and flag[0] not in known:
                 unknown.add(flag[0])
     assert unknown == set()
+
+
+def test_every_option_of_runserver_is_documented() -> None:
+    pytest.importorskip("django")
+    from tests.support.django import set_up
+
+    set_up()
+    from django.contrib.staticfiles.management.commands.runserver import Command as DjangoCommand
+
+    from daphne_ng.management.commands.runserver import Command
+
+    def options(command: Any) -> set[str]:
+        parser = command.create_parser("manage.py", "runserver")
+        return {flag for action in parser._actions for flag in action.option_strings}
+
+    page = (DOCS / "how-to" / "django.md").read_text("utf-8")
+    ours = options(Command())
+    aliases = {"--http-timeout", "--websocket-handshake-timeout"}
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", page))
+    assert ours - options(DjangoCommand()) - aliases <= mentioned
+    assert RUNSERVER <= ours
 
 
 def test_settings_marked_not_yet_are_the_ones_that_the_server_does_not_read() -> None:
     generator = load_generator()
     package = Path(sys.modules["daphne_ng"].__file__ or "").parent
     sources = [*(package / "wire").glob("*.py"), *(package / "asgi").glob("*.py"), *(package / "net").glob("*.py")]
-    sources += [*(package / "acme").glob("*.py"), package / "security.py", package / "server.py", package / "cli.py"]
+    sources += [*(package / "acme").glob("*.py"), *(package / "supervisor").glob("*.py"), package / "security.py", package / "server.py", package / "cli.py"]
     code = "\n".join(path.read_text("utf-8") for path in sources)
     read = {name for name, _ in settings() if re.search(rf"config\.{name}\b", code)}
     assert read == {name for name, setting in settings() if generator.in_effect(name, setting)}
@@ -325,6 +357,11 @@ SERVED = {
     "ticker.py": (["ticker:application"], ("GET", "/", None, 2), b"data: 0\n\n"),
     "startup.py": (["--lifespan", "on", "startup:application"], ("GET", "/"), b"Hello from the startup.\n"),
     "logged.py": (["--access-log-logger", "logged:application"], ("GET", "/"), b"Hello, world!\n"),
+    "django_streams.py": (
+        ["--asgi-threads", "8", "django_streams:application"],
+        ("GET", "/download"),
+        (EXAMPLES / "django_streams.py").read_bytes(),
+    ),
 }
 # What is needed besides, the request's further fields, the status, and then: what is said, and what is heard.
 WEBSOCKETS: dict[str, tuple[tuple[str, ...], str, int, list[str], list[str]]] = {
@@ -368,6 +405,14 @@ def test_an_example_application_is_served(example: str) -> None:
     if example == "logged.py":
         line = r'^\{"client": "127\.0\.0\.1:\d+", "path": "/", "status": 200\}$'
         assert re.search(line, serving.output, re.MULTILINE)
+
+
+def test_the_events_of_the_django_example_come_and_end_with_their_client() -> None:
+    with served("-p", "0", "django_streams:application") as serving:
+        assert fetch(serving, "GET", "/events", parts=4) == b"data: 0\n\ndata: 1\n\n"
+        serving.wait_for("The stream has ended.")
+        assert serving.stop() == 0
+    assert "ERROR" not in serving.output
 
 
 class WebSocketClient:
@@ -580,7 +625,7 @@ def test_http_2_is_served_and_checked_as_the_page_says(tmp_path: Path) -> None:
 def test_the_nginx_configuration_works(tmp_path: Path) -> None:
     require_program("nginx")
     upstream, front = tmp_path / "proj.sock", tmp_path / "front.sock"
-    site = (EXAMPLES / "nginx.conf").read_text("utf-8")
+    site = (EXAMPLES / "deploy" / "nginx.conf").read_text("utf-8")
     site = site.replace("/run/proj/proj.sock", str(upstream)).replace("listen 80;", f"listen unix:{front};")
     site = site.replace("location / {", "location / {\nproxy_read_timeout 3;")  # the default is 60
     temporary = "\n".join(

@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -51,6 +52,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.user = pwd.getpwuid(os.getuid())[0]
         self.project = root / "srv" / "proj"
         self.log = root / "log"
         for directory in (root / "run" / "proj", self.project / "static", self.log):
@@ -66,8 +68,10 @@ class Machine:
         for old, new in (replace or {}).items():
             assert old in text, (name, old)
             text = text.replace(old, str(new))
-        text = text.replace("/var/log/", f"{self.log}/").replace("user=proj", f"user={pwd.getpwuid(os.getuid())[0]}")
-        return re.sub("(?<![/A-Za-z0-9_.])/(srv|run)/", rf"{self.root}/\1/", text.replace("unix:/run", f"unix:{self.root}/run"))
+        text = text.replace("/var/log/", f"{self.log}/").replace("user=proj", f"user={self.user}")
+        return re.sub(
+            "(?<![/A-Za-z0-9_.])/(srv|run)/", rf"{self.root}/\1/", text.replace("unix:/run", f"unix:{self.root}/run")
+        )
 
     @contextlib.contextmanager
     def started(
@@ -90,23 +94,38 @@ class Machine:
             stop(process)
 
     @contextlib.contextmanager
-    def nginx(self, *files: str, port: int) -> Iterator[str]:
-        """Run nginx with these sites, from the time when it listens on the port; give its URL."""
+    def nginx(self, *files: str, port: int, prefix: Sequence[str] = ()) -> Iterator[str]:
+        """Run nginx with these sites, from the time when it listens on the port; give its URL.
+
+        With a prefix before its command, such as ``ip netns exec NAME``, only its own word is taken for that.
+        """
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {self.root / kind};" for kind in kinds)
         config = self.root / "nginx.conf"
         config.write_text(NGINX.format(root=self.root, temporary=temporary, site="\n".join(files)), "utf-8")
         command = [require_program("nginx"), "-p", str(self.root), "-e", str(self.log / "nginx.log"), "-c", str(config)]
-        with self.started("nginx", command, lambda: answers(port)):
+        pid = self.root / "nginx.pid"  # written once it listens
+        with self.started("nginx", [*prefix, *command], pid.exists if prefix else lambda: answers(port)):
             yield f"http://{HOST}:{port}"
 
     @contextlib.contextmanager
-    def redis(self) -> Iterator[str]:
+    def redis(self, host: str = HOST, port: int = 0, prefix: Sequence[str] = ()) -> Iterator[str]:
         """Run a Redis that keeps nothing; give its URL."""
-        port = free_port()
-        command = [require_program("redis-server"), "--bind", HOST, "--port", str(port), "--dir", str(self.root)]
-        with self.started("redis", [*command, "--save", "", "--appendonly", "no"], lambda: answers(port)):
-            yield f"redis://{HOST}:{port}/0"
+        port = port or free_port()
+        command = [
+            *prefix,
+            require_program("redis-server"),
+            "--bind",
+            host,
+            "--port",
+            str(port),
+            "--dir",
+            str(self.root),
+        ]
+        command += ["--save", "", "--appendonly", "no", "--protected-mode", "no"]
+        log = self.log / "redis.out"
+        with self.started("redis", command, lambda: "Ready to accept connections" in log.read_text()):
+            yield f"redis://{host}:{port}/0"
 
 
 @contextlib.contextmanager
@@ -157,6 +176,72 @@ def ask(url: str, method: str = "GET", **more: Any) -> Any:
 def pid_of(url: str) -> int:
     """Return the process that answers."""
     return int(ask(f"{url}/health")["pid"])
+
+
+class Cluster:
+    """The servers of ``proj@.service``, one for each address.
+
+    Args:
+        here: The machine.
+        replace: What the unit says, and what it means here.
+        prefixes: What comes before the command of each address, such as ``ip netns exec NAME``.
+    """
+
+    def __init__(self, here: Machine, replace: Mapping[str, object], prefixes: Mapping[str, Sequence[str]]) -> None:
+        self.hosts = list(prefixes)
+        self._here = here
+        self._prefixes = prefixes
+        service = here.file("proj@.service", replace)
+        lines = dict(line.split("=", 1) for line in service.splitlines() if "=" in line)
+        name, _, value = lines["Environment"].partition("=")
+        self._environment = {**os.environ, name: value}
+        self._command = lines["ExecStart"]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Cluster:
+        for host in self.hosts:
+            self.start(host)
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        for process in self.processes.values():
+            stop(process)
+
+    def log(self, host: str) -> str:
+        """What the servers of an address have written."""
+        return (self._here.log / f"{host}.out").read_text()
+
+    def start(self, host: str) -> None:
+        """Start the server of an address, and wait until it listens."""
+        command = [*self._prefixes[host], *shlex.split(self._command.replace("%i", host))]
+        with (self._here.log / f"{host}.out").open("ab") as log:
+            self.processes[host] = process = subprocess.Popen(
+                command, cwd=self._here.project, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        starts = self.log(host).count("Listening on")
+
+        def listens() -> bool:
+            assert process.poll() is None, self.log(host)
+            return self.log(host).count("Listening on") > starts
+
+        wait_for(listens, f"the server on {host}", 30)
+
+    def restart_all_under(self, pressure: Pressure, serving: Callable[[int], object]) -> dict[str, Any]:
+        """Stop and start the servers one after the other, each when the one before takes requests again.
+
+        Args:
+            pressure: Runs meanwhile, and is ended.
+            serving: Whether requests come to a process.
+        """
+        for host in self.hosts:
+            pause(1)
+            began = time.monotonic()
+            assert stop(self.processes[host]) == 0
+            print(f"{host} stopped in {time.monotonic() - began:.2f} s")
+            self.start(host)
+            pid = self.processes[host].pid
+            wait_for(lambda: serving(pid), f"requests on {host}", 20, 0.1)  # noqa: B023
+        return pressure.result()
 
 
 class Pressure:

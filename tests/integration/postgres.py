@@ -30,7 +30,8 @@ def postgres() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))  # short enough for a socket, and not below a private one
     as_user: dict[str, Any] = {"cwd": directory, "stdin": subprocess.DEVNULL}
     if os.geteuid() == 0:  # the server refuses to run as root
-        account = pwd.getpwnam("postgres")
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
         os.chown(directory, account.pw_uid, account.pw_gid)
         as_user |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     data = directory / "data"

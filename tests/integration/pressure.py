@@ -26,6 +26,7 @@ class Pressure:
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
+        self.authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.requests = self.messages = self.reconnected = 0
         self.pids: set[int] = set()
         self.failures: Counter[str] = Counter()
@@ -40,7 +41,7 @@ class Pressure:
                     if self.over:
                         break
                     method, body = ("POST", BODY) if turn % 2 else ("GET", b"")
-                    head = f"{method} /who/ HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(body)}\r\n\r\n"
+                    head = f"{method} /who/ HTTP/1.1\r\nHost: {self.authority}\r\nContent-Length: {len(body)}\r\n\r\n"
                     writer.write(head.encode() + body)
                     async with asyncio.timeout(PATIENCE):
                         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -53,6 +54,8 @@ class Pressure:
                     assert answer["read"] == len(body)
                     self.pids.add(answer["pid"])
                     self.requests += 1
+                    if fields.get("connection") == "close":
+                        break
                     await asyncio.sleep(0.005)
             except Exception as error:
                 self.failures[f"{method}: {error!r}"] += 1
@@ -64,7 +67,7 @@ class Pressure:
         number = 0
         while not self.over:
             try:
-                async with connect(f"ws://{self.host}:{self.port}/ws/", proxy=None, open_timeout=PATIENCE) as ws:
+                async with connect(f"ws://{self.authority}/ws/", proxy=None, open_timeout=PATIENCE) as ws:
                     self.pids.add(json.loads(await ws.recv())["pid"])
                     while not self.over:
                         async with asyncio.timeout(PATIENCE):

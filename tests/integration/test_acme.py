@@ -401,6 +401,8 @@ HTML = (200, {"Content-Type": "text/html"}, b"<html>")
         ("/order/1", made({"status": "ready"}, "", 200), "finalize is not a text", True),
         ("/order/1", made({"status": "valid"}, "", 200), "certificate is not a text", True),
         ("/order/1", made({"status": "valid", "certificate": "gopher://x"}, "", 200), "cannot be reached", True),
+        ("/dir", (200, {"Content-Type": "application/json"}, b"[" * 2_000_000), "does not end", True),
+        ("/order", (429, {}, b" " * 2_000_000), "does not end", True),
     ],
 )
 def test_whatever_the_authority_answers_is_a_failure_that_says_so(

@@ -609,7 +609,7 @@ def test_the_sockets_of_systemd_are_served_by_name(short: Path) -> None:
 
 
 def test_the_units_of_the_documentation_belong_together(short: Path) -> None:
-    examples = HERE.parents[1] / "docs" / "examples"
+    examples = HERE.parents[1] / "docs" / "examples" / "deploy"
     unit, service = ((examples / f"activated.{kind}").read_text("utf-8") for kind in ("socket", "service"))
     name = re.search("^FileDescriptorName=(.*)$", unit, re.M)
     command = re.search("^ExecStart=(.*)$", service, re.M)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_signal_ends_the_server_after_the_running_requests(number: int) -> Non
     assert "Traceback" not in server.log
 
 
-def test_idle_connections_do_not_delay_the_end() -> None:
+def test_idle_connections_do_not_delay_the_end_for_long() -> None:
     with process("-p", "0", APP) as server:
         server.listening()
         assert server.get("/").read() == b"end"  # kept alive by the server
@@ -152,7 +153,7 @@ def test_idle_connections_do_not_delay_the_end() -> None:
         began = time.monotonic()
         server.popen.terminate()
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         silent.close()
         half.close()
 
@@ -280,6 +281,35 @@ def test_an_application_that_exits_does_not_end_the_server() -> None:
 def test_asgi_threads_sizes_the_executor() -> None:
     with process("-p", "0", APP, ASGI_THREADS="3") as server:
         assert server.listening().get("/threads").read() == b"3"
+
+
+def test_the_flag_wins_over_asgi_threads() -> None:
+    with process("-p", "0", "--asgi-threads", "2", APP, ASGI_THREADS="wrong, and not even looked at") as server:
+        assert server.listening().get("/threads").read() == b"2"
+
+
+@on_sockets
+async def test_a_host_program_keeps_its_executor_unless_threads_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_THREADS", "2")
+    loop = asyncio.get_running_loop()
+    own = ThreadPoolExecutor(5)
+    loop.set_default_executor(own)
+
+    async def threads() -> int:
+        barrier = threading.Barrier(8)
+
+        def one() -> int:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                barrier.wait(0.2)
+            return threading.get_ident()
+
+        return len(set(await asyncio.gather(*[loop.run_in_executor(None, one) for _ in range(8)])))
+
+    async with Server(asgi_apps.app, [LOCAL]):
+        assert await threads() == 5
+    async with Server(asgi_apps.app, [LOCAL], config=Config(asgi_threads=3)):
+        assert await threads() == 3
+    own.shutdown()
 
 
 def test_wrong_asgi_threads_are_one_line() -> None:
@@ -674,3 +704,35 @@ async def test_an_access_log_that_fails_harms_no_request(caplog: pytest.LogCaptu
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "The access log failed"
     ] * 2
+
+
+def test_connections_in_the_queue_are_served_when_the_server_stops() -> None:
+    with process("-p", "0", APP) as server, contextlib.ExitStack() as clients:
+        server.listening()
+        server.popen.send_signal(signal.SIGSTOP)
+        waiting = []
+        for _ in range(250):  # more than are accepted in one turn of the loop
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            waiting.append(client)
+        server.popen.terminate()
+        server.popen.send_signal(signal.SIGCONT)
+        for client in waiting:
+            assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+        assert server.exit_code() == 0
+
+
+def test_an_idle_connection_may_ask_once_more_when_the_server_stops() -> None:
+    with process("-p", "0", APP) as server:
+        client = server.listening().ask("/")
+        assert b"end" in client.recv(1000)
+        server.popen.terminate()
+        with contextlib.suppress(ConnectionError):
+            while True:  # until it does not listen any more
+                socket.create_connection(("127.0.0.1", server.port), 1).close()
+                time.sleep(0.02)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert server.exit_code() == 0

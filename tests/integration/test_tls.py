@@ -602,6 +602,32 @@ def test_who_leaves_before_the_handshake_is_not_worth_a_line(pem: Path, caplog: 
         assert [record.getMessage() for record in caplog.records if record.name.startswith("daphne_ng")] == []
 
 
+@pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
+@pytest.mark.parametrize("endpoint", ["tls:tcp:0:interface=127.0.0.1", None])
+def test_clients_that_do_not_answer_close_notify_do_not_hold_up_the_stop(
+    pem: Path, alpn: str, endpoint: str | None
+) -> None:
+    # As pools of connections do, which look at them only when they are used again.
+    with contextlib.ExitStack() as clients:
+        with serving(
+            endpoint or f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}",
+            ssl_certfile=str(pem),
+            shutdown_idle_timeout=0.1,
+            drain_timeout=0.2,
+            close_timeout=20.0,
+        ) as server:
+            for _ in range(3):
+                tls = clients.enter_context(connected(port_of(server), context_of(alpn=(alpn,))))
+                tls.sendall(_H2_BEGIN if alpn == "h2" else b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert tls.recv(1)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5
+
+
+# The preface, and empty SETTINGS.
+_H2_BEGIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4" + bytes(5)
+
+
 def test_beyond_the_limit_of_connections_the_handshake_has_its_time_too(pem: Path) -> None:
     with serving(ssl_certfile=str(pem), limit_connections=1, tls_handshake_timeout=0.3) as server:
         with connected(port_of(server), context_of()):

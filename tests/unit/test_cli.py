@@ -307,6 +307,69 @@ def test_the_current_directory_is_searched_first(tmp_path: pathlib.Path, monkeyp
     assert sys.path[1] != "."
 
 
+def test_directories_given_take_the_place_of_the_current_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "src" / "only_in_src.py").write_text("from only_in_lib import app\n")
+    (tmp_path / "lib" / "only_in_lib.py").write_text("async def app(scope, receive, send): pass\n")
+    before = sys.path[:]
+    keywords = keywords_for("--app-dir", "src", "--app-dir", "lib", application="only_in_src")
+
+    assert keywords["application"].__name__ == "app"
+    assert sys.path == [str(tmp_path / "src"), str(tmp_path / "lib"), *before]
+
+
+def test_a_file_may_be_served_and_a_factory_called(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "def create():\n    async def made(scope, receive, send): pass\n    return made\n"
+    (tmp_path / "file_with_factory.py").write_text(source)
+
+    assert keywords_for("--factory", application="./file_with_factory.py:create")["application"].__name__ == "made"
+
+
+def test_variables_are_read_before_the_application_is_imported(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOR_THE_APPLICATION", "")
+    monkeypatch.delenv("FOR_THE_APPLICATION")
+    (tmp_path / "dev.env").write_text("FOR_THE_APPLICATION=yes\n")
+    (tmp_path / "reads_variables.py").write_text(
+        "import os\nasync def app(scope, receive, send): pass\napp.read = os.environ['FOR_THE_APPLICATION']\n"
+    )
+
+    assert keywords_for("--env-file", "dev.env", application="reads_variables")["application"].read == "yes"
+
+
+def test_a_factory_may_come_from_an_overridden_load_asgi_app() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+    class Mine(Interface):
+        def load_asgi_app(self, asgi_app_path: str) -> Any:
+            return lambda: application
+
+    interface = Mine()
+    interface.run(["--factory", "anything"])
+
+    assert interface.server.keywords["application"] is application
+
+
+def test_reloading_watches_where_the_application_comes_from(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "main.py").touch()
+
+    def watched(*args: str) -> tuple[str, ...]:
+        interface = Interface()
+        return interface._config(interface.parser.parse_args(args)).reload_dirs
+
+    assert watched("--reload", "a:b") == (".",)
+    assert watched("--reload", "--app-dir", str(tmp_path), "a:b") == (".", str(tmp_path))
+    assert watched("--reload", f"{tmp_path}/main.py:b") == (".", str(tmp_path))
+    assert watched("--reload", "--reload-dir", "c", f"{tmp_path}/main.py:b") == ("c",)
+
+
 def test_load_asgi_app_can_be_overridden_and_its_asgi_2_application_is_wrapped() -> None:
     class Application:
         def __init__(self, scope: Any) -> None: ...
@@ -552,6 +615,10 @@ def test_run_raises_what_is_wrong() -> None:
     [
         ("no_such_module:app", "application 'no_such_module:app': no module named 'no_such_module'"),
         ("json:nope", "application 'json:nope': 'json' has no attribute 'nope'"),
+        ("--factory", "--factory: no application is given"),
+        ("--app-dir /no/such json:nope", "--app-dir: '/no/such' is not a directory"),
+        ("--env-file /no/such json:nope", "--env-file: cannot read '/no/such': No such file or directory"),
+        ("no/such.py:app", "application 'no/such.py:app': there is no file 'no/such.py'"),
         ("--head-timeout -1", "--head-timeout must be at least 0, not -1"),
         ("-p 99999", "a port must be between 0 and 65535, not 99999"),
         ("--header a/b:c", "--header: 'a/b' is not a header name"),

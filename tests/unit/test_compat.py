@@ -68,8 +68,31 @@ def test_both_names_are_the_same_modules() -> None:
                 print(error)
         """
     )
-    assert printed.splitlines() == [f"No module named '{name}'" for name in
-                                    ("daphne.http_protocol", "daphne.nosuch", "daphnes")]
+    assert printed.splitlines() == [
+        f"No module named '{name}'" for name in ("daphne.http_protocol", "daphne.nosuch", "daphnes")
+    ]
+
+
+@needs_no_daphne
+def test_an_app_named_daphne_is_ours() -> None:
+    pytest.importorskip("django")
+    printed = run(
+        """
+        from daphne_ng.compat import install_as_daphne
+        install_as_daphne()
+        import django
+        from django.conf import settings
+        settings.configure(INSTALLED_APPS=["daphne", "django.contrib.staticfiles"], STATIC_URL="/static/")
+        django.setup()
+        from django.core.management import get_commands, load_command_class
+        from django.core.checks import run_checks
+        print(get_commands()["runserver"], run_checks())
+        from daphne.management.commands.runserver import Command
+        import daphne_ng.management.commands.runserver as ours
+        print(type(load_command_class("daphne_ng", "runserver")) is Command is ours.Command)
+        """
+    )
+    assert printed == "daphne_ng []\nTrue\n"
 
 
 @needs_no_daphne

@@ -46,6 +46,7 @@ LAYERS = [
         [
             "daphne_ng.access",
             "daphne_ng.actions",
+            "daphne_ng.draining",
             "daphne_ng.endpoints",
             "daphne_ng.loading",
             "daphne_ng.logconfig",
@@ -63,12 +64,11 @@ LAYERS = [
             "daphne_ng.apps",
             "daphne_ng.checks",
             "daphne_ng.compat",
-            "daphne_ng.http_protocol",
             "daphne_ng.management",
+            "daphne_ng.pytest_plugin",
             "daphne_ng.management.*",
             "daphne_ng.testing",
             "daphne_ng.testing.*",
-            "daphne_ng.ws_protocol",
         ],
     ),
 ]
@@ -203,6 +203,9 @@ def test_no_module_is_longer_than_a_reader_can_bear(module: str) -> None:
         ("daphne_ng.asgi.runner", ["twisted", "httptools"]),
         ("daphne_ng.server", ["twisted.internet.reactor", "acme", "josepy", "requests", "daphne_ng.acme"]),
         ("daphne_ng.net.factory", ["twisted.internet.reactor"]),
+        ("daphne_ng.compat", ["twisted", "asyncio", "daphne_ng.server"]),
+        ("daphne_ng.testing", ["twisted", "asyncio", "daphne_ng.server"]),
+        ("daphne_ng.pytest_plugin", ["twisted", "daphne_ng.server", "django"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,7 @@ pytest.importorskip("django")
 
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import CommandError, load_command_class
+from django.core.management import CommandError, call_command, load_command_class
 from django.test.utils import override_settings
 
 from daphne_ng.server import Server
@@ -125,7 +127,6 @@ def test_a_server_class_with_daphnes_signature_gets_what_daphne_would_give_it(se
         DAPHNE_WEBSOCKET_MAX_FRAME_SIZE=0,
     )
     assert given["endpoints"] == ["tcp:port=0:interface=127.0.0.1"]
-    assert given["signal_handlers"] is False  # the autoreloader has them
     assert (given["http_timeout"], given["websocket_handshake_timeout"]) == (9, 4)
     assert given["root_path"] == "/sub"
     assert (given["websocket_max_message_size"], given["websocket_max_frame_size"]) == (7, 0)
@@ -143,6 +144,21 @@ def test_without_options_the_defaults_are_daphnes(serve: Serve) -> None:
     assert given["websocket_max_message_size"] == given["websocket_max_frame_size"] == 1024 * 1024
     assert given["proxy_forwarded_address_header"] is None
     assert given["application"] is application  # DEBUG is off
+
+
+def test_in_a_thread_as_with_the_autoreloader_no_signals_are_handled(serve: Serve) -> None:
+    thread = threading.Thread(target=serve, args=["--noreload"])
+    thread.start()
+    thread.join()
+    assert DaphneServer.given["signal_handlers"] is False
+
+
+def test_a_program_that_calls_the_command_goes_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), threading.active_count()
+    with override_settings(ASGI_APPLICATION="runserver_project.application", SETTINGS_MODULE="x", ALLOWED_HOSTS=["*"]):
+        call_command(Quiet(), "127.0.0.1:0", use_reloader=False, skip_checks=True)
+    assert DaphneServer.given["endpoints"] == ["tcp:port=0:interface=127.0.0.1"]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), threading.active_count()) == before
 
 
 def test_options_win_over_settings(serve: Serve) -> None:
@@ -191,8 +207,17 @@ def test_a_wrong_option_is_an_error_of_the_command(wrong: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     ("status", "level"),
-    [(101, "INFO"), (200, "INFO"), (204, "INFO"), (301, "INFO"), (304, "INFO"), (404, "WARNING"), (422, "WARNING"),
-     (500, "ERROR"), (503, "ERROR")],
+    [
+        (101, "INFO"),
+        (200, "INFO"),
+        (204, "INFO"),
+        (301, "INFO"),
+        (304, "INFO"),
+        (404, "WARNING"),
+        (422, "WARNING"),
+        (500, "ERROR"),
+        (503, "ERROR"),
+    ],
 )
 def test_a_request_is_logged_at_a_level_by_its_status(
     status: int, level: str, caplog: pytest.LogCaptureFixture

@@ -310,7 +310,7 @@ class Command(DjangoCommand):
         keywords: dict[str, Any] = {
             "application": self.get_application(options),
             "endpoints": [f"tls:{endpoint}" if config.ssl_certfile or config.ssl_cert_dir else endpoint],
-            "signal_handlers": not options["use_reloader"],
+            "signal_handlers": threading.current_thread() is threading.main_thread(),  # not with the autoreloader
             "action_logger": self.log_action,
             "http_timeout": config.http_timeout,
             "root_path": config.root_path,
@@ -367,11 +367,15 @@ class Command(DjangoCommand):
         server, ended = self._server, self._ended
         if server is None or ended is None:
             return
-        # The first signal has done its work. One more Ctrl-C ends the patience.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, lambda number, frame: ended.set())
+        last = self._called_from_command_line  # otherwise the process goes on, as whoever made the call wants it
+        if last:
+            # The first signal has done its work. One more Ctrl-C ends the patience.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, lambda number, frame: ended.set())
         server.stop()
         ended.wait(_END_SECONDS)
+        if not last:
+            return
         number = code if isinstance(code, int) else 1 if code else 0
         watchdog = threading.Timer(_EXIT_SECONDS, _exit_if_held, [number])
         watchdog.daemon = True

@@ -6,6 +6,7 @@ What it counts is told at ``/counts``, in front of Django, so that asking change
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -55,7 +56,7 @@ django.setup()
 from asgiref.sync import sync_to_async
 from django.core.asgi import get_asgi_application
 from django.core.signals import request_finished, request_started
-from django.db import connection
+from django.db import connection, connections
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import path
 
@@ -122,6 +123,8 @@ async def poll(request: HttpRequest) -> HttpResponse:
 async def events(request: HttpRequest) -> HttpResponseBase:
     """Query, and send events: one, or with ``?every=SECONDS`` one after another."""
     await aquery()
+    if "release" in request.GET:
+        await sync_to_async(connections.close_all)()
     every = request.GET.get("every")
 
     async def stream() -> AsyncIterator[str]:
@@ -235,6 +238,7 @@ def state() -> dict[str, Any]:
     return {
         **counts,
         "threads": threading.active_count(),
+        "collector": gc.get_threshold()[0],
         "sqlite": opened,
         "ago": {name: now - at for name, at in ends.items()},
     }

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from channels.testing import ChannelsLiveServerTestCase
-
 from guests.models import Guest
+
 from tests.integration.serving import wait_for
 from tests.integration.webdriver import KEYS, chromium
 

@@ -36,7 +36,7 @@ class Port:
         reply = transport.value()
         assert transport.disconnecting == bool(reply)
         protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
-        assert self.factory.open == 0
+        assert not self.factory.connections
         assert self.clock.getDelayedCalls() == []
         return reply
 
@@ -141,11 +141,12 @@ def test_who_says_nothing_is_cut_off() -> None:
     assert transport.value() == b""
 
 
-def test_no_more_connections_are_served_than_that() -> None:
+def test_of_too_many_connections_the_oldest_goes() -> None:
     port = Port()
-    open_ones = [port.connect() for _ in range(CONNECTIONS)]
-    transport, protocol = port.connect()
-    assert transport.disconnected
-    protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
-    open_ones[0][1].connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
-    assert not port.connect()[0].disconnected
+    open_ones = [port.connect() for _ in range(CONNECTIONS + 2)]
+    assert [transport.disconnected for transport, _ in open_ones] == [True] * 2 + [False] * CONNECTIONS
+    assert len(port.factory.connections) == CONNECTIONS
+    for _, protocol in open_ones:
+        protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
+    assert not port.factory.connections
+    assert port.clock.getDelayedCalls() == []

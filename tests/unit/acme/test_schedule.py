@@ -128,9 +128,18 @@ def test_success_forgets_failures() -> None:
     plan = schedule(A)
     plan.failed(A, Failure("no"), NOW)
     plan.failed(A, Failure("no"), NOW)
-    plan.succeeded(A, days(0, 90))
+    plan.succeeded(A, days(0, 90), NOW)
     assert plan.due(NOW + DAY) == []
     assert plan.failed(A, Failure("no"), NOW) == 60
+
+
+def test_a_certificate_that_is_old_when_it_comes_is_not_asked_for_again_at_once() -> None:
+    plan = schedule(A)
+    plan.succeeded(A, days(-90, 90), NOW)  # our clock is wrong
+    plan.certificate(A, None)  # somebody has put the old file back
+    assert plan.due(NOW + 5 * HOUR) == []
+    assert plan.wait(NOW, DAY) == 6 * HOUR
+    assert plan.due(NOW + 6 * HOUR) == [A]
 
 
 def test_a_handful_of_orders_is_followed_by_a_pause() -> None:
@@ -141,7 +150,7 @@ def test_a_handful_of_orders_is_followed_by_a_pause() -> None:
         rounds.append(len(due))
         for name in due:
             plan.ordered(now)
-            plan.succeeded(name, days(0, 90))
+            plan.succeeded(name, days(0, 90), now)
         assert plan.due(now) == []
         now += PAUSE
     assert rounds == [ORDERS_IN_A_ROW, ORDERS_IN_A_ROW, 2]

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import logging
 import traceback
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -733,6 +734,132 @@ async def test_29_a_send_that_waits_raises_when_the_client_leaves() -> None:
         await sending
     assert port.calls == []
     await finish(application, exchange)
+
+
+class Listener:
+    """An application such as Django's: one task waits for the disconnect, and then ends the one that sends.
+
+    Args:
+        prompt: Whether it does so; otherwise it goes on when it has heard.
+    """
+
+    def __init__(self, sending: Callable[[Any], Coroutine[Any, Any, None]], prompt: bool = True) -> None:
+        self.sending = sending
+        self.prompt = prompt
+        self.outcome: BaseException | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        sender = asyncio.ensure_future(self.sending(send))
+        listener = asyncio.ensure_future(receive())
+        await asyncio.wait([listener, sender], return_when=asyncio.FIRST_COMPLETED)
+        assert listener.result() == DISCONNECT
+        if self.prompt:
+            sender.cancel()
+        [self.outcome] = await asyncio.gather(sender, return_exceptions=True)
+
+
+async def stream(send: Any, pause: float | None = None) -> None:
+    await send(start())
+    while True:
+        await send(body(b"x", more=True))
+        if pause is not None:
+            await asyncio.sleep(pause)
+
+
+async def listen(application: Listener, wait: bool) -> tuple[Bridge, Any, StrictPort, list[None]]:
+    """Have an application begin a stream, wait in send() or not, and its client leave."""
+    bridge = Bridge(application)
+    littered: list[None] = []
+    bridge.runner.littered = lambda: littered.append(None)
+    exchange, port = bridge.begin()
+    if wait:
+        port.block()
+    await settle()
+    exchange.disconnected("gone")
+    port.unblock()
+    return bridge, exchange, port, littered
+
+
+# Django's handler would take the exception for a failure of its own: it would neither close the response nor send
+# ``request_finished``, and the connection to the database would stay.
+@pytest.mark.parametrize("wait", [True, False], ids=["waiting for room", "making the body"])
+@on_loop
+async def test_a_sender_whose_disconnect_another_task_hears_of_is_cancelled_where_it_makes_the_body(wait: bool) -> None:
+    where: list[str] = []
+
+    async def sending(send: Any) -> None:
+        await send(start())
+        while True:
+            await send(body(b"x", more=True))
+            try:
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                where.append("the body")
+                raise
+
+    application = Listener(sending)
+    bridge, exchange, port, littered = await listen(application, wait)
+    began = asyncio.get_running_loop().time()
+    await settle()
+    assert isinstance(application.outcome, asyncio.CancelledError)
+    assert (where, littered) == (["the body"], [])
+    assert exchange.task is None
+    assert asyncio.get_running_loop().time() - began < 0.01
+    assert len(bridge.records) == 1
+
+
+@on_loop
+async def test_a_sender_that_never_waits_is_made_to_so_that_it_can_be_cancelled() -> None:
+    made = 0
+
+    async def sending(send: Any) -> None:
+        nonlocal made
+        await send(start())
+        while True:
+            made += 1
+            await send(body(b"x", more=True))
+
+    application = Listener(sending)
+    _, exchange, _, littered = await listen(application, wait=True)
+    await settle()
+    assert isinstance(application.outcome, asyncio.CancelledError)
+    assert made <= 70
+    assert littered == [None]
+    assert exchange.task is None
+
+
+@pytest.mark.parametrize("pause", [None, 0.001, 0.3], ids=["never waits", "often", "seldom"])
+@on_loop
+async def test_a_sender_that_nobody_cancels_gets_the_exception_in_the_end(pause: float | None) -> None:
+    application = Listener(lambda send: stream(send, pause), prompt=False)
+    bridge, exchange, port, _ = await listen(application, wait=True)
+    names = port.names
+    await asyncio.sleep(1.5)
+    assert isinstance(application.outcome, ClientDisconnected)
+    assert exchange.task is None
+    assert port.names == names
+    assert len(bridge.records) == 1
+
+
+@on_loop
+async def test_who_has_been_told_gets_the_exception_at_once() -> None:
+    outcome: list[BaseException] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        assert await receive() == DISCONNECT
+        try:
+            await send(start())
+        except OSError as error:
+            outcome.append(error)
+
+    bridge = Bridge(application)
+    exchange, _ = bridge.begin()
+    await settle()
+    exchange.disconnected("gone")
+    await settle()
+    assert [type(error) for error in outcome] == [ClientDisconnected]
 
 
 @on_loop

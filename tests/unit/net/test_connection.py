@@ -169,9 +169,9 @@ async def test_an_application_that_takes_too_long_in_its_body_is_reset() -> None
 
 
 @on_loop
-async def test_shutting_down_closes_idle_connections_at_once_and_others_after_their_response() -> None:
+async def test_shutting_down_closes_idle_connections_soon_and_others_after_their_response() -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
         await send(start())
         await send(body(b"served"))
 
@@ -181,7 +181,9 @@ async def test_shutting_down_closes_idle_connections_at_once_and_others_after_th
     await settle()
     for connection in list(wire.context.connections):
         connection.shut_down()
-    assert (idle.ended, busy.ended) == (["close"], [])
+    assert (idle.ended, busy.ended) == ([], [])
+    await asyncio.sleep(2.1)
+    assert (idle.ended[:1], busy.ended) == (["close"], [])
     await asyncio.sleep(2)
     assert busy.written.endswith(b"served")
     assert b"\r\nconnection: close\r\n" in busy.written
@@ -193,6 +195,26 @@ async def test_shutting_down_closes_idle_connections_at_once_and_others_after_th
     busy.lost()
     assert await waiting is True
     assert await wire.context.wait_closed(5) is True
+
+
+@on_loop
+async def test_a_websocket_that_an_idle_connection_asks_for_while_the_server_stops_is_closed() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    wire = Wire(application)
+    transport = wire.connect()
+    wire.context.ending = True
+    transport.protocol.shut_down()
+    transport.protocol.dataReceived(
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    await settle()
+    assert transport.written.startswith(b"HTTP/1.1 101 ")
+    assert (1012).to_bytes(2, "big") + b"The server is shutting down." in transport.written
 
 
 @on_loop

@@ -209,10 +209,23 @@ async def test_a_connection_that_ends_before_the_preface_is_whole_is_forgotten(e
         transport.protocol.readConnectionLost()
     elif ending == "shut down":
         transport.protocol.shut_down()
-    assert transport.ended == ([] if ending == "lost" else ["close"])
+        await asyncio.sleep(3)
+    assert transport.ended[:1] == ([] if ending == "lost" else ["close"])
     transport.lost()
     assert wire.context.connections == set()
     assert no_timers()
+
+
+@on_loop
+async def test_a_connection_that_turns_out_to_be_http2_while_the_server_stops_is_told() -> None:
+    wire = Wire(Application())
+    transport = wire.connect()
+    transport.protocol.dataReceived(PREFACE[:10])
+    wire.context.ending = True
+    transport.protocol.shut_down()
+    transport.protocol.dataReceived(PREFACE[10:] + bytes.fromhex("000000040000000000"))
+    await settle()
+    assert bytes.fromhex("0000080700000000007fffffff00000000") in transport.written
 
 
 def no_timers() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from daphne_ng.errors import EndpointError
 from daphne_ng.net.tls import CertificateDirectory, CertificateFile, CertificateFiles, TlsSettings, challenge_context
@@ -251,6 +251,21 @@ def test_failures_are_told_in_words_and_departures_are_none() -> None:
         None,
     ):
         assert handshake_failure(departure) == ""
+
+
+def test_a_client_certificate_that_only_openssl_can_read_is_told_as_malformed() -> None:
+    der = ssl.PEM_cert_to_DER_cert(certificate("a.test").cert_chain_pems[0].bytes().decode())
+    version = bytes.fromhex("a003020102")
+    assert der.count(version) == 1
+
+    class Handle:
+        def get_peer_certificate(self) -> crypto.X509:
+            return crypto.load_certificate(crypto.FILETYPE_ASN1, der.replace(version, version[:-1] + b"\x27"))
+
+    found = tls_extension(Handle())
+    assert found["client_cert_error"].startswith("the certificate is malformed")
+    assert found["client_cert_name"] == ""
+    assert len(found["client_cert_chain"]) == 1
 
 
 # -- names -------------------------------------------------------------------------------------------------
@@ -527,6 +542,21 @@ def test_files_in_a_directory_come_go_and_change_one_by_one(directory: Path, cap
     (directory / "a.test.pem").unlink()
     source.refresh()
     assert source.names() == ["b.test"]
+
+
+def test_names_of_files_cannot_forge_or_flood_the_log(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    source = CertificateDirectory(SETTINGS, str(directory))
+    names = [f"{number}.test" for number in range(30)]
+    for name in (*names, "\n2026 ERROR forged"):
+        (directory / f"{name}.pem").write_bytes(certificate("a.test").private_key_and_cert_chain_pem.bytes())
+    source.refresh()
+    for path in directory.iterdir():
+        path.unlink()
+    source.refresh()
+    replaced, gone = messages(caplog)
+    assert "and 21 more" in replaced and "and 21 more" in gone
+    assert all(told.isprintable() and len(told) < 3000 for told in (replaced, gone))
 
 
 def test_a_file_that_is_being_written_keeps_its_certificate(directory: Path) -> None:

@@ -323,6 +323,13 @@ def test_a_root_path_is_decoded_and_ends_without_a_slash(value: bytes, root_path
     assert root_path_of(value) == root_path
 
 
+@pytest.mark.parametrize(
+    "value", [b"//evil.test", b"/%2fevil.test/", b"/\\evil.test", b"https://evil.test", b"evil", b"/a/../b", b"/a%0d%0ab", b"."]
+)  # fmt: skip
+def test_a_root_path_that_leads_elsewhere_is_ignored(value: bytes) -> None:
+    assert root_path_of(value) is None
+
+
 # -- bounds ------------------------------------------------------------------------------------------------
 
 

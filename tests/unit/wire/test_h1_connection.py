@@ -210,13 +210,38 @@ class TestRefusedByTheDriver:
 
 
 class TestShutDown:
-    def test_an_idle_connection_closes(self) -> None:
-        server = Http1Server(Replies()).feed(request(b"/"))
+    @pytest.mark.parametrize("used", [True, False])
+    def test_an_idle_connection_serves_what_was_on_its_way(self, used: bool) -> None:
+        server = Http1Server(Replies(), shutdown_idle_timeout=2)
+        if used:
+            server.feed(request(b"/"))
         server.port.shut_down()
+        server.advance(1.9)
+        assert server.state == "open"
+        server.feed(request(b"/", b"Content-Length: 1", method=b"POST"))
+        assert server.state == "open"
+        server.feed(b"x")
+        assert server.responses()[-1].header(b"connection") == b"close"
         assert server.state == "closed"
 
-    def test_a_new_connection_closes(self) -> None:
-        server = Http1Server()
+    @pytest.mark.parametrize("part", [b"", b"GET / HT"])
+    def test_an_idle_connection_does_not_wait_for_long(self, part: bytes) -> None:
+        server = Http1Server(shutdown_idle_timeout=2).feed(part)
+        server.port.shut_down()
+        server.advance(2.1)
+        assert server.statuses == ([408] if part else [])
+        assert server.state == ("half" if part else "closed")
+
+    def test_an_idle_connection_that_is_about_to_close_does_not_live_longer(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=3, shutdown_idle_timeout=2).feed(request(b"/"))
+        server.advance(2.5)
+        server.port.shut_down()
+        server.advance(0.6)
+        assert server.state == "closed"
+
+    @pytest.mark.parametrize("settings", [{"shutdown_idle_timeout": 0}, {"graceful_timeout": 0}])
+    def test_without_patience_an_idle_connection_closes(self, settings: dict[str, float]) -> None:
+        server = Http1Server(Replies(), **settings).feed(request(b"/"))
         server.port.shut_down()
         assert server.state == "closed"
 
@@ -237,6 +262,17 @@ class TestShutDown:
         server.port.body(b"b", True)
         (response,) = server.responses()
         assert response.complete
+        assert response.header(b"connection") is None
+
+    def test_a_client_whose_response_had_begun_is_told_with_the_next(self) -> None:
+        server = Http1Server(shutdown_idle_timeout=2).feed(request(b"/"))
+        server.port.start(200, [], b"a", False, False)
+        server.port.shut_down()
+        server.port.body(b"b", True)
+        assert server.state == "open"
+        server.feed(request(b"/"))
+        server.answer()
+        assert server.responses()[-1].header(b"connection") == b"close"
         assert server.state == "closed"
 
     def test_pipelined_requests_are_served_and_the_last_is_told(self) -> None:
@@ -267,7 +303,9 @@ class TestShutDown:
     def test_twice_is_once(self) -> None:
         server = Http1Server()
         server.port.shut_down()
+        server.advance(1)
         server.port.shut_down()
+        server.advance(1.1)
         assert server.state == "closed"
 
     def test_a_connection_that_closes_already_is_left_alone(self) -> None:

@@ -1,0 +1,650 @@
+"""Workers: replaced, killed, blocked, scaled and stopped, under load. `working` counts what is lost: it must be nothing."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.serving import APPS, HERE, HOST, STOP_SECONDS, needs_procfs, require_program, serve, wait_for
+from tests.integration.working import APP, Load, Workers, workers
+
+pytestmark = [needs_procfs, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+LAUNCH = str(HERE / "launch.py")
+SERVER = (sys.executable, "-m", "daphne_ng")
+NOBODY = pwd.getpwnam("nobody")
+BLOCKED = r"WARNING +The event loop has been blocked"
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose path fits into the address of a UNIX socket, and that anybody can read."""
+    with tempfile.TemporaryDirectory(prefix="dng") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+def ends_within(running: Workers, seconds: float, number: int = signal.SIGTERM) -> int:
+    """Send a signal, and return the exit code; it must come within so many seconds."""
+    running.signal(number)
+    try:
+        return running.server.process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it runs after {seconds} s:\n{running.log}") from None
+
+
+# -- nothing is lost -------------------------------------------------------------------------------------------
+
+
+def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        first = set(running.running)
+        with Load(running.server.port) as load:
+            load.wait()
+            (tmp_path / "fail-import").unlink(missing_ok=True)
+            running.roll()
+            load.wait()
+        assert load.failures == {}
+        assert load.reopened >= 6
+        assert set(running.running).isdisjoint(first)
+        assert set(load.by_pid) >= first
+
+
+@pytest.mark.system
+def test_ten_rolling_restarts_lose_nothing(tmp_path: Path) -> None:
+    with workers(tmp_path) as running, Load(running.server.port, kept=12, fresh=4, sockets=12, http2=3) as load:
+        for _ in range(10):
+            running.roll()
+            load.wait(100)
+    assert load.failures == {}
+
+
+@pytest.mark.system
+def test_wrk_sees_no_error_in_rolling_restarts(tmp_path: Path) -> None:
+    command = [require_program("wrk"), "-t1", "-c32", "-d8", "--timeout", "10s"]
+    with workers(tmp_path, "-v", "0") as quiet:
+        del quiet  # -v 0 logs nothing to wait for
+
+
+@pytest.mark.system
+def test_a_worker_that_has_served_enough_is_replaced_before_it_goes(tmp_path: Path) -> None:
+    limits = ("--limit-max-requests", "400", "--limit-max-requests-jitter", "100")
+    with workers(tmp_path, *limits) as running:
+        with Load(running.server.port) as load:
+            running.wait_ready(8, 60)
+        assert load.failures == {}
+        assert "it has served" in running.log
+
+
+def test_one_worker_with_a_limit_of_requests_is_replaced_without_a_gap(tmp_path: Path) -> None:
+    with workers(tmp_path, "--limit-max-requests", "300", count=0) as running:
+        with Load(running.server.port, kept=4, fresh=1, sockets=2, http2=1) as load:
+            running.wait_ready(2)
+            load.wait(50)
+        assert load.failures == {}
+
+
+def test_a_worker_that_holds_too_much_memory_is_replaced(tmp_path: Path) -> None:
+    with workers(tmp_path, "--limit-worker-memory", "120000000", count=1) as running:
+        pid = running.running[0]
+        for _ in range(4):
+            assert int(running.fetch("/grow")) == pid
+        running.wait_ready(2)
+        running.wait_settled(1)
+        assert re.search(r"is replaced: it holds \d+ bytes of memory", running.log)
+
+
+def test_a_worker_of_age_is_replaced(tmp_path: Path) -> None:
+    with workers(tmp_path, "--worker-max-age", "2", count=1) as running, Load(running.server.port, http2=0) as load:
+        running.wait_ready(2)
+        load.wait(50)
+    assert load.failures == {}
+    assert "it is older than 2 s" in running.log
+
+
+def test_workers_are_added_and_taken_away(tmp_path: Path) -> None:
+    with workers(tmp_path, count=1) as running:
+        with Load(running.server.port) as load:
+            running.signal(signal.SIGTTIN)
+            running.wait_settled(2)
+            load.wait()
+            running.signal(signal.SIGTTOU)
+            running.wait_settled(1)
+            running.signal(signal.SIGTTOU)  # there is always one
+            load.wait()
+        assert load.failures == {}
+        running.wait_settled(1)
+
+
+def test_the_end_loses_no_request_whose_head_was_read_and_no_frame(tmp_path: Path) -> None:
+    """With TERM the listening sockets go, so clients find nobody: the answers to what they had asked must all come."""
+    with workers(tmp_path) as running:
+        connections = []
+        for _ in range(40):
+            connection = running.ask("/?1")
+            connections.append(connection)
+        time.sleep(0.4)  # they are read
+        code = ends_within(running, 10)
+        assert code == 0
+        for connection in connections:
+            with connection:
+                answer = connection.recv(65536).decode()
+                assert answer.startswith("HTTP/1.1 200 OK"), answer
+                assert "connection: close" in answer.lower()
+
+
+def test_who_waits_to_be_accepted_at_the_end_is_served(tmp_path: Path) -> None:
+    """All workers are stopped while they cannot accept; the last of them takes the queue."""
+    with workers(tmp_path) as running:
+        pids = running.running
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        queued = [running.ask("/") for _ in range(20)]
+        running.signal(signal.SIGTERM)
+        time.sleep(0.5)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        for connection in queued:
+            with connection:
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert running.server.process.wait(10) == 0
+
+
+# -- workers that fail -----------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_costs_its_own_connections_only(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        running.server.expect("was killed by SIGKILL")
+        victim, other = running.running
+        kept: dict[int, http.client.HTTPConnection] = {}
+        while set(kept) < {victim, other}:
+            client = http.client.HTTPConnection(HOST, running.server.port, timeout=10)
+            client.request("GET", "/")
+            kept.setdefault(int(client.getresponse().read()), client)
+        os.kill(victim, signal.SIGKILL)
+        running.wait_ready(3)
+        kept[other].request("GET", "/")
+        assert int(kept[other].getresponse().read()) == other
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            kept[victim].request("GET", "/")
+            kept[victim].getresponse()
+        with Load(running.server.port) as load:
+            load.wait()
+        assert load.failures == {}
+        for client in kept.values():
+            client.close()
+
+
+def test_a_worker_that_is_told_to_stop_by_others_is_replaced_at_once(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        slow = running.ask("/?2")
+        time.sleep(0.2)
+        for pid in running.running:
+            os.kill(pid, signal.SIGTERM)
+        began = time.monotonic()
+        running.wait_ready(4)
+        assert time.monotonic() - began < 5
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        running.wait_settled(2)
+
+
+def test_a_blocked_worker_is_named_with_its_stack_and_replaced(tmp_path: Path) -> None:
+    limits = ("--worker-blocked-warning", "1", "--worker-timeout", "3")
+    with workers(tmp_path, *limits) as running:
+        running.server.expect(BLOCKED, "does not end in time")
+        asked = running.ask("/block")
+        found = running.server.wait_for_log(BLOCKED, 10)
+        wait_for(lambda: "in block" in running.log[found.start() :], "the stack")
+        assert "time.sleep" in running.log[found.start() :]
+        running.wait_ready(3)
+        assert re.search(r"is replaced: nothing was heard of it for \d+ s", running.log)
+        with Load(running.server.port) as load:
+            load.wait()
+            running.wait_settled(2)  # it is killed after a while
+        assert load.failures == {}
+        asked.close()
+
+
+def test_a_worker_that_the_system_has_stopped_is_replaced(tmp_path: Path) -> None:
+    with workers(tmp_path, "--worker-timeout", "2") as running:
+        running.server.expect("does not end in time")
+        victim = running.running[0]
+        os.kill(victim, signal.SIGSTOP)
+        running.wait_ready(3)
+        wait_for(lambda: victim not in running.running, "its end", 10)
+        running.wait_settled(2)
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    command = [*SERVER, "-p", "0", "--workers", "3", "--worker-blocked-warning", "1", APP]
+    environment = os.environ | {"PYTHONPATH": str(APPS)}
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)
+    wait_for(lambda: log.read_text().count("is ready") == 3, "the workers", 20)
+    port = int(re.search(r"address \S+:(\d+)", log.read_text())[1])  # type: ignore[index]
+    pids = [int(pid) for pid in re.findall(r"process (\d+)\) is ready", log.read_text())]
+    blocked = socket.create_connection((HOST, port))
+    blocked.sendall(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.5)
+    process.kill()
+    process.wait()
+
+    def gone(pid: int) -> bool:
+        try:
+            return "zombie" in Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return True
+
+    wait_for(lambda: sum(map(gone, pids)) >= 2, "the workers' end", 10)
+    wait_for(lambda: all(map(gone, pids)), "the blocked worker's end", 15)
+    assert "The supervisor has ended" in log.read_text()
+    blocked.close()
+
+
+# -- starting --------------------------------------------------------------------------------------------------
+
+
+def start(directory: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | {"PYTHONPATH": str(APPS)} | environment
+    command = [*SERVER, "-b", HOST, "--workers", "2", *options]
+    return subprocess.run(
+        command, cwd=directory, env=variables, timeout=60, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_an_application_that_cannot_be_imported_ends_the_whole(tmp_path: Path) -> None:
+    done = start(tmp_path, "-p", "0", APP, FAIL_IMPORT="1")
+    assert done.returncode == 1
+    assert "on purpose" in done.stdout
+    assert done.stdout.count("starts") == 1
+
+
+def test_a_startup_that_fails_ends_the_whole_with_3(tmp_path: Path) -> None:
+    done = start(tmp_path, "-p", "0", APP, FAIL_STARTUP="1")
+    assert done.returncode == 3
+    assert done.stdout.count("The application's startup failed: on purpose") == 1
+    assert done.stdout.count("starts") == 1
+
+
+def test_a_port_in_use_ends_the_whole_before_any_worker(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        done = start(tmp_path, "-p", str(taken.getsockname()[1]), APP)
+    assert done.returncode == 1
+    assert "the address is already in use" in done.stdout
+    assert "starts" not in done.stdout
+
+
+def test_a_key_that_the_user_cannot_read_ends_the_whole_with_the_reason(short: Path, pem: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can become another user")
+    key = short / "key.pem"
+    shutil.copy(pem, key)
+    key.chmod(0o600)
+    done = start(short, "-e", f"ssl:0:privateKey={key}:interface={HOST}", "--user", "nobody", APP)
+    assert done.returncode == 1
+    assert "key.pem" in done.stdout
+    assert "ermission denied" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.system
+def test_workers_that_crash_again_and_again_are_given_up(tmp_path: Path) -> None:
+    """They are ready, and die soon after."""
+    (tmp_path / "crash-later").touch()
+    began = time.monotonic()
+    done = start(tmp_path, "-p", "0", APP)
+    assert done.returncode == 7
+    assert re.search(r"CRITICAL Worker \d+ \(process \d+\) ended with code 7, as \d+ before it: giving up", done.stdout)
+    assert "the next starts in 2.0 s" in done.stdout  # it backs off
+    assert 4 < time.monotonic() - began < 40
+
+
+def test_new_code_that_does_not_start_keeps_the_old_workers(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        running.server.expect("which was to replace", "The workers are not replaced: the new code does not start")
+        old = set(running.running)
+        (tmp_path / "fail-import").touch()
+        with Load(running.server.port) as load:
+            running.signal(signal.SIGHUP)
+            running.server.wait_for_log("The workers are not replaced: the new code does not start", 20)
+            assert set(running.running) == old
+            (tmp_path / "fail-import").unlink()
+            running.roll()
+        assert load.failures == {}
+        assert set(running.running).isdisjoint(old)
+
+
+@pytest.mark.parametrize("moment", ["at once", "importing"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_during_the_start(tmp_path: Path, number: int, moment: str) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.7)\nfrom worked import application\n")
+    with serve("slow:application", tmp_path, "--workers", "2", environment={"PYTHONPATH": f"{APPS}:{tmp_path}"}) as server:
+        server.expect("The server has not started")
+        if moment == "importing":
+            time.sleep(0.4)
+        server.process.send_signal(number)
+        if number in (signal.SIGTERM, signal.SIGINT):
+            assert server.process.wait(5) == 0
+        else:
+            running = Workers(server)
+            running.wait_ready(2 if number != signal.SIGHUP else 3)
+            running.wait_settled(2)
+            assert running.fetch()
+        assert "Traceback" not in server.log
+
+
+# -- what does not want to end ---------------------------------------------------------------------------------
+
+LIMITS = ("--graceful-timeout", "1", "--application-close-timeout", "1", "--lifespan-shutdown-timeout", "1")
+
+
+@pytest.mark.parametrize("count", [0, 2], ids=["alone", "workers"])
+@pytest.mark.parametrize("way", ["thread", "swallow", "events", "flood", "generator", "block"])
+def test_nothing_holds_up_the_end(tmp_path: Path, way: str, count: int) -> None:
+    """The limits are 1 s for requests, 1 s for those that are cancelled, twice 5 s for connections, 1 s for the lifespan."""
+    options = ("--workers", str(count)) if count else ()
+    with serve(APP, tmp_path, *LIMITS, *options) as server:
+        running = Workers(server)
+        server.expect("ignores its cancellation", "took too long", BLOCKED, "does not end", "These threads run", "MainThread")
+        server.expect("asyncio_", "disconnected|Dropped")
+        if count:
+            running.wait_ready(count)
+        asked = running.ask(f"/{way}")
+        time.sleep(0.5)
+        began = time.monotonic()
+        running.signal(signal.SIGTERM)
+        code = server.process.wait(30)
+        took = time.monotonic() - began
+        print(f"{way}: {took:.1f} s")
+        # A process whose loop is blocked has been ended by force. Its supervisor has not.
+        assert code == (1 if way == "block" and not count else 0)
+        server.process.returncode = 0
+        assert took < (22 if way == "block" else 9)
+        if way == "thread" and not count:
+            assert "stuck_view" in server.log
+        asked.close()
+
+
+def test_a_second_signal_ends_the_workers_at_once_and_a_third_kills(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        asked = [running.ask("/swallow"), running.ask("/?600")]
+        running.server.expect("ignores its cancellation")
+        time.sleep(0.3)
+        running.signal(signal.SIGTERM)
+        running.server.wait_for_log("Waiting for . running requests")
+        began = time.monotonic()
+        running.signal(signal.SIGTERM)
+        assert running.server.process.wait(8) == 0
+        assert time.monotonic() - began < 6
+        for one in asked:
+            one.close()
+
+
+def test_progress_is_told_every_second(tmp_path: Path) -> None:
+    with serve(APP, tmp_path) as server:
+        running = Workers(server)
+        asked = running.ask("/?2.5")
+        time.sleep(0.3)
+        assert ends_within(running, 8) == 0
+        lines = re.findall(r"Waiting for 1 request and 1 connection, (\d+) seconds left", server.log)
+        assert lines[:2] == ["29", "28"]
+        asked.close()
+
+
+# -- signals ---------------------------------------------------------------------------------------------------
+
+
+def test_control_c_in_a_terminal_ends_gracefully(tmp_path: Path) -> None:
+    """It comes to every process of the group, and the supervisor tells its workers besides: that is once, not twice."""
+    command = [*SERVER, "-b", HOST, "-p", "0", "--workers", "2", APP]
+    with (tmp_path / "log").open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(APPS)}, stdout=out, stderr=out, start_new_session=True
+        )
+    log = tmp_path / "log"
+    wait_for(lambda: log.read_text().count("is ready") == 2, "the workers", 20)
+    port = int(re.search(r"address \S+:(\d+)", log.read_text())[1])  # type: ignore[index]
+    asked = socket.create_connection((HOST, port), 10)
+    asked.sendall(b"GET /?1.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    assert asked.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    assert process.wait(10) == 0
+    assert "Traceback" not in log.read_text()
+    assert "KeyboardInterrupt" not in log.read_text()
+    asked.close()
+
+
+def test_a_stop_of_the_whole_unit_by_systemd_is_graceful(tmp_path: Path) -> None:
+    """KillMode=control-group, systemd's default, sends SIGTERM to workers too."""
+    with workers(tmp_path) as running:
+        asked = running.ask("/?1.5")
+        time.sleep(0.3)
+        for pid in [running.server.pid, *running.running]:
+            os.kill(pid, signal.SIGTERM)
+        assert asked.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert running.server.process.wait(10) == 0
+        asked.close()
+
+
+def test_usr1_opens_the_access_log_of_every_worker_again(tmp_path: Path) -> None:
+    with workers(tmp_path, "--access-log", "access") as running:
+        running.fetch("/before")
+        wait_for(lambda: "/before" in (tmp_path / "access").read_text(), "a line")
+        (tmp_path / "access").rename(tmp_path / "moved")
+        running.signal(signal.SIGUSR1)
+        wait_for((tmp_path / "access").exists, "a new file")
+        time.sleep(0.5)
+        for _ in range(10):
+            running.fetch("/after")
+        wait_for(lambda: (tmp_path / "access").read_text().count("/after") == 10, "the lines")
+        assert "/after" not in (tmp_path / "moved").read_text()
+
+
+def test_usr2_tells_what_every_worker_does(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        running.server.expect(r"WARNING +(serving|HTTP|Connection|Task|   )", "GET|POST")
+        asked = running.ask("/swallow?x=1")
+        time.sleep(0.3)
+        running.signal(signal.SIGUSR2)
+        running.server.wait_for_log(r"2 workers wanted")
+        running.server.wait_for_log(r"serving: 1 connections, 1 applications running")
+        running.server.wait_for_log(r"/swallow, \d\.\d s old")
+        running.server.wait_for_log(r"worked\.py:\d+ in swallow")
+        running.server.wait_for_log(r"Connection Http1 of 127\.0\.0\.1.*: 0 bytes unsent")
+        running.server.wait_for_log(r"Task lifespan")
+        asked.close()
+
+
+# -- reload ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("watchfiles", [True, False], ids=["watchfiles", "polling"])
+def test_reload_serves_the_new_code_and_refuses_nobody(tmp_path: Path, watchfiles: bool) -> None:
+    if watchfiles:
+        pytest.importorskip("watchfiles")
+    else:
+        (tmp_path / "watchfiles.py").write_text("raise ImportError\n")
+    code = Path(APPS / "worked.py").read_text()
+    (tmp_path / "mine.py").write_text(code)
+    with workers(tmp_path, "--reload", count=0, app="mine:application", imports=tmp_path) as running:
+        running.server.expect("which was to replace", "The workers are not replaced: the new code does not start")
+        with Load(running.server.port, kept=2, fresh=2, sockets=2, http2=1) as load:
+            load.wait(50)
+            time.sleep(0.5)
+            (tmp_path / "mine.py").write_text("syntax error\n" + code)
+            running.server.wait_for_log("the new code does not start; the old goes on", 20)
+            load.wait(50)
+            (tmp_path / "mine.py").write_text(code + "\nGREETING = ''\n")
+            running.server.wait_for_log("All workers are replaced", 20)
+            load.wait(50)
+            running.wait_settled(1)
+        assert load.failures == {}
+        assert len(load.by_pid) == 2
+        assert "mine.py changed" in running.log
+
+
+# -- sockets ---------------------------------------------------------------------------------------------------
+
+
+def test_the_file_of_a_unix_socket_stays_over_rolling_restarts_and_goes_at_the_end(short: Path) -> None:
+    path = short / "s"
+    with workers(short, listen=("-u", str(path))) as running:
+        inode = path.stat().st_ino
+        running.roll()
+        assert path.stat().st_ino == inode
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        os.kill(running.running[0], signal.SIGKILL)
+        running.server.expect("was killed by SIGKILL")
+        running.wait_ready(5)
+        assert path.stat().st_ino == inode
+    assert not path.exists()
+
+
+def test_sockets_of_systemd_are_handed_down_and_outlive_everything(short: Path) -> None:
+    with socket.create_server((HOST, 0)) as inherited:
+        program = [sys.executable, LAUNCH, f"{inherited.fileno()}:3", "LISTEN_FDS=1", "LISTEN_PID=@pid", "--", *SERVER]
+        options = {"program": program, "inherit": [inherited.fileno()], "listen": ["-e", "systemd:domain=INET:index=0"]}
+        with workers(short, **options) as running:
+            with Load(running.server.port) as load:
+                load.wait()
+                running.roll()
+            assert load.failures == {}
+        # Not shut down: who comes now waits for the next server.
+        with socket.create_connection(inherited.getsockname()):
+            pass
+
+
+def test_standard_input_is_handed_down(short: Path) -> None:
+    with socket.create_server((HOST, 0)) as inherited:
+        program = [sys.executable, LAUNCH, f"{inherited.fileno()}:0", "--", *SERVER]
+        options = {"program": program, "inherit": [inherited.fileno()], "listen": ["--fd", "0"]}
+        with workers(short, **options) as running:
+            running.roll()
+            with Load(running.server.port) as load:
+                load.wait()
+            assert load.failures == {}
+
+
+def test_tls_and_the_proxy_protocol_are_the_workers_concern(short: Path, pem: Path) -> None:
+    import ssl
+
+    endpoint = f"haproxy:ssl:0:privateKey={pem}:certKey={pem}:interface={HOST}"
+    with workers(short, "--forwarded-allow-ips", HOST, listen=("-e", endpoint)) as running:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for _ in range(4):
+            raw = running.server.connect()
+            raw.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+            with context.wrap_socket(raw) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        wait_for(lambda: "192.0.2.1" in running.log, "the access log")
+
+
+def test_with_reuse_port_every_worker_listens_for_itself(tmp_path: Path) -> None:
+    with workers(tmp_path, "--reuse-port") as running:
+        wait_for(lambda: {int(running.fetch()) for _ in range(30)} == set(running.running), "both workers")
+        with Load(running.server.port, sockets=0) as load:
+            load.wait(500)
+        assert load.failures == {}
+        running.roll()
+        assert running.fetch()
+
+
+# -- the process -----------------------------------------------------------------------------------------------
+
+
+def test_the_pid_file_names_the_supervisor_and_goes_with_it(tmp_path: Path) -> None:
+    with workers(tmp_path, "--pid", "pid") as running:
+        assert int((tmp_path / "pid").read_text()) == running.server.pid
+        running.roll()
+        os.kill(running.running[0], signal.SIGTERM)
+        running.wait_ready(5)
+        assert int((tmp_path / "pid").read_text()) == running.server.pid
+        done = start(tmp_path, "-p", "0", "--pid", "pid", APP)
+        assert done.returncode == 1
+        assert f"pid belongs to process {running.server.pid}, which runs" in done.stdout
+    assert not (tmp_path / "pid").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("options", [["--user", "nobody"], ["--user", str(NOBODY.pw_uid), "--group", "daemon"]])
+def test_workers_run_as_another_user_and_sockets_are_opened_before(short: Path, options: list[str]) -> None:
+    with workers(short, *options, "--umask", "027", listen=("-b", HOST, "-p", "0", "-u", str(short / "s"))) as running:
+        uid, gid, *_ = (said := running.fetch("/identity")).split()
+        assert int(uid) == NOBODY.pw_uid
+        assert (int(gid) == NOBODY.pw_gid) == ("--group" not in options)
+        assert "[0" not in said
+        assert f" 27 {NOBODY.pw_dir}" in said
+        assert (short / "s").stat().st_uid == 0
+        running.roll()
+        assert running.fetch()
+
+
+# -- in the long run -------------------------------------------------------------------------------------------
+
+
+def restarts(directory: Path, first: int, last: int) -> None:
+    (directory / "small.py").write_text(
+        "async def application(scope, receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 204})\n"
+        "    await send({'type': 'http.response.body'})\n"
+    )
+    with workers(directory, "--lifespan", "off", count=1, app="small:application", imports=directory) as running:
+        counts: dict[int, tuple[int, int]] = {}
+        for turn in range(1, last + 1):
+            running.roll()
+            if turn in (first, last):
+                counts[turn] = running.descriptors(), running.memory()
+        print(counts)
+        (few, before), (many, after) = counts[first], counts[last]
+        assert abs(many - few) < 3
+        assert after < before * 1.05
+
+
+@pytest.mark.system
+def test_the_supervisor_is_the_same_after_many_restarts(tmp_path: Path) -> None:
+    restarts(tmp_path, 3, 20)
+
+
+@pytest.mark.soak
+def test_the_supervisor_is_the_same_after_200_restarts(tmp_path: Path) -> None:
+    restarts(tmp_path, 20, 200)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("option", [(), ("--reuse-port",)], ids=["inherited", "reuse-port"])
+def test_how_connections_spread(tmp_path: Path, option: tuple[str, ...]) -> None:
+    """For the documentation (``pytest -rP`` shows it); promised is only that both serve."""
+    with workers(tmp_path, *option) as running:
+        with Load(running.server.port, kept=0, fresh=16, sockets=0, http2=0) as load:
+            load.wait(3000)
+        one, two = sorted(load.by_pid.values())
+        print(f"{option}: 16 at once, a connection for each request: {one} and {two}")
+        slow = [running.ask("/?2") for _ in range(100)]
+        answers = [int(connection.recv(65536).rpartition(b"\r\n\r\n")[2]) for connection in slow]
+        shares = sorted(answers.count(pid) for pid in running.running)
+        print(f"{option}: 100 connections, one after the other: {shares}")
+        for connection in slow:
+            connection.close()
+        assert one > 0 and all(shares)

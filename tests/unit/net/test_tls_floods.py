@@ -1,0 +1,61 @@
+"""What a TLS client can make the loop do with bytes that hold no data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daphne_ng.net.tls_transport import TLSServer
+from daphne_ng.net.transports import FIRST_READ_BYTES, LARGE_READ_BYTES
+
+
+class Memory:
+    """Decrypts to little, as a flood of key updates or of records of one byte does."""
+
+    end = None
+    fat = False
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def decrypt(self, wire: bytes) -> bytes:
+        return bytes(int(len(wire) * self.share))
+
+    def output(self) -> bytes:
+        return b""
+
+
+class Protocol:
+    def dataReceived(self, data: bytes) -> None:
+        pass
+
+
+def sizes_of_reads(share: float) -> list[int]:
+    """Return what is asked of the socket by a transport that always gets as much."""
+    transport: Any = TLSServer.__new__(TLSServer)
+    transport._tls = Memory(share)
+    transport._open = True
+    transport.connected = 1
+    transport._aborting = False
+    transport.protocol = Protocol()
+    asked: list[int] = []
+
+    def receive(size: int) -> bytes:
+        asked.append(size)
+        return bytes(size)
+
+    transport._recv = receive
+    for _ in range(6):
+        transport.read_ready()
+    return asked
+
+
+@pytest.mark.xfail(strict=True, reason="a read of 128 KiB of key updates takes the loop 100 ms, on each connection")
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_reads_stay_small_while_they_bring_no_data(share: float) -> None:
+    assert set(sizes_of_reads(share)) == {FIRST_READ_BYTES}
+
+
+def test_reads_grow_with_data() -> None:
+    assert sizes_of_reads(0.99)[-1] == LARGE_READ_BYTES

@@ -1,0 +1,104 @@
+"""`daphne_ng.owning`: threads and garbage of a loop and a process of the server's own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from daphne_ng.config import Config
+from daphne_ng.errors import ConfigurationError
+from daphne_ng.owning import Relaxing, Sweeper, size_executor, threads_asked_for
+from tests.support.asgi import on_loop
+
+
+@pytest.mark.parametrize(("value", "threads"), [(None, None), ("", None), ("1", 1), ("007", 7)])
+def test_asgi_threads_is_a_number_of_threads(value: str | None, threads: int | None) -> None:
+    assert threads_asked_for({} if value is None else {"ASGI_THREADS": value}) == threads
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", " 4", "²", "٣"])
+def test_anything_else_in_asgi_threads_is_named(value: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        threads_asked_for({"ASGI_THREADS": value})
+    assert str(caught.value) == f"ASGI_THREADS must be a number of threads, not {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "--asgi-threads must be at least 1, not 0"),
+        (-3, "--asgi-threads must be at least 1, not -3"),
+        (2.5, "--asgi-threads must be a whole number, not 2.5"),
+        ("4", "--asgi-threads must be a number, not '4'"),
+        (True, "--asgi-threads must be a number, not True"),
+    ],
+)
+def test_a_wrong_number_of_threads_is_named(value: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Config(asgi_threads=value)
+    assert str(caught.value) == message
+
+
+class Loop:
+    """Takes note of executors."""
+
+    def __init__(self) -> None:
+        self.executors: list[Any] = []
+
+    def set_default_executor(self, executor: Any) -> None:
+        self.executors.append(executor)
+
+
+def test_a_loop_keeps_its_executor_unless_a_number_is_given() -> None:
+    loop: Any = Loop()
+    size_executor(loop, None)
+    assert loop.executors == []
+    size_executor(loop, 3)
+    [executor] = loop.executors
+    assert executor._max_workers == 3
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.me = self
+
+
+@on_loop
+async def test_a_sweep_collects_soon_whenever_it_is_asked_for() -> None:
+    sweeper = Sweeper(asyncio.get_running_loop())
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(2):
+            litter = weakref.ref(Cycle())
+            sweeper.ask()
+            sweeper.ask()
+            assert litter() is not None
+            await asyncio.sleep(1.1)
+            assert litter() is None
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def test_the_collector_relaxes_as_long_as_it_finds_nothing() -> None:
+    before, enabled = gc.get_threshold(), gc.isenabled()
+    gc.disable()
+    try:
+        gc.set_threshold(700, 10, 10)
+        relaxing = Relaxing(700)
+        seen = []
+        for generation, collected in [(0, 0), (0, 30), (1, 9999), (0, 0), (0, 0), (0, 0), (0, 999), (0, 1001), (0, 36)]:
+            relaxing("start", {"generation": generation, "collected": 0, "uncollectable": 0})
+            relaxing("stop", {"generation": generation, "collected": collected, "uncollectable": 0})
+            seen.append(gc.get_threshold()[0])
+        assert seen == [1400, 2800, 2800, 5600, 11200, 20000, 20000, 700, 700]
+        assert gc.get_threshold()[1:] == (10, 10)
+    finally:
+        gc.set_threshold(*before)
+        if enabled:
+            gc.enable()
