@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from daphne_ng import owning
 from daphne_ng._types import ASGIApplication
 from daphne_ng.actions import Actions
-from daphne_ng.asgi.exchange import Exchange
+from daphne_ng.asgi.exchange import Exchange, where
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
@@ -263,13 +263,12 @@ class Server:
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:
-                yield from _where(exchange.task)
+                yield f"    {where(exchange.task)}"
         for connection in list(context.connections):
             yield connection.describe()
         serving = {exchange.task for exchange in list(runner.exchanges)}
         for task in asyncio.all_tasks(self._loop) - serving:
-            yield f"Task {task.get_name()}"
-            yield from _where(task)
+            yield f"Task {task.get_name()}. {where(task)}"
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Start the application for one request. Called only where a subclass overrides it.
@@ -623,11 +622,6 @@ def __getattr__(name: str) -> Any:
     if name == "twisted_loop":
         return reactors.event_loop_of(reactors.install())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _where(task: asyncio.Task[Any]) -> Iterator[str]:
-    for frame in task.get_stack(limit=3):
-        yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
 
 def _http2_support(config: Config) -> str:

@@ -7,7 +7,6 @@ whatever listens through the reactor can be shared, a third-party endpoint too.
 
 from __future__ import annotations
 
-import copy
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -58,9 +57,7 @@ class RecordingReactor(ListeningReactor):
 
     def changed(self, **changes: Any) -> RecordingReactor:
         """See `ListeningReactor.changed`."""
-        other = copy.copy(self)
-        other.options = self.options.replace(**changes | {"prelude": None, "tls": None})
-        return other
+        return _with(self, self.options.replace(**changes | {"prelude": None, "tls": None}))
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP``."""
@@ -117,6 +114,13 @@ class RecordingReactor(ListeningReactor):
             one.close()
 
 
+# Another face of the same, with other options. copy.copy() would ask `__getattr__` of an object that is empty yet.
+def _with(reactor: Any, options: ListenOptions) -> Any:
+    other = object.__new__(type(reactor))
+    vars(other).update(vars(reactor), options=options)
+    return other
+
+
 # A socket that keeps an address for those who listen there with SO_REUSEPORT. It must not listen itself: the kernel
 # would give it its share of the connections.
 def _holder(listener: socket.socket) -> socket.socket:
@@ -151,9 +155,7 @@ class ReplayingReactor(ListeningReactor):
 
     def changed(self, **changes: Any) -> ReplayingReactor:
         """See `ListeningReactor.changed`."""
-        other = copy.copy(self)
-        other.options = self.options.replace(**changes)
-        return other
+        return _with(self, self.options.replace(**changes))
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP``."""
@@ -169,9 +171,7 @@ class ReplayingReactor(ListeningReactor):
     def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorSSL``."""
         factory, options = self._reactor.tls_parts(contextFactory, factory, self.options)
-        following = copy.copy(self)
-        following.options = options
-        return following.listenTCP(port, factory, backlog, interface)
+        return _with(self, options).listenTCP(port, factory, backlog, interface)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket``; the descriptor of the other process means nothing here."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 import sys
 from collections.abc import Iterable
@@ -54,6 +55,10 @@ if sys.platform != "win32":
 __all__ = ["TLSServer", "TLSUNIXServer"]
 
 _log = Logger()
+logger = logging.getLogger(__name__)
+
+# Full reads in a row that hold next to no data.
+_BARREN_READS_MAX = 16
 
 # Answers to a peer that asks for them (key updates) and does not read them.
 _UNREAD_ANSWERS_BYTES = 64 * 1024
@@ -101,6 +106,7 @@ class _Tls(WriteThrough):
     _slim_timer: Any = None
 
     _send_wire: Any = None
+    _barren_reads = 0
 
     def _open_tls(self, context: SSL.Context) -> None:
         # Called at the end of __init__; reading has begun.
@@ -177,6 +183,8 @@ class _Tls(WriteThrough):
     def _decrypt(self, wire: bytes) -> None:
         tls = self._tls
         data = tls.decrypt(wire)
+        if len(wire) >= FIRST_READ_BYTES and self._is_barren(len(wire), len(data)):
+            return
         if data:
             try:
                 self.protocol.dataReceived(data)
@@ -196,6 +204,22 @@ class _Tls(WriteThrough):
             self._end_cleanly()
         else:
             self._fail(end)
+
+    # A full read that held next to no data: key updates, say, which cost the loop a hundred times what data does. Then
+    # the next read is small, so that others have their turns; and a client that sends nothing else is dropped.
+    def _is_barren(self, wire: int, data: int) -> bool:
+        if data * 2 >= wire:
+            self._barren_reads = 0
+            return False
+        self._read_bytes = FIRST_READ_BYTES
+        if data * 8 >= wire:
+            return False
+        self._barren_reads += 1
+        if self._barren_reads <= _BARREN_READS_MAX:
+            return False
+        logger.info("Dropped a connection from %s: its TLS records hold no data", self.getPeer())
+        self.abortConnection()
+        return True
 
     # No more will come from the socket.
     def _ended(self) -> None:

@@ -68,11 +68,6 @@ def supervise(endpoints: list[str], config: Config, notifier: Notifier) -> int:
                 raise ConfigurationError(f"--reload-dir: {directory!r} is not a directory")
         watcher = watcher_for(config.reload_dirs, config.reload_includes, config.reload_excludes)
     sockets = SharedSockets(endpoints, config)
-    for address in sockets.addresses():
-        if hasattr(address, "port"):
-            logger.info("Listening on TCP address %s:%s", address.host, address.port)
-        elif getattr(address, "name", None):
-            logger.info("Listening on UNIX socket %s", os.fsdecode(address.name).replace("\0", "@"))
     try:
         return Supervisor(sockets, config, worker_count(config), command_of_this_process(), notifier, watcher).run()
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +18,8 @@ from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.net.sharing import RecordingReactor, SharedSocket
 
 __all__ = ["SharedSockets"]
+
+logger = logging.getLogger(__name__)
 
 
 class SharedSockets:
@@ -68,12 +72,16 @@ class SharedSockets:
         """What workers are given."""
         return self._recorder.sockets()
 
-    def addresses(self) -> list[Any]:
-        """Return where is listened."""
-        return self._recorder.addresses()
+    def announce(self) -> None:
+        """Log where is listened."""
+        for address in self._recorder.addresses():
+            if hasattr(address, "port"):
+                logger.info("Listening on TCP address %s:%s", address.host, address.port)
+            elif getattr(address, "name", None):
+                logger.info("Listening on UNIX socket %s", os.fsdecode(address.name).replace("\0", "@"))
 
     def close(self) -> None:
-        """Stop listening, and remove the files of UNIX sockets."""
+        """Stop listening, and remove the files of UNIX sockets. May be called twice."""
         self._recorder.close()
         self._reactor.close()
         self._loop.close()

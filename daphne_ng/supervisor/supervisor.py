@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from daphne_ng.config import Config
+from daphne_ng.errors import ConfigurationError
 from daphne_ng.owning import longest_end
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, STOP, Assignment, LineReader
@@ -127,6 +128,7 @@ class Supervisor:
         """Supervise until SIGTERM or SIGINT, or until it is hopeless; return the exit code."""
         handled = self._handle_signals()
         try:
+            self._sockets.announce()
             self._spawn()
             while self._workers or not self._stopping:
                 self._turn()
@@ -286,10 +288,11 @@ class Supervisor:
                 pass_fds=descriptors,
                 **identity,
             )
-        except BaseException:
+        except (OSError, subprocess.SubprocessError) as error:
             os.close(report)
             os.close(orders)
-            raise
+            self._not_started(error)
+            return
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(report_write)
@@ -302,6 +305,14 @@ class Supervisor:
         self._selector.register(report, selectors.EVENT_READ, worker)
         self._heard.add(report)
         logger.info("%s starts", worker)
+
+    # The system has no process to give, or the user may not read the interpreter.
+    def _not_started(self, error: Exception) -> None:
+        if not self._announced:
+            raise ConfigurationError(f"a worker cannot be started: {error}") from error
+        self._failures += 1
+        delay = self._back_off(time.monotonic())
+        logger.error("A worker cannot be started: %s; the next try is in %.1f s", error, delay)
 
     def _replace(self, worker: _Worker, reason: str) -> None:
         if worker.replaced_by is None and not worker.retired:
@@ -375,7 +386,7 @@ class Supervisor:
                 self._became_ready(worker)
             elif event == "retire" and not self._stopping:
                 self._replace(worker, str(message.get("reason")))
-            elif event == "stopping" and not worker.retired:
+            elif event == "stopping" and worker.ready and not worker.retired:
                 # Somebody else has told it to. It accepts nobody any more, so another is due now.
                 logger.info("%s stops", worker)
                 self._limit_end(worker)
@@ -483,7 +494,8 @@ class Supervisor:
         missing = self._count - len(current)
         if missing > 0 and now >= self._spawn_at:
             for _ in range(missing):
-                self._spawn()
+                if now >= self._spawn_at:
+                    self._spawn()
         elif missing < 0:
             for worker in sorted(current, key=lambda one: one.started_at)[:-missing]:
                 self._retire(worker)
