@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from daphne_ng import owning
 from daphne_ng._types import ASGIApplication
 from daphne_ng.actions import Actions
-from daphne_ng.asgi.exchange import Exchange, where
+from daphne_ng.asgi.exchange import Exchange, stack_of
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
@@ -253,7 +253,10 @@ class Server:
         return self._runner.started if self._runner is not None else 0
 
     def describe(self) -> Iterator[str]:
-        """Yield lines of text: what is served now, every connection, every task and where it waits. For a log, and safe in a signal handler."""
+        """Yield lines of text: every application, connection and task, and where it waits.
+
+        For a log, and safe in a signal handler.
+        """
         context, runner = self._context, self._runner
         if context is None or runner is None:
             yield "The server has not started"
@@ -263,12 +266,13 @@ class Server:
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:
-                yield f"    {where(exchange.task)}"
+                yield from _stack(exchange.task)
         for connection in list(context.connections):
             yield connection.describe()
         serving = {exchange.task for exchange in list(runner.exchanges)}
         for task in asyncio.all_tasks(self._loop) - serving:
-            yield f"Task {task.get_name()}. {where(task)}"
+            yield f"Task {task.get_name()}"
+            yield from _stack(task)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Start the application for one request. Called only where a subclass overrides it.
@@ -622,6 +626,11 @@ def __getattr__(name: str) -> Any:
     if name == "twisted_loop":
         return reactors.event_loop_of(reactors.install())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
+    for frame in stack_of(task):
+        yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
 
 
 def _http2_support(config: Config) -> str:

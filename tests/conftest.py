@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("default", max_examples=150, deadline=None, derandomize=False)
@@ -17,3 +18,27 @@ settings.register_profile(
     "fuzz", max_examples=2_500, deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
+
+# Modules that start whole servers and look at them from outside. The interpreter's version makes no difference to what
+# they find, so that they run on one of several.
+_ONCE = frozenset(
+    {
+        "test_bench_smoke",
+        "test_django_load",
+        "test_endpoints",
+        "test_proxies",
+        "test_proxy_protocol",
+        "test_reload",
+        "test_runserver",
+        "test_server_modes",
+        "test_systemd",
+        "test_workers",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what need not run on every interpreter."""
+    for item in items:
+        if item.path.stem in _ONCE:
+            item.add_marker("once")

@@ -272,16 +272,23 @@ def _one_line(error: BaseException) -> str:
 
 def where(task: asyncio.Task[Any]) -> str:
     """Say in one clause where a task waits: the innermost frame of its chain of awaits."""
-    frame: Any = None
+    stack = stack_of(task)
+    if not stack:
+        return "It waits at an unknown place."
+    frame = stack[-1]
+    return f"It waits in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})."
+
+
+def stack_of(task: asyncio.Task[Any]) -> list[Any]:
+    """Return the frames of a task's chain of awaits, innermost last; its `get_stack()` has the outermost alone."""
+    frames = []
     awaitable: Any = task.get_coro()
     for _ in range(100):
         inner = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
         if inner is not None:
-            frame = inner
+            frames.append(inner)
         following = getattr(awaitable, "cr_await", None) or getattr(awaitable, "gi_yieldfrom", None)
         if following is None:
             break
         awaitable = following
-    if frame is None:
-        return "It waits at an unknown place."
-    return f"It waits in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})."
+    return frames

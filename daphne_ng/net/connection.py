@@ -205,7 +205,8 @@ class ServerConnection(Protocol):
             return "Connection, closed"
         protocol = type(channel).__name__.removesuffix("Channel")
         info = connection_info(transport, {}, self._context.trusted_peers)
-        return f"Connection {protocol} of {info.client_text or 'a local client'}: {unsent_bytes(transport)} bytes unsent"
+        client = info.client_text or "a local client"
+        return f"Connection {protocol} of {client}: {unsent_bytes(transport)} bytes unsent"
 
     def shut_down(self) -> None:
         """Finish what has begun, then close."""

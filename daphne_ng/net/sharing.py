@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -21,6 +21,8 @@ from daphne_ng.errors import EndpointError
 from daphne_ng.net.listening import ListeningReactor, ListenOptions
 
 __all__ = ["RecordingReactor", "ReplayingReactor", "SharedSocket"]
+
+_Reactor = TypeVar("_Reactor", bound=ListeningReactor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class RecordingReactor(ListeningReactor):
 
 
 # Another face of the same, with other options. copy.copy() would ask `__getattr__` of an object that is empty yet.
-def _with(reactor: Any, options: ListenOptions) -> Any:
+def _with(reactor: _Reactor, options: ListenOptions) -> _Reactor:
     other = object.__new__(type(reactor))
     vars(other).update(vars(reactor), options=options)
     return other

@@ -57,8 +57,8 @@ __all__ = ["TLSServer", "TLSUNIXServer"]
 _log = Logger()
 logger = logging.getLogger(__name__)
 
-# Full reads in a row that hold next to no data.
-_BARREN_READS_MAX = 16
+# Most that is received with less than an eighth of it being data.
+_BARREN_BYTES_MAX = 256 * 1024
 
 # Answers to a peer that asks for them (key updates) and does not read them.
 _UNREAD_ANSWERS_BYTES = 64 * 1024
@@ -106,7 +106,7 @@ class _Tls(WriteThrough):
     _slim_timer: Any = None
 
     _send_wire: Any = None
-    _barren_reads = 0
+    _barren_bytes = 0
 
     def _open_tls(self, context: SSL.Context) -> None:
         # Called at the end of __init__; reading has begun.
@@ -183,7 +183,7 @@ class _Tls(WriteThrough):
     def _decrypt(self, wire: bytes) -> None:
         tls = self._tls
         data = tls.decrypt(wire)
-        if len(wire) >= FIRST_READ_BYTES and self._is_barren(len(wire), len(data)):
+        if (self._barren_bytes or len(wire) >= FIRST_READ_BYTES) and self._is_barren(len(wire), len(data)):
             return
         if data:
             try:
@@ -205,19 +205,18 @@ class _Tls(WriteThrough):
         else:
             self._fail(end)
 
-    # A full read that held next to no data: key updates, say, which cost the loop a hundred times what data does. Then
-    # the next read is small, so that others have their turns; and a client that sends nothing else is dropped.
+    # Records that hold next to no data, key updates say, cost the loop a hundred times what data does. After a full read
+    # of them the next one is small, so that others have their turns; and a client that sends little else is dropped.
+    # What one read leaves incomplete is the next one's data, so it is sums that count.
     def _is_barren(self, wire: int, data: int) -> bool:
-        if data * 2 >= wire:
-            self._barren_reads = 0
+        if wire >= FIRST_READ_BYTES and data * 2 < wire:
+            self._read_bytes = FIRST_READ_BYTES
+        self._barren_bytes = max(0, self._barren_bytes + wire - data * 8)
+        if self._barren_bytes <= _BARREN_BYTES_MAX:
             return False
-        self._read_bytes = FIRST_READ_BYTES
-        if data * 8 >= wire:
-            return False
-        self._barren_reads += 1
-        if self._barren_reads <= _BARREN_READS_MAX:
-            return False
-        logger.info("Dropped a connection from %s: its TLS records hold no data", self.getPeer())
+        peer = self.getPeer()
+        who = f"{peer.host}:{peer.port}" if hasattr(peer, "host") else "a local client"
+        logger.info("Dropped a connection from %s: its TLS records hold no data", who)
         self.abortConnection()
         return True
 

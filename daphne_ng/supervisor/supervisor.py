@@ -46,14 +46,15 @@ _PROGRESS_SECONDS = 1.0
 
 
 class _Worker:
-    def __init__(self, number: int, process: subprocess.Popen[bytes], report: int, orders: int) -> None:
+    def __init__(
+        self, number: int, process: subprocess.Popen[bytes], report: int, orders: int, started_at: float
+    ) -> None:
         self.number = number
         self.process = process
         self.report = report
         self.orders = orders
         self.lines = LineReader()
-        self.started_at: float = time.monotonic()
-        self.beat_at = self.started_at
+        self.started_at = self.beat_at = started_at
         self.ready = False
         self.settles_at = 0.0
         self.replaces: _Worker | None = None
@@ -87,6 +88,8 @@ class Supervisor:
         command: What starts a worker.
         notifier: Tells systemd.
         watcher: For ``--reload``: called now and then, returns what has changed, or nothing.
+        popen: Starts a process, as `subprocess.Popen`.
+        clock: Returns the time in seconds, as `time.monotonic`.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class Supervisor:
         command: Sequence[str],
         notifier: Notifier | None = None,
         watcher: Callable[[], Sequence[str]] | None = None,
+        popen: Callable[..., Any] = subprocess.Popen,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sockets = sockets
         self._config = config
@@ -104,6 +109,8 @@ class Supervisor:
         self._command = list(command)
         self._notifier = notifier or Notifier({})
         self._watcher = watcher
+        self._popen = popen
+        self._clock = clock
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._heard: set[int] = set()
@@ -153,7 +160,7 @@ class Supervisor:
         told, self._told = self._told, []
         for number in told:
             self._obey(number)
-        now = time.monotonic()
+        now = self._clock()
         self._reap()
         self._check(now)
         if not self._stopping:
@@ -170,7 +177,7 @@ class Supervisor:
     def _patience(self) -> float:
         patience = 0.1 if self._stopping or self._watcher is not None else 0.5
         if self._notifier.watchdog_seconds:
-            patience = min(patience, max(self._ping_at - time.monotonic(), 0.0))
+            patience = min(patience, max(self._ping_at - self._clock(), 0.0))
         return patience
 
     # -- what systemd is told ----------------------------------------------------------------------------------
@@ -251,7 +258,7 @@ class Supervisor:
             logger.info("Workers wanted: %d", self._count)
 
     def _state(self) -> str:
-        now = time.monotonic()
+        now = self._clock()
         lines = [f"{self._count} workers wanted"]
         for worker in self._workers:
             state = "retired" if worker.retired else "ready" if worker.ready else "starting"
@@ -271,20 +278,14 @@ class Supervisor:
         shared = self._sockets.shared
         assignment = Assignment(self._number, report_write, orders_read, shared)
         descriptors = [report_write, orders_read, *(one.fileno for one in shared if one.fileno >= 0)]
-        identity: dict[str, Any] = {}
-        if self._config.user:
-            identity = {"user": _number_or_name(self._config.user), "extra_groups": []}
-        if self._config.group:
-            identity["group"] = _number_or_name(self._config.group)
-        elif self._config.user:
-            identity |= _groups_of(self._config.user)
+        identity, environment = _identity(self._config)
         # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
         # that a debugger in it can read from the terminal.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_BEGINNERS)
         try:
-            process = subprocess.Popen(  # noqa: S603 (our own command)
+            process = self._popen(
                 self._command,
-                env=os.environ | {ENVIRONMENT: assignment.to_environment()},
+                env=os.environ | environment | {ENVIRONMENT: assignment.to_environment()},
                 pass_fds=descriptors,
                 **identity,
             )
@@ -297,7 +298,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(report_write)
             os.close(orders_read)
-        worker = _Worker(self._number, process, report, orders)
+        worker = _Worker(self._number, process, report, orders, self._clock())
         worker.replaces = replaces
         if replaces is not None:
             replaces.replaced_by = worker
@@ -311,7 +312,7 @@ class Supervisor:
         if not self._announced:
             raise ConfigurationError(f"a worker cannot be started: {error}") from error
         self._failures += 1
-        delay = self._back_off(time.monotonic())
+        delay = self._back_off(self._clock())
         logger.error("A worker cannot be started: %s; the next try is in %.1f s", error, delay)
 
     def _replace(self, worker: _Worker, reason: str) -> None:
@@ -333,7 +334,7 @@ class Supervisor:
         worker.retired = True
         # One that is blocked will not hear of it.
         limit = 0.0 if worker.blocked else longest_end(self._config)
-        worker.kill_at = time.monotonic() + limit + _END_MARGIN_SECONDS
+        worker.kill_at = self._clock() + limit + _END_MARGIN_SECONDS
 
     def _kill(self, worker: _Worker) -> None:
         worker.retired = True
@@ -361,7 +362,7 @@ class Supervisor:
             self._hurried = True
             for worker in self._workers:
                 worker.order(HURRY)
-                worker.kill_at = min(worker.kill_at or 0.0, time.monotonic() + _END_MARGIN_SECONDS)
+                worker.kill_at = min(worker.kill_at or 0.0, self._clock() + _END_MARGIN_SECONDS)
         else:
             self._stopping = True
             logger.info("Stopping %d workers", len(self._workers))
@@ -379,7 +380,7 @@ class Supervisor:
         except BlockingIOError:
             return
         for message in worker.lines.feed(data):
-            worker.beat_at = time.monotonic()
+            worker.beat_at = self._clock()
             worker.blocked = False
             event = message.get("event")
             if event == "ready" and not worker.ready:
@@ -397,7 +398,7 @@ class Supervisor:
 
     def _became_ready(self, worker: _Worker) -> None:
         worker.ready = True
-        worker.settles_at = time.monotonic() + _SETTLED_SECONDS
+        worker.settles_at = self._clock() + _SETTLED_SECONDS
         logger.info("%s is ready", worker)
         old, worker.replaces = worker.replaces, None
         if old is not None:
@@ -425,7 +426,7 @@ class Supervisor:
 
     def _died(self, worker: _Worker, code: int, replaced: _Worker | None) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        now = time.monotonic()
+        now = self._clock()
         if worker.ready and now >= worker.settles_at:
             logger.error("%s %s; another takes its place", worker, how)
             return
@@ -525,7 +526,7 @@ class Supervisor:
         if self._watcher is None or now < self._look_at:
             return
         changed = self._watcher()
-        self._look_at = time.monotonic() + 0.2
+        self._look_at = self._clock() + 0.2
         if changed:
             shown = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
             logger.info("%s changed", shown)
@@ -536,15 +537,19 @@ class Supervisor:
             self._to_roll = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
 
 
-def _number_or_name(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
-
-
-# The group of a user, and the others that the user is in.
-def _groups_of(user: str) -> dict[str, Any]:
+# As whom a worker runs: keywords of Popen, and what the environment says of a user.
+def _identity(config: Config) -> tuple[dict[str, Any], dict[str, str]]:
     import grp
     import pwd
 
-    entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    others = [group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem]
-    return {"group": entry.pw_gid, "extra_groups": others}
+    keywords: dict[str, Any] = {}
+    environment = {}
+    if config.user:
+        entry = pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
+        others = [group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem]
+        keywords = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": others}
+        environment = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+    if config.group:
+        keywords["group"] = int(config.group) if config.group.isdigit() else config.group
+        keywords["extra_groups"] = []
+    return keywords, environment

@@ -25,7 +25,7 @@ from .workloads import HTTP2, IDLE_CONNECTIONS, TLS, WEBSOCKET, WORKLOADS, Setti
 _FAILURES_MAX = 2
 # Names that stand for several workloads.
 _GROUPS = {
-    "http": [name for name in WORKLOADS if name not in (*WEBSOCKET, *HTTP2, *TLS)],
+    "http": [name for name in WORKLOADS if name not in (*WEBSOCKET, *HTTP2, *TLS, "workers")],
     "ws": list(WEBSOCKET),
     "h2": list(HTTP2),
     "tls": list(TLS),

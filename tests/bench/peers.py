@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class Launch:
     directory: Path
     """Holds ``app.py`` and what the properties name; the server's working directory."""
     access_log: bool
+    workers: int = 1
     protocol: Protocol = "http"
     """What clients will speak. With TLS, the files are `certificate` and `key`."""
 
@@ -96,6 +97,8 @@ class Peer:
     """Whether it takes part only if it is asked for."""
     logs_to_output: bool = False
     """Its access log can only go to stdout or stderr, which the harness sends to a file."""
+    scales: bool = True
+    """Whether it can run several workers."""
     http2_needs: str | None = None
     """Distribution without which it does not start with HTTP/2."""
 
@@ -108,7 +111,7 @@ def _uvicorn(launch: Launch, parser: str = "httptools") -> list[str]:
         arguments += ["--http", parser]
     arguments += ["--ssl-keyfile", str(launch.key), "--ssl-certfile", str(launch.certificate)] if launch.tls else []
     # The cheapest of its three WebSocket implementations.
-    arguments += ["--timeout-keep-alive", "120", "--ws", "websockets-sansio"]
+    arguments += ["--timeout-keep-alive", "120", "--ws", "websockets-sansio", "--workers", str(launch.workers)]
     if launch.access_log:
         # Its default configuration with the access handler's stream replaced by a file.
         formatter = {
@@ -138,6 +141,7 @@ def _hypercorn(launch: Launch) -> list[str]:
     # By default it closes a connection after 1 000 requests, which would measure reconnecting.
     config = launch.write("hypercorn.toml", "keep_alive_max_requests = 1000000000\n")
     arguments = ["-m", "hypercorn", "-c", config, "--bind", f"{HOST}:{launch.port}", "--worker-class", "uvloop"]
+    arguments += ["--workers", str(launch.workers)]
     arguments += ["--keep-alive", "120"]
     arguments += ["--keyfile", str(launch.key), "--certfile", str(launch.certificate)] if launch.tls else []
     arguments += ["--access-logfile", str(launch.log)] if launch.access_log else ["--log-level", "warning"]
@@ -145,7 +149,8 @@ def _hypercorn(launch: Launch) -> list[str]:
 
 
 def _granian(launch: Launch) -> list[str]:
-    arguments = ["-m", "granian", "--interface", "asgi", "--host", HOST, "--port", str(launch.port), "--workers", "1"]
+    arguments = ["-m", "granian", "--interface", "asgi", "--host", HOST, "--port", str(launch.port)]
+    arguments += ["--workers", str(launch.workers)]
     # The header timeout also ends idle keep-alive connections; 60 s is the most that it allows. The back-pressure
     # bound counts connections.
     arguments += ["--loop", "uvloop", "--http1-header-read-timeout", "60000", "--backpressure", "16384"]
@@ -159,13 +164,14 @@ def _daphne(launch: Launch) -> list[str]:
 
 
 def _h2corn(launch: Launch) -> list[str]:
-    arguments = ["-m", "h2corn", "--bind", f"{HOST}:{launch.port}", "--workers", "1", "--loop", "uvloop"]
+    arguments = ["-m", "h2corn", "--bind", f"{HOST}:{launch.port}", "--loop", "uvloop"]
+    arguments += ["--workers", str(launch.workers)]
     arguments += ["--keyfile", str(launch.key), "--certfile", str(launch.certificate)] if launch.tls else []
     return [*arguments, "--access-log" if launch.access_log else "--no-access-log", _TARGET]
 
 
 def _daphne_ng(launch: Launch) -> list[str]:
-    return ["-m", "daphne_ng", *_daphne_flags(launch)]
+    return ["-m", "daphne_ng", "--workers", str(launch.workers), *_daphne_flags(launch)]
 
 
 def _daphne_flags(launch: Launch) -> list[str]:
@@ -182,7 +188,7 @@ PEERS: dict[str, Peer] = {
         Peer("uvicorn-zttp", _uvicorn_zttp, distribution="uvicorn", by_name_only=True, http2_needs="zttp"),
         Peer("hypercorn", _hypercorn),
         Peer("granian", _granian, logs_to_output=True),
-        Peer("daphne", _daphne),
+        Peer("daphne", _daphne, scales=False),
         Peer("h2corn", _h2corn, logs_to_output=True),
         Peer("daphne-ng", _daphne_ng),
     )
@@ -208,10 +214,10 @@ def _distribution_version(name: str, python: str) -> str | None:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Run the block, and every process started in it, on one core."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Run the block, and every process started in it, on these cores."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -230,6 +236,8 @@ class Server:
         directory: Path,
         access_log: bool,
         protocol: Protocol = "http",
+        workers: int = 1,
+        more_cores: Sequence[int] = (),
     ) -> None:
         """Prepare; entering the context starts the process.
 
@@ -240,10 +248,15 @@ class Server:
             directory: Existing, empty, used by nobody else.
             access_log: Whether to log each request to a file.
             protocol: What clients will speak; with TLS, a certificate is made for this one.
+            workers: How many.
+            more_cores: More CPUs that it may use.
         """
         self.peer = peer
         self.core = core
-        self.launch = Launch(port=_free_port(), directory=directory, access_log=access_log, protocol=protocol)
+        self.cores = (core, *more_cores)
+        self.launch = Launch(
+            port=_free_port(), directory=directory, access_log=access_log, protocol=protocol, workers=workers
+        )
         self.command = [python, *peer.arguments(self.launch)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -272,7 +285,7 @@ class Server:
                 raise UnsupportedError(f"it has HTTP/2 only with {needed}, which is not installed")
         if self.launch.tls:
             make_certificate(self.launch.certificate, self.launch.key)
-        with self.launch.output.open("wb") as output, pinned(self.core):
+        with self.launch.output.open("wb") as output, pinned(*self.cores):
             # Its own session: Ctrl-C reaches only the harness, which then stops the server in order.
             self._process = subprocess.Popen(
                 self.command,

@@ -684,6 +684,33 @@ def test_a_server_does_the_websocket_workloads(
         assert sample["wire"] < {"wsz4k": 4096, "wsz64k": 65536}[name] / 2
 
 
+# -- workers ----------------------------------------------------------------------------------------------------
+
+
+@linux_only
+@pytest.mark.skipif(not shutil.which("wrk"), reason="needs wrk")
+@pytest.mark.parametrize("peer", ["uvicorn", "granian", "daphne-ng"])
+def test_a_server_runs_with_two_workers(peer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if version(PEERS[peer], sys.executable) is None:
+        pytest.skip(f"{peer} is not installed")
+    monkeypatch.setattr(workloads, "WARMUP_SECONDS", 1.0)
+    core = min(os.sched_getaffinity(0))
+    one = WORKLOADS["workers"]
+    before = os.sched_getaffinity(0)
+    with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False) as server:
+        one.check(server)
+        sample = one.measure(server, Settings(seconds=1, connections=4))
+    assert {metric.key for metric in one.metrics} <= sample.keys()
+    assert sample["socket_errors"] == 0
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_server_without_workers_is_left_out() -> None:
+    server: Any = Server(PEERS["daphne"], core=0, directory=Path(), access_log=False)
+    with pytest.raises(UnsupportedError, match="it has no workers"):
+        WORKLOADS["workers"].measure(server, Settings(seconds=1, connections=1))
+
+
 # -- HTTP/2 of real servers -------------------------------------------------------------------------------------
 
 
@@ -931,7 +958,7 @@ def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
     assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
     assert parse(["--workloads", "h2,tls"]).workloads == [*HTTP2, *TLS]
     http = parse(["--workloads", "http"]).workloads
-    assert [*http, *WEBSOCKET, *HTTP2, *TLS] == [*WORKLOADS] == parse([]).workloads
+    assert [*http, *WEBSOCKET, *HTTP2, *TLS, "workers"] == [*WORKLOADS] == parse([]).workloads
 
 
 @linux_only

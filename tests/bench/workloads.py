@@ -7,6 +7,7 @@ number in the report always belongs to a server that does the work.
 from __future__ import annotations
 
 import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from . import app, h2load, procfs, wrk
 from .client import Client, crc_of
 from .errors import BenchError, UnsupportedError
 from .handshake import Handshakes, openssl_environment
-from .peers import BASELINE, Protocol, Server
+from .peers import BASELINE, Protocol, Server, pinned
 from .websocket import BINARY, TEXT, Load, Message, Pool, WebSocket, own_messages, plain, visit
 
 MIB = 1024 * 1024
@@ -835,4 +836,50 @@ _TLS: tuple[Workload, ...] = (
 )
 TLS = tuple(workload.name for workload in _TLS)
 """Names of the workloads of HTTP/1.1 over TLS."""
-WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*_HTTP, *_WEBSOCKET, *_HTTP2, *_TLS)}
+# -- workers ----------------------------------------------------------------------------------------------------
+
+
+# Server and wrk share all cores, so that there is a second one for the second worker.
+def _workers(server: Server, settings: Settings) -> Sample:
+    if not server.peer.scales:
+        raise UnsupportedError("it has no workers")
+    server.stop()
+    others = sorted(os.sched_getaffinity(0) - {server.core})
+    sample: Sample = {}
+    with pinned(server.core, *others):
+        for workers, key in ((1, "one"), (2, "two")):
+            again = Server(
+                server.peer,
+                python=server.command[0],
+                core=server.core,
+                directory=server.launch.directory,
+                access_log=False,
+                workers=workers,
+                more_cores=others,
+            )
+            with again:
+                time.sleep(_SETTLE_SECONDS)  # the first worker answers before the second is there
+                load = _load(again, settings, "/")
+            sample |= {key: load["rate"], f"cpu_{key}": load["cpu_us"]}
+            sample["socket_errors"] = sample.get("socket_errors", 0.0) + load["socket_errors"]
+    return sample | {"growth": sample["two"] / sample["one"]}
+
+
+_WORKERS = (
+    Workload(
+        "workers",
+        "as `hello`, with one worker and with two, on two cores that the load generator shares",
+        (
+            Metric("growth", "rate of 2 ÷ rate of 1", 2, ratio=False),
+            Metric("one", "requests/s, 1 worker", 0),
+            Metric("two", "requests/s, 2 workers", 0),
+            Metric("cpu_two", "CPU µs/request, 2 workers", 1),
+        ),
+        _check_hello,
+        _workers,
+    ),
+)
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload for workload in (*_HTTP, *_WEBSOCKET, *_HTTP2, *_TLS, *_WORKERS)
+}

@@ -10,6 +10,9 @@ import pytest
 
 from tests.integration.serving import MIB
 
+# Projects that tests run; no tests of ours.
+collect_ignore = ["apps", "deployed", "django_project", "live_project"]
+
 
 @pytest.fixture(scope="session")
 def block() -> bytes:

@@ -9,21 +9,22 @@ import re
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.serving import APPS, HERE, HOST, STOP_SECONDS, needs_procfs, require_program, serve, wait_for
+from tests.integration.serving import APPS, HERE, HOST, needs_procfs, require_program, serve, wait_for
 from tests.integration.working import APP, Load, Workers, workers
 
 pytestmark = [needs_procfs, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
+ROOT = HERE.parents[1]
 LAUNCH = str(HERE / "launch.py")
 SERVER = (sys.executable, "-m", "daphne_ng")
 NOBODY = pwd.getpwnam("nobody")
@@ -55,11 +56,14 @@ def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
         first = set(running.running)
         with Load(running.server.port) as load:
             load.wait()
-            (tmp_path / "fail-import").unlink(missing_ok=True)
             running.roll()
             load.wait()
         assert load.failures == {}
         assert load.reopened >= 6
+        # One more may have been read on each, whose answer had to stand back behind our Close frame.
+        heard = [int(line) for path in tmp_path.glob("heard-*") for line in path.read_text().split()]
+        assert len(heard) == load.reopened
+        assert load.echoed_before_close <= sum(heard) <= load.echoed_before_close + load.reopened
         assert set(running.running).isdisjoint(first)
         assert set(load.by_pid) >= first
 
@@ -316,7 +320,26 @@ def test_a_key_that_the_user_cannot_read_ends_the_whole_with_the_reason(short: P
     key = short / "key.pem"
     shutil.copy(pem, key)
     key.chmod(0o600)
-    done = start(short, "-e", f"ssl:0:privateKey={key}:interface={HOST}", "--user", "nobody", APP)
+    python = public_python()
+    environment = os.environ | {"PYTHONPATH": str(APPS)} | python.get("environment", {})
+    options = [
+        "--workers",
+        "2",
+        "-e",
+        f"ssl:0:privateKey={key}:certKey={key}:interface={HOST}",
+        "--user",
+        "nobody",
+        APP,
+    ]
+    done = subprocess.run(
+        [*python.get("program", SERVER), *options],
+        cwd=short,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    done.stdout += done.stderr
     assert done.returncode == 1
     assert "key.pem" in done.stdout
     assert "ermission denied" in done.stdout
@@ -354,7 +377,9 @@ def test_new_code_that_does_not_start_keeps_the_old_workers(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_during_the_start(tmp_path: Path, number: int, moment: str) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.7)\nfrom worked import application\n")
-    with serve("slow:application", tmp_path, "--workers", "2", environment={"PYTHONPATH": f"{APPS}:{tmp_path}"}) as server:
+    with serve(
+        "slow:application", tmp_path, "--workers", "2", environment={"PYTHONPATH": f"{APPS}:{tmp_path}"}
+    ) as server:
         server.expect("The server has not started")
         if moment == "importing":
             time.sleep(0.4)
@@ -377,14 +402,19 @@ LIMITS = ("--graceful-timeout", "1", "--application-close-timeout", "1", "--life
 
 
 @pytest.mark.parametrize("count", [0, 2], ids=["alone", "workers"])
-@pytest.mark.parametrize("way", ["thread", "swallow", "events", "flood", "generator", "block"])
+@pytest.mark.parametrize(
+    "way",
+    ["thread", "swallow", "events", "flood", "generator", pytest.param("block", marks=pytest.mark.system)],
+)
 def test_nothing_holds_up_the_end(tmp_path: Path, way: str, count: int) -> None:
     """The limits are 1 s for requests, 1 s for those that are cancelled, twice 5 s for connections, 1 s for the lifespan."""
     options = ("--workers", str(count)) if count else ()
     with serve(APP, tmp_path, *LIMITS, *options) as server:
         running = Workers(server)
-        server.expect("ignores its cancellation", "took too long", BLOCKED, "does not end", "These threads run", "MainThread")
-        server.expect("asyncio_", "disconnected|Dropped")
+        server.expect(
+            "ignores its cancellation", "took too long", BLOCKED, "does not end", "These threads run", "MainThread"
+        )
+        server.expect(r"CRITICAL (uvloop|asyncio)_\d:$", "Dropped a connection")
         if count:
             running.wait_ready(count)
         asked = running.ask(f"/{way}")
@@ -397,7 +427,8 @@ def test_nothing_holds_up_the_end(tmp_path: Path, way: str, count: int) -> None:
         # A process whose loop is blocked has been ended by force. Its supervisor has not.
         assert code == (1 if way == "block" and not count else 0)
         server.process.returncode = 0
-        assert took < (22 if way == "block" else 9)
+        # All limits together, and the supervisor's margin.
+        assert took < (26 if way == "block" else 9)
         if way == "thread" and not count:
             assert "stuck_view" in server.log
         asked.close()
@@ -437,7 +468,12 @@ def test_control_c_in_a_terminal_ends_gracefully(tmp_path: Path) -> None:
     command = [*SERVER, "-b", HOST, "-p", "0", "--workers", "2", APP]
     with (tmp_path / "log").open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(APPS)}, stdout=out, stderr=out, start_new_session=True
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(APPS)},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     log = tmp_path / "log"
     wait_for(lambda: log.read_text().count("is ready") == 2, "the workers", 20)
@@ -480,15 +516,15 @@ def test_usr1_opens_the_access_log_of_every_worker_again(tmp_path: Path) -> None
 
 
 def test_usr2_tells_what_every_worker_does(tmp_path: Path) -> None:
-    with workers(tmp_path) as running:
-        running.server.expect(r"WARNING +(serving|HTTP|Connection|Task|   )", "GET|POST")
+    with workers(tmp_path, *LIMITS) as running:
+        running.server.expect("ignores its cancellation", r"WARNING +(serving|HTTP|Connection|Task|   )", "GET|POST")
         asked = running.ask("/swallow?x=1")
         time.sleep(0.3)
         running.signal(signal.SIGUSR2)
         running.server.wait_for_log(r"2 workers wanted")
         running.server.wait_for_log(r"serving: 1 connections, 1 applications running")
         running.server.wait_for_log(r"/swallow, \d\.\d s old")
-        running.server.wait_for_log(r"It waits in swallow \(\S*worked\.py:\d+\)")
+        running.server.wait_for_log(r"worked\.py:\d+ in swallow")
         running.server.wait_for_log(r"Connection Http1 of 127\.0\.0\.1.*: 0 bytes unsent")
         running.server.wait_for_log(r"Task lifespan")
         asked.close()
@@ -593,6 +629,24 @@ def test_with_reuse_port_every_worker_listens_for_itself(tmp_path: Path) -> None
         assert running.fetch()
 
 
+def public_python() -> dict[str, Any]:
+    """Return the options of `serve` for an interpreter that anybody may run: a virtual environment may be root's alone."""
+    done = subprocess.run(
+        ["su", "-s", "/bin/sh", "nobody", "-c", f"{sys.executable} -c 'import daphne_ng'"], check=False
+    )
+    if done.returncode == 0:
+        return {}
+    places = [str(APPS), str(ROOT), *(place for place in sys.path if place.endswith("site-packages"))]
+    python = shutil.which("python3", path="/usr/bin")
+    program = [python or "", "-m", "daphne_ng"]
+    environment = {"PYTHONPATH": os.pathsep.join(places)}
+    command = f"PYTHONPATH={environment['PYTHONPATH']} {python} -c 'import daphne_ng.server'"
+    done = subprocess.run(["su", "-s", "/bin/sh", "nobody", "-c", command], check=False)
+    if done.returncode:
+        pytest.skip("there is no interpreter that another user may run")
+    return {"program": program, "environment": environment}
+
+
 # -- the process -----------------------------------------------------------------------------------------------
 
 
@@ -612,7 +666,8 @@ def test_the_pid_file_names_the_supervisor_and_goes_with_it(tmp_path: Path) -> N
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("options", [["--user", "nobody"], ["--user", str(NOBODY.pw_uid), "--group", "daemon"]])
 def test_workers_run_as_another_user_and_sockets_are_opened_before(short: Path, options: list[str]) -> None:
-    with workers(short, *options, "--umask", "027", listen=("-b", HOST, "-p", "0", "-u", str(short / "s"))) as running:
+    listen = ("-b", HOST, "-p", "0", "-u", str(short / "s"))
+    with workers(short, *options, "--umask", "027", listen=listen, **public_python()) as running:
         uid, gid, *_ = (said := running.fetch("/identity")).split()
         assert int(uid) == NOBODY.pw_uid
         assert (int(gid) == NOBODY.pw_gid) == ("--group" not in options)
@@ -632,7 +687,8 @@ def restarts(directory: Path, first: int, last: int) -> None:
         "    await send({'type': 'http.response.start', 'status': 204})\n"
         "    await send({'type': 'http.response.body'})\n"
     )
-    with workers(directory, "--lifespan", "off", count=1, app="small:application", imports=directory) as running:
+    options = ("--lifespan", "off", "--worker-max-age", "100000")
+    with workers(directory, *options, count=0, app="small:application", imports=directory) as running:
         counts: dict[int, tuple[int, int]] = {}
         for turn in range(1, last + 1):
             running.roll()

@@ -121,6 +121,8 @@ class Load:
     def __init__(self, port: int, *, kept: int = 6, fresh: int = 2, sockets: int = 6, http2: int = 2) -> None:
         self.port = port
         self.requests = self.messages = self.reopened = 0
+        self.echoed_before_close = 0
+        """Messages that came back on WebSockets that were then closed with 1012."""
         self.failures: Counter[str] = Counter()
         self.by_pid: Counter[int] = Counter()
         self._over = False
@@ -181,10 +183,10 @@ class Load:
 
     async def _talk(self) -> None:
         while not self._over:
+            number = 0
             try:
                 async with connect(f"ws://{HOST}:{self.port}/ws", proxy=None, open_timeout=PATIENCE) as ws:
                     await ws.recv()
-                    number = 0
                     while not self._over:
                         number += 1
                         async with asyncio.timeout(PATIENCE):
@@ -197,6 +199,7 @@ class Load:
                 if closed.rcvd is None or closed.rcvd.code != 1012:
                     self.failures[f"WebSocket: {closed!r}"] += 1
                 self.reopened += 1
+                self.echoed_before_close += max(number - 1, 0)
             except Exception as error:
                 self.failures[f"WebSocket: {error!r}"] += 1
 

@@ -1,0 +1,144 @@
+"""`daphne_ng.supervisor.command`: what needs a supervisor, and the file of the process id. And the settings' checks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daphne_ng.config import Config
+from daphne_ng.errors import ConfigurationError
+from daphne_ng.owning import longest_end
+from daphne_ng.supervisor.command import needs_supervisor, pid_file, supervise, worker_count
+from daphne_ng.supervisor.notify import Notifier
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX alone has workers")
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({}, False),
+        ({"workers": "1"}, False),
+        ({"workers": "2"}, True),
+        ({"reload": True}, True),
+        ({"limit_max_requests": 1}, True),
+        ({"limit_worker_memory": 1}, True),
+        ({"worker_max_age": 1.0}, True),
+        ({"user": "nobody"}, True),
+        ({"group": "nobody"}, True),
+        ({"pid_file": "x", "umask": "022", "worker_timeout": 1.0}, False),
+    ],
+)
+def test_what_needs_a_supervisor(settings: dict[str, Any], needed: bool) -> None:
+    assert needs_supervisor(Config(**settings)) is needed
+
+
+def test_how_many_workers() -> None:
+    assert worker_count(Config(workers="3")) == 3
+    assert worker_count(Config(workers="auto")) >= 1
+    assert worker_count(Config(workers="auto", reload=True)) == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "many", "", "1.5", "00", "²", "12345"])
+def test_a_wrong_number_of_workers_is_named(workers: str) -> None:
+    with pytest.raises(ConfigurationError, match="--workers must be a number from 1 on, or auto"):
+        Config(workers=workers)
+
+
+@pytest.mark.parametrize("umask", ["8", "0o22", "12345", "x"])
+def test_a_wrong_umask_is_named(umask: str) -> None:
+    with pytest.raises(ConfigurationError, match="--umask must be an octal number"):
+        Config(umask=umask)
+
+
+def test_reload_is_for_one_worker() -> None:
+    with pytest.raises(ConfigurationError, match="--reload is for development"):
+        Config(reload=True, workers="2")
+
+
+def test_a_user_that_does_not_exist_is_named_before_anything_is_opened() -> None:
+    if os.geteuid():
+        expected = "--user can be used by root only"
+    else:
+        expected = "--user: there is no user 'no-such-user'"
+    with pytest.raises(ConfigurationError, match=expected):
+        supervise(["tcp:0"], Config(user="no-such-user"), Notifier({}))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another user")
+def test_reuse_port_is_for_one_user() -> None:
+    with pytest.raises(ConfigurationError, match="--user: not with --reuse-port"):
+        supervise(["tcp:0"], Config(user="nobody", reuse_port=True), Notifier({}))
+
+
+def test_a_directory_to_watch_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--reload-dir: .* is not a directory"):
+        supervise(["tcp:0"], Config(reload=True, reload_dirs=(str(tmp_path / "x"),)), Notifier({}))
+
+
+def test_all_limits_together_bound_the_end() -> None:
+    config = Config()
+    assert longest_end(config) == 30 + 10 + 2 * 5 + 30 + 6
+    assert longest_end(config.replace(lifespan_shutdown_timeout=0)) == float("inf")
+
+
+# -- the file of the process id --------------------------------------------------------------------------------
+
+
+def test_the_file_holds_the_number_while_the_block_runs(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+        assert path.stat().st_mode & 0o777 == 0o644
+    assert not path.exists()
+    with pid_file(""):
+        pass
+
+
+def test_a_file_that_was_left_behind_is_no_obstacle_even_if_its_number_is_alive(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("1\n")
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_file_that_a_process_holds_is_refused_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    program = (
+        "import sys, time; from daphne_ng.supervisor.command import pid_file\n"
+        "with pid_file(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with (
+            pytest.raises(ConfigurationError, match=f"pid belongs to process {other.pid}, which runs"),
+            pid_file(str(path)),
+        ):
+            pass
+        assert path.read_text() == f"{other.pid}\n"
+        other.communicate()
+    assert not path.exists()
+
+
+def test_a_file_that_was_replaced_meanwhile_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with pid_file(str(path)):
+        path.unlink()
+        path.write_text("2\n")
+    assert path.read_text() == "2\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=r"--pid: .*: No such file or directory"),
+        pid_file(str(tmp_path / "x/y")),
+    ):
+        pass

@@ -1,0 +1,522 @@
+"""`daphne_ng.supervisor.supervisor` with processes that are none, and a clock that is set."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from daphne_ng.config import Config
+from daphne_ng.errors import ConfigurationError
+from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.supervisor.notify import Notifier
+from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, STOP, Assignment, line
+from daphne_ng.supervisor.supervisor import Supervisor
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX alone has workers")
+
+
+class Process:
+    """What `subprocess.Popen` would return, and the worker's end of its pipes."""
+
+    def __init__(self, command: list[str], *, env: dict[str, str], pass_fds: list[int], **identity: Any) -> None:
+        assert command == ["python", "-m", "daphne_ng"]
+        assignment = Assignment.from_environment(env)
+        assert assignment is not None
+        assert {assignment.report, assignment.orders} <= set(pass_fds)
+        self.pid = 1000 + assignment.number
+        self.identity = identity
+        self.report, self._orders = os.dup(assignment.report), os.dup(assignment.orders)
+        os.set_blocking(self._orders, False)
+        self.code: int | None = None
+        self.signals: list[int] = []
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def wait(self) -> int:
+        assert self.code is not None, "the supervisor would wait for ever"
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        if self.code is None:
+            self.exit(-signal.SIGKILL)
+
+    # -- the worker's side
+
+    def say(self, event: str, **values: Any) -> None:
+        os.write(self.report, line(event, **values))
+
+    @property
+    def orders(self) -> bytes:
+        """What was ordered since the last look."""
+        try:
+            return os.read(self._orders, 100)
+        except BlockingIOError:
+            return b""
+
+    def exit(self, code: int = 0) -> None:
+        self.code = code
+        self.close()
+
+    def close(self) -> None:
+        if self.report >= 0:
+            os.close(self.report)
+            os.close(self._orders)
+            self.report = self._orders = -1
+
+
+class Sockets:
+    shared = [SharedSocket(0, 2)]
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def announce(self) -> None:
+        pass
+
+
+class Driven(Supervisor):
+    """A supervisor that does a turn when it is told to, and never waits."""
+
+    def __init__(self, count: int = 2, watcher: Any = None, **settings: Any) -> None:
+        self.now = 100.0
+        self.processes: list[Process] = []
+        self.failing: OSError | None = None
+        self.sockets = Sockets()
+        self.sent: list[str] = []
+        notifier = Notifier({})
+        notifier.send = lambda *texts: self.sent.extend(texts)  # type: ignore[method-assign]
+        config = Config(**settings)
+        command = ["python", "-m", "daphne_ng"]
+        super().__init__(
+            self.sockets,
+            config,
+            count,
+            command,
+            notifier,
+            watcher,
+            self._start,
+            lambda: self.now,  # type: ignore[arg-type]
+        )
+
+    def _start(self, command: list[str], **more: Any) -> Process:
+        if self.failing is not None:
+            raise self.failing
+        process = Process(command, **more)
+        self.processes.append(process)
+        return process
+
+    def _patience(self) -> float:
+        return 0.0
+
+    def begin(self) -> Driven:
+        """Start the first worker."""
+        self._spawn()
+        return self
+
+    def started(self) -> Driven:
+        """Start all workers, and let them settle."""
+        self.begin()
+        for _ in range(self._count):
+            self.processes[-1].say("ready")
+            self.turn()
+        for process in self.processes:
+            process.say("ready")
+        self.turn(10.0)
+        return self
+
+    def turn(self, seconds: float = 0.0, times: int = 3) -> None:
+        """Let time pass, and do some turns; those that live say so."""
+        self.now += seconds
+        for process in self.processes:
+            if process.report >= 0 and process.beating:  # type: ignore[attr-defined]
+                process.say("beat")
+        for _ in range(times):
+            self._turn()
+
+    def tell(self, number: int) -> None:
+        """Send a signal."""
+        self._told.append(number)
+        self.turn()
+
+    @property
+    def living(self) -> list[int]:
+        """Numbers of the processes that run, from 1."""
+        return [number for number, process in enumerate(self.processes, 1) if process.code is None]
+
+
+Process.beating = True  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    made: list[Driven] = []
+
+    def make(*arguments: Any, **keywords: Any) -> Driven:
+        made.append(Driven(*arguments, **keywords))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for process in one.processes:
+            process.kill()
+        for worker in one._workers:
+            one._forget(worker)
+        one._selector.close()
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+# -- starting --------------------------------------------------------------------------------------------------
+
+
+def test_the_others_start_when_the_first_is_ready(make: Any) -> None:
+    it = make(3).begin()
+    it.turn()
+    assert it.living == [1]
+    it.processes[0].say("ready")
+    it.turn()
+    assert it.living == [1, 2, 3]
+    assert "READY=1" in it.sent
+
+
+@pytest.mark.parametrize(("code", "expected"), [(3, 3), (1, 1), (0, 1), (-9, 1)])
+def test_a_first_worker_that_does_not_start_ends_the_whole_with_its_code(make: Any, code: int, expected: int) -> None:
+    it = make().begin()
+    it.processes[0].say("stopping")  # a server that could not start says so too
+    it.turn()
+    it.processes[0].exit(code)
+    it.turn()
+    assert (it._stopping, it._exit_code, it.living) == (True, expected, [])
+
+
+def test_a_first_process_that_the_system_does_not_give_is_an_error(make: Any) -> None:
+    it = make()
+    it.failing = PermissionError(13, "Permission denied")
+    with pytest.raises(ConfigurationError, match="a worker cannot be started: .*Permission denied"):
+        it.begin()
+    assert it._workers == []
+
+
+def test_a_later_process_that_the_system_does_not_give_is_tried_again(make: Any) -> None:
+    it = make().started()
+    it.failing = BlockingIOError(11, "Resource temporarily unavailable")
+    it.processes[0].exit(-9)
+    it.turn()
+    it.turn(0.1)
+    assert it.living == [2]
+    it.failing = None
+    it.turn(0.6)
+    assert it.living == [2, 3]
+
+
+def test_one_that_does_not_become_ready_is_killed(make: Any) -> None:
+    it = make(worker_start_timeout=10).begin()
+    it.turn(9)
+    assert it.living == [1]
+    it.turn(2)
+    assert it.living == []
+    assert it._exit_code == 1
+
+
+# -- failing ---------------------------------------------------------------------------------------------------
+
+
+def test_one_that_dies_is_replaced_at_once(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it.processes[1].exit(-signal.SIGKILL)
+    it.turn()
+    assert it.living == [1, 3]
+    assert "was killed by SIGKILL; another takes its place" in caplog.text
+
+
+def test_those_that_are_ready_and_die_soon_back_off_and_are_given_up(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = make(1).started()
+    it.processes[-1].exit(1)
+    it.turn()
+    it.processes[-1].exit(7)
+    it.turn()
+    waits = []
+    while not it._stopping:
+        assert len(waits) < 10
+        waited = 0.0
+        before = len(it.processes)
+        while len(it.processes) == before:
+            it.turn(0.25, times=1)
+            waited += 0.25
+        waits.append(waited)
+        it.processes[-1].say("ready")
+        it.turn()
+        it.processes[-1].exit(7)
+        it.turn()
+    assert waits == sorted(waits)
+    assert waits[-1] >= 4
+    assert it._exit_code == 7
+    assert "ended with code 7, as 4 before it: giving up" in caplog.text
+
+
+def test_failures_are_forgotten_when_one_has_settled(make: Any) -> None:
+    it = make(1).started()
+    for _ in range(20):
+        it.processes[-1].exit(1)
+        it.turn(1)
+        it.turn(1)
+        it.processes[-1].say("ready")
+        it.turn()
+        it.turn(6)
+    assert not it._stopping
+
+
+def test_as_long_as_one_serves_nothing_is_given_up(make: Any) -> None:
+    it = make(2).started()
+    for _ in range(20):
+        it.processes[-1].exit(1)
+        it.turn(31)
+        it.turn()
+    assert not it._stopping
+    assert 1 in it.living
+
+
+def test_one_that_is_silent_is_replaced_and_killed(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make(worker_timeout=60.0).started()
+    it.processes[0].beating = False
+    it.turn(59)
+    assert it.living == [1, 2]
+    it.turn(2)
+    assert it.living == [1, 2, 3]
+    assert "nothing was heard of it for 61 s" in caplog.text
+    it.processes[2].say("ready")
+    it.turn()
+    assert it.processes[0].orders == STOP
+    it.turn(6)
+    assert it.living == [2, 3]
+
+
+def test_one_that_was_silent_and_speaks_again_has_its_time(make: Any) -> None:
+    it = make(worker_timeout=60.0).started()
+    it.processes[0].beating = False
+    it.turn(61)
+    it.processes[0].beating = True
+    it.turn(1)
+    it.processes[2].say("ready")
+    it.turn()
+    it.turn(30)
+    assert it.living == [1, 2, 3]
+
+
+@pytest.mark.parametrize("settings", [{"worker_timeout": 0.0}, {"reload": True}])
+def test_silence_may_be_allowed(make: Any, settings: dict[str, Any]) -> None:
+    it = make(1, **settings).started()
+    it.processes[0].beating = False
+    it.turn(1000)
+    assert it.living == [1]
+
+
+# -- replacing -------------------------------------------------------------------------------------------------
+
+
+def test_one_that_asks_for_it_goes_when_another_is_ready(make: Any) -> None:
+    it = make().started()
+    it.processes[0].say("retire", reason="it is old")
+    it.turn()
+    assert it.living == [1, 2, 3]
+    assert it.processes[0].orders == b""
+    it.processes[0].say("retire", reason="it is old")  # once is enough
+    it.turn()
+    it.processes[2].say("ready")
+    it.turn()
+    assert it.processes[0].orders == STOP
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [2, 3]
+
+
+def test_a_replacement_that_fails_is_tried_again_and_the_old_one_stays(make: Any) -> None:
+    it = make().started()
+    it.processes[0].say("retire", reason="it is old")
+    it.turn()
+    it.processes[2].exit(1)
+    it.turn()
+    assert it.living == [1, 2]
+    it.turn(1)
+    assert it.living == [1, 2, 4]
+
+
+def test_all_are_replaced_one_after_the_other(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it.tell(signal.SIGHUP)
+    assert it.living == [1, 2, 3]
+    it.processes[2].say("ready")
+    it.turn()
+    assert it.processes[0].orders == STOP
+    assert it.living == [1, 2, 3, 4]
+    it.processes[3].say("ready")
+    it.turn()
+    assert it.processes[1].orders == STOP
+    it.processes[0].exit()
+    it.processes[1].exit()
+    it.turn()
+    assert it.living == [3, 4]
+    assert "All workers are replaced" in caplog.text
+
+
+def test_new_code_that_does_not_start_keeps_the_old(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it.tell(signal.SIGHUP)
+    it.processes[2].exit(1)
+    it.turn()
+    it.turn(100)
+    assert it.living == [1, 2]
+    assert len(it.processes) == 3
+    assert "The workers are not replaced: the new code does not start; the old goes on" in caplog.text
+
+
+def test_one_that_dies_while_it_is_replaced_is_not_missed(make: Any) -> None:
+    it = make().started()
+    it.tell(signal.SIGHUP)
+    it.processes[0].exit(-11)
+    it.turn()
+    it.processes[2].say("ready")
+    it.turn()
+    it.processes[3].say("ready")
+    it.turn(10)
+    it.processes[1].exit()
+    it.turn()
+    assert it.living == [3, 4]
+
+
+def test_a_change_begins_again(make: Any) -> None:
+    changes: list[list[str]] = [[], ["a.py"], [], ["b.py"], []]
+    it = make(1, lambda: changes.pop(0) if changes else [], reload=True).started()
+    it.turn(1, times=1)
+    it.turn(1, times=1)
+    it.turn(1, times=1)
+    it.turn(1)
+    it.turn(1)
+    # The one that had begun with a.py alone is gone.
+    assert it.living == [1, 3]
+    it.processes[2].say("ready")
+    it.turn()
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [3]
+
+
+def test_one_that_others_have_told_to_stop_is_replaced_before_it_has(make: Any) -> None:
+    it = make().started()
+    it.processes[0].say("stopping")
+    it.turn()
+    assert it.living == [1, 2, 3]
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [2, 3]
+
+
+def test_one_that_does_not_go_is_killed_after_all_its_limits(make: Any) -> None:
+    it = make(lifespan_shutdown_timeout=1.0, graceful_timeout=10.0, application_close_timeout=1).started()
+    it.tell(signal.SIGTTOU)
+    it.turn(27)
+    assert it.living == [1, 2]
+    it.turn(7)
+    assert it.living == [2]
+
+
+# -- signals ---------------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_workers_goes_up_and_down_to_one(make: Any) -> None:
+    it = make(1).started()
+    it.tell(signal.SIGTTIN)
+    assert it.living == [1, 2]
+    it.processes[1].say("ready")
+    for _ in range(3):
+        it.tell(signal.SIGTTOU)
+    assert it.processes[0].orders == STOP
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_is_graceful_once(make: Any, number: int) -> None:
+    it = make().started()
+    it.tell(number)
+    assert it.sockets.closed == 1
+    assert [process.orders for process in it.processes] == [END, END]
+    assert "STOPPING=1" in it.sent
+    it.turn(60)
+    assert it.living == [1, 2]
+    it.tell(signal.SIGHUP)
+    it.processes[0].say("retire", reason="it is old")
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [2]
+    it.processes[1].exit()
+    it.turn()
+    assert (it._workers, it._exit_code) == ([], 0)
+
+
+def test_the_end_is_at_once_when_it_is_told_twice_and_without_a_word_when_three_times(make: Any) -> None:
+    it = make().started()
+    it.tell(signal.SIGTERM)
+    it.tell(signal.SIGTERM)
+    assert [process.orders for process in it.processes] == [END + HURRY] * 2
+    assert it.living == [1, 2]
+    it.tell(signal.SIGTERM)
+    assert it.living == []
+
+
+def test_after_two_the_end_does_not_take_long(make: Any) -> None:
+    it = make().started()
+    it.tell(signal.SIGTERM)
+    it.tell(signal.SIGINT)
+    it.turn(6)
+    assert it.living == []
+
+
+def test_those_that_have_not_begun_are_killed_at_the_end(make: Any) -> None:
+    it = make().begin()
+    it.tell(signal.SIGTERM)
+    assert it.living == []
+    assert it._exit_code == 0
+
+
+def test_signals_for_logs_are_passed_on(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it.tell(signal.SIGUSR1)
+    it.tell(signal.SIGUSR2)
+    assert [process.signals for process in it.processes] == [[signal.SIGUSR1, signal.SIGUSR2]] * 2
+    assert "Worker 1 (process 1001): ready" in caplog.text
+
+
+def test_what_a_worker_is_told_is_in_its_own_environment_alone(make: Any) -> None:
+    it = make().begin()
+    assert ENVIRONMENT not in os.environ
+    assert it.processes[0].identity == {}  # it runs as the same user
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pwd")
+def test_a_worker_runs_as_another_user_with_the_groups_and_the_home_of_that_one(make: Any) -> None:
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    for settings in ({"user": "nobody"}, {"user": str(nobody.pw_uid)}):
+        identity = make(**settings).begin().processes[0].identity
+        assert (identity["user"], identity["group"]) == (nobody.pw_uid, nobody.pw_gid)
+        assert 0 not in identity["extra_groups"]
+    assert make(group="0").begin().processes[0].identity == {"group": 0, "extra_groups": []}
