@@ -30,8 +30,6 @@ HEAD = """\
 Every setting is a field of `daphne_ng.config.Config`. Most have a command line flag. The rest are rare limits: set
 them from Python, with `Server(..., config=Config(...))` ([how to embed](../how-to/embed.md)).
 
-A setting marked *not yet* is parsed and checked today, and takes effect in a later release.
-
 A wrong value stops the start with exit code 1 and one line that names the setting. A value that the flag cannot parse
 at all is exit code 2. See [the command line](cli.md).
 """

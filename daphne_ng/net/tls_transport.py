@@ -205,9 +205,9 @@ class _Tls(WriteThrough):
         else:
             self._fail(end)
 
-    # Records that hold next to no data, key updates say, cost the loop a hundred times what data does. After a full read
-    # of them the next one is small, so that others have their turns; and a client that sends little else is dropped.
-    # What one read leaves incomplete is the next one's data, so it is sums that count.
+    # Records that hold next to no data, key updates say, cost the loop a hundred times what data does. After a full
+    # read of them the next one is small, so that others have their turns; and a client that sends little else is
+    # dropped. What one read leaves incomplete is the next one's data, so it is sums that count.
     def _is_barren(self, wire: int, data: int) -> bool:
         if wire >= FIRST_READ_BYTES and data * 2 < wire:
             self._read_bytes = FIRST_READ_BYTES

@@ -71,9 +71,11 @@ def test_reads_grow_with_data() -> None:
 def test_a_client_that_sends_next_to_no_data_is_dropped(share: float, reads: int | None) -> None:
     aborted: list[int] = []
     transport = flooded(share)
+    count = 0
     transport.abortConnection = lambda: aborted.append(count)
     transport.getPeer = lambda: "a client"
-    for count in range(1, 100):
+    while count < 100:
+        count += 1
         transport.read_ready()
         if aborted:
             break
