@@ -19,19 +19,27 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 
-# Modules that start whole servers and look at them from outside. The interpreter's version makes no difference to what
-# they find, so that they run on one of several.
+# Modules that look at whole servers from outside, where the interpreter's version makes no difference to what they
+# find: they run on one of several interpreters.
 _ONCE = frozenset(
     {
         "test_bench_smoke",
         "test_django_load",
+        "test_docs",
         "test_endpoints",
+        "test_http2_attacks",
+        "test_http2_conformance",
+        "test_http2_patience",
+        "test_memory",
         "test_proxies",
         "test_proxy_protocol",
         "test_reload",
         "test_runserver",
         "test_server_modes",
         "test_systemd",
+        "test_websocket_attacks",
+        "test_websocket_endings",
+        "test_websocket_memory",
         "test_workers",
     }
 )

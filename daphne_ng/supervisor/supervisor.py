@@ -279,6 +279,10 @@ class Supervisor:
         assignment = Assignment(self._number, report_write, orders_read, shared)
         descriptors = [report_write, orders_read, *(one.fileno for one in shared if one.fileno >= 0)]
         identity, environment = _identity(self._config)
+        if self._watcher is not None:
+            # What is compiled is found again by the source's size and its time in whole seconds. A file that is saved
+            # twice within one would be served as it was first.
+            environment = environment | {"PYTHONDONTWRITEBYTECODE": "1"}
         # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
         # that a debugger in it can read from the terminal.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_BEGINNERS)

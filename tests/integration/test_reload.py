@@ -78,7 +78,10 @@ def ask(server: Running, path: str = "/") -> str:
 
 
 def wait_until(server: Running, text: str, path: str = "/", seconds: float = 20.0) -> None:
-    wait_for(lambda: ask(server, path) == text, f"{text!r}, with this log:\n{server.log}", seconds)
+    try:
+        wait_for(lambda: ask(server, path) == text, repr(text), seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{error}, with this log:\n{server.log}") from None
 
 
 class Visitors:
@@ -252,3 +255,12 @@ def test_looking_at_thousands_of_files_costs_little(project: Project) -> None:
 def processor_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_file_that_is_saved_twice_within_a_second_is_served_as_it_was_last(project: Project) -> None:
+    now = int(time.time())
+    os.utime(project.root / "main.py", (now, now))
+    with project.served() as server:
+        project.save("2")
+        os.utime(project.root / "main.py", (now, now + 0.5))  # the compiled file has whole seconds
+        wait_until(server, "2")
