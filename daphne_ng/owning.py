@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import gc
 import logging
 import math
@@ -196,14 +197,24 @@ class HardEnd:
         # comes after that. The name is private, and the standard library's use of it as old as Python 3.9.
         register: Any = getattr(threading, "_register_atexit", None)
         if register is not None:
-            register(self.begin, seconds)
+            # From Python 3.12 on no thread can be started any more when this is called, so that one waits for it.
+            ending = _thread.allocate_lock()
+            ending.acquire()
+            _thread.start_new_thread(self._wait_at_exit, (ending, seconds))
+            register(ending.release)
+
+    def _wait_at_exit(self, ending: Any, seconds: float) -> None:
+        ending.acquire()
+        self._ends_at = time.monotonic() + seconds
+        self._wait(self._ends_at, seconds)
 
     def _wait(self, ends_at: float, seconds: float) -> None:
         time.sleep(seconds)
         if self._ends_at != ends_at:
             return
-        # Whoever is stuck may hold the lock of a log's handler.
-        _thread.start_new_thread(self._fall, ())
+        # Whoever is stuck may hold the lock of a log's handler. Where no thread can be started, that has to be risked.
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(self._fall, ())
         logger.critical("The process does not end by itself within %g s, and is ended. These threads run:", seconds)
         frames = sys._current_frames()
         for thread in threading.enumerate():
