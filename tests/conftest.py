@@ -8,9 +8,15 @@
 from __future__ import annotations
 
 import os
+import ssl
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.locked_tls import LockedSSLSocket
+
+# For every client of the tests.
+ssl.SSLContext.sslsocket_class = LockedSSLSocket
 
 settings.register_profile("default", max_examples=150, deadline=None, derandomize=False)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)
