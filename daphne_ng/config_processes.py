@@ -22,6 +22,14 @@ class ProcessSettings:
         flags=("--workers",),
         why="As Daphne; memory grows with every process.",
     )
+    limit_workers: int = setting(
+        64,
+        "Processes",
+        "most processes that SIGTTIN can ask for, unless there were more from the start",
+        flags=("--limit-workers",),
+        minimum=1,
+        why="Far above what any machine of today needs; a signal sent in a loop should not exhaust it.",
+    )
     limit_max_requests: int = setting(
         0,
         "Processes",

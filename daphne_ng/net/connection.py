@@ -16,6 +16,7 @@ An Upgrade to ``h2c`` is ignored, as RFC 9113 section 3.1 has it: that token is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -73,6 +74,8 @@ class ServerConnection(Protocol):
             self._undecided = info
         else:
             self.switch(channel)
+        if context.ending:
+            channel.shut_down()
 
     def handshakeCompleted(self) -> None:
         """TLS is up: the protocol is known."""
@@ -107,9 +110,7 @@ class ServerConnection(Protocol):
         # Below a wrapper it may have been completed long ago; then the time limit of a request runs.
         if info is None or transport is None or handshake_complete(_handle(transport)):
             return
-        self._context.log.info(
-            "Dropped a connection from %s: the TLS handshake took too long", info.client_text or "a local client"
-        )
+        self._log_handshake("Dropped a connection from %s: the TLS handshake took too long", info)
         abort(transport)
 
     def _follow_negotiation(self, info: ConnectionInfo) -> None:
@@ -186,9 +187,12 @@ class ServerConnection(Protocol):
         info = self._undecided
         failure = handshake_failure(reason.value)
         if info is not None and info.scheme == "https" and failure:
-            self._context.log.info(
-                "The TLS handshake with %s failed: %s", info.client_text or "a local client", failure
-            )
+            self._log_handshake("The TLS handshake with %s failed: %s", info, failure)
+
+    def _log_handshake(self, line: str, info: ConnectionInfo, *more: str) -> None:
+        context = self._context
+        level = logging.INFO if context.handshake_lines.take(context.clock()) else logging.DEBUG
+        context.log.log(level, line, info.client_text or "a local client", *more)
 
     def readConnectionLost(self) -> None:
         """The client closed its half; ours may still be flushing."""

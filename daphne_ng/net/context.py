@@ -18,6 +18,7 @@ from daphne_ng.config import Config
 from daphne_ng.net.proxies import proxies_from
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
 from daphne_ng.trust import TrustedPeers
+from daphne_ng.wire.bucket import TokenBucket
 from daphne_ng.wire.h1_writer import ResponseDefaults
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_deflate import Deflater
@@ -30,6 +31,9 @@ __all__ = ["TOLD_MAX", "ServerContext"]
 
 TOLD_MAX = 100
 """Most connections beyond the limit at once. They are told so, but even telling them is bounded."""
+
+_LINES_BURST = 20
+_LINES_PER_SECOND = 1.0
 
 _OVERLOADED = b"503 Service Unavailable\nThe server is at its limit of concurrent requests.\n"
 
@@ -88,6 +92,8 @@ class ServerContext:
         if config.root_path_prepend:
             self._http_scope, self._websocket_scope = prepending(http_scope), prepending(websocket_scope)
         self._warned_of_root_path = False
+        self.handshake_lines = TokenBucket(_LINES_BURST, _LINES_PER_SECOND)
+        """How many lines at INFO about TLS handshakes that failed: a scanner should not fill the log."""
         self._date_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
 
@@ -223,12 +229,16 @@ class ServerContext:
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
-        if self._all_closed is not None and not self.connections:
+        self.check_closed()
+
+    def check_closed(self) -> None:
+        """See whether that was the last, after a connection was closed or has ceased to wait."""
+        if self._all_closed is not None and not self.connections and not self.waiting:
             self._all_closed.set()
 
     async def wait_closed(self, timeout: float) -> bool:
         """Wait until no connection is open; tell whether that came about within `timeout` seconds."""
-        if not self.connections:
+        if not self.connections and not self.waiting:
             return True
         self._all_closed = asyncio.Event()
         try:

@@ -59,7 +59,10 @@ class Prelude(Protocol):
         """
 
     def port_stopped(self, serve: Callable[[Accepted], None]) -> None:
-        """Close the sockets that have not come to `serve` yet: the port that it belongs to has stopped."""
+        """Come to an end soon with sockets that have not come to `serve` yet: the port that it belongs to has stopped.
+
+        `serve` may still be called for them.
+        """
 
 
 @dataclass(frozen=True, slots=True)

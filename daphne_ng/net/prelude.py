@@ -61,9 +61,14 @@ class ProxyProtocol:
             waiting.watch()
 
     def port_stopped(self, serve: Serve) -> None:
-        """See `Prelude.port_stopped`."""
+        """See `Prelude.port_stopped`. They have as long as a connection that is kept for a last request."""
+        config = self.context.config
+        patience = min(config.shutdown_idle_timeout, config.graceful_timeout)
         for waiting in [waiting for waiting in self.waiting if waiting.serve == serve]:
-            waiting.close()
+            if patience:
+                waiting.limit(patience)
+            else:
+                waiting.close()
 
     def closed(self, accepted: Accepted, why: str, *, noteworthy: bool = True) -> None:
         """Say in the log that a connection was closed before it began."""
@@ -98,6 +103,7 @@ class _Waiting(DirectDescriptor):
         self._reactor = reactor
         self._accepted = accepted
         self._head = b""
+        self._seconds = owner.timeout
         self._timer: Any = None
         self._watched = False
 
@@ -124,8 +130,18 @@ class _Waiting(DirectDescriptor):
         owner.waiting.add(self)
         owner.context.waiting += 1
         self._reactor.addReader(self)
-        if owner.timeout:
-            self._timer = owner.context.loop.call_later(owner.timeout, self._timed_out)
+        if self._seconds:
+            self._timer = owner.context.loop.call_later(self._seconds, self._timed_out)
+
+    def limit(self, seconds: float) -> None:
+        """Shorten the time that is left."""
+        loop = self._owner.context.loop
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._seconds = seconds
+        self._timer = loop.call_later(seconds, self._timed_out)
 
     def read_ready(self) -> None:
         """Read as much of the header as has come; see `DirectDescriptor`."""
@@ -150,6 +166,7 @@ class _Waiting(DirectDescriptor):
             except Exception as error:
                 self._owner.context.log.error("Unhandled error while a connection was made", exc_info=error)
                 self._accepted.sock.close()
+            self._owner.context.check_closed()
 
     # Take what surely belongs to the header, and return that if it is complete.
     def _read(self) -> ProxyHeader | None:
@@ -170,12 +187,13 @@ class _Waiting(DirectDescriptor):
     def _timed_out(self) -> None:
         self._timer = None
         self.close()
-        self._owner.closed(self._accepted, f"no PROXY header within {self._owner.timeout:g} s")
+        self._owner.closed(self._accepted, f"no PROXY header within {self._seconds:g} s")
 
     def close(self) -> None:
         """Give the connection up."""
         self._leave()
         self._accepted.sock.close()
+        self._owner.context.check_closed()
 
     # The descriptor leaves the loop before it is closed, or handed on to what watches it from here on.
     def _leave(self) -> None:

@@ -64,6 +64,7 @@ class _Worker:
         self.unwanted = ""
         self.blocked = False
         self.kill_at: float | None = None
+        self.given_up_at: float | None = None
 
     def order(self, order: bytes) -> None:
         with contextlib.suppress(OSError):  # it is ending, or has not read thousands of them
@@ -106,6 +107,7 @@ class Supervisor:
         self._sockets = sockets
         self._config = config
         self._count = count
+        self._count_max = max(count, config.limit_workers)
         self._command = list(command)
         self._notifier = notifier or Notifier({})
         self._watcher = watcher
@@ -143,13 +145,20 @@ class Supervisor:
             for worker in self._workers:
                 worker.process.kill()
             for worker in self._workers:
-                worker.process.wait()
+                self._wait_for_killed(worker)
                 self._forget(worker)
             self._sockets.close()
             self._restore_signals(handled)
             self._selector.close()
         logger.info("The supervisor has ended")
         return self._exit_code
+
+    # The kernel may hold a process in a call that does not end, such as one to a file server that is gone.
+    def _wait_for_killed(self, worker: _Worker) -> None:
+        try:
+            worker.process.wait(_END_MARGIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            logger.error("%s was killed and does not end", worker)
 
     def _turn(self) -> None:
         for key, _events in self._selector.select(self._patience()):
@@ -251,6 +260,9 @@ class Supervisor:
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if not worker.retired]
         elif number == signal.SIGTTIN:
+            if self._count >= self._count_max:
+                logger.warning("There are %d workers, and --limit-workers allows no more", self._count)
+                return
             self._count += 1
             logger.info("Workers wanted: %d", self._count)
         elif number == signal.SIGTTOU:
@@ -343,6 +355,7 @@ class Supervisor:
     def _kill(self, worker: _Worker) -> None:
         worker.retired = True
         worker.kill_at = None
+        worker.given_up_at = self._clock() + _END_MARGIN_SECONDS
         worker.process.kill()
 
     def _forget(self, worker: _Worker) -> None:
@@ -463,6 +476,7 @@ class Supervisor:
 
     def _check(self, now: float) -> None:
         config = self._config
+        given_up = []
         for worker in self._workers:
             if worker.ready and 0 < worker.settles_at <= now:
                 worker.settles_at = 0.0
@@ -471,7 +485,9 @@ class Supervisor:
                 logger.error("%s does not end in time: it is killed", worker)
                 self._kill(worker)
             elif worker.retired:
-                continue
+                if self._stopping and worker.given_up_at is not None and now >= worker.given_up_at:
+                    logger.error("%s was killed and does not end: it is left behind", worker)
+                    given_up.append(worker)
             elif not worker.ready and now - worker.started_at >= config.worker_start_timeout:
                 logger.error("%s has not started within %g s: it is killed", worker, config.worker_start_timeout)
                 worker.process.kill()
@@ -479,6 +495,9 @@ class Supervisor:
                 # It accepts nobody; the others do.
                 self._replace(worker, f"nothing was heard of it for {now - worker.beat_at:.0f} s")
                 worker.blocked = True
+        for worker in given_up:
+            self._workers.remove(worker)
+            self._forget(worker)
 
     def _is_blocked(self, worker: _Worker, now: float) -> bool:
         # Under --reload it may be a debugger that holds it.

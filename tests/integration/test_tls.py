@@ -590,6 +590,19 @@ def test_plain_http_on_a_tls_port_ends_cleanly_with_one_line(pem: Path, caplog: 
         )
 
 
+def test_a_scanner_does_not_fill_the_log(pem: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with serving(ssl_certfile=str(pem)) as server:
+        for _ in range(60):
+            with socket.create_connection((HOST, port_of(server)), timeout=10) as client:
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                with contextlib.suppress(ConnectionResetError):
+                    while client.recv(1000):
+                        pass
+        wait_for(lambda: not server.connections, "the connections to end")
+        assert 20 <= len(endings(caplog)) < 40
+
+
 def test_who_leaves_before_the_handshake_is_not_worth_a_line(pem: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with serving(ssl_certfile=str(pem)) as server:

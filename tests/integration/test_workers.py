@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import pwd
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.integration.serving import APPS, HERE, HOST, needs_procfs, require_program, serve, wait_for
 from tests.integration.working import APP, Load, Workers, workers
@@ -66,6 +69,24 @@ def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
         assert load.echoed_before_close <= sum(heard) <= load.echoed_before_close + load.reopened
         assert set(running.running).isdisjoint(first)
         assert set(load.by_pid) >= first
+
+
+PROXY = b"PROXY TCP4 203.0.113.9 192.0.2.7 4321 8443\r\n"
+
+
+@pytest.mark.parametrize(("tls", "preface"), [(True, b""), (False, PROXY), (True, PROXY)], ids=["tls", "proxy", "both"])
+def test_a_rolling_restart_of_what_begins_with_more_loses_nothing(
+    tmp_path: Path, pem: Path, tls: bool, preface: bytes
+) -> None:
+    options = ["--ssl-certfile", str(pem)] if tls else []
+    if preface:
+        options.append("--proxy-protocol")
+    with workers(tmp_path, *options) as running:
+        with Load(running.server.port, kept=2, fresh=4, sockets=2, http2=1, tls=tls, preface=preface) as load:
+            load.wait()
+            running.roll()
+            load.wait()
+        assert load.failures == {}
 
 
 @pytest.mark.system
@@ -171,6 +192,63 @@ def test_the_end_loses_no_request_whose_head_was_read_and_no_frame(tmp_path: Pat
                 assert "connection: close" in answer.lower()
 
 
+@pytest.mark.parametrize("count", [None, 2])
+def test_every_request_that_was_read_before_the_end_is_answered_under_load(tmp_path: Path, count: int | None) -> None:
+    """What was read is in the access log, and what was answered is counted by the clients: the same number."""
+    with workers(tmp_path, "--access-log", "access.log", count=count) as running:
+        with Load(running.server.port, kept=8, fresh=4, sockets=4, http2=2) as load:
+            load.wait(500)
+            load.mortal = True
+            assert ends_within(running, 20) == 0
+        assert load.failures == {}
+        lines = [line for line in (tmp_path / "access.log").read_text().splitlines() if '"WS' not in line]
+        assert len(lines) == load.requests
+        assert all('" 200 ' in line for line in lines)
+
+
+@pytest.mark.system
+def test_wrk_gets_an_answer_to_every_request_that_was_read_before_the_end(tmp_path: Path) -> None:
+    with workers(tmp_path, "--access-log", "access.log") as running:
+        command = [require_program("wrk"), "-t1", "-c32", "-d4", f"{running.server.url}/"]
+        wrk = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        time.sleep(2)
+        assert ends_within(running, 20) == 0
+        said = wrk.communicate(timeout=30)[0]
+        print(said)
+        answered = re.search(r"(\d+) requests in", said)
+        assert answered is not None
+        assert int(answered[1]) == len((tmp_path / "access.log").read_text().splitlines()) > 1000
+
+
+@pytest.mark.parametrize(("count", "number"), [(None, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGHUP)])
+def test_every_frame_that_was_read_before_our_close_is_delivered(
+    tmp_path: Path, count: int | None, number: int
+) -> None:
+    """The application takes them slowly: most are still with the server when it closes."""
+    numbers = [str(one) for one in range(150)]
+    with workers(tmp_path, count=count) as running, contextlib.ExitStack() as stack:
+        url = f"ws://{HOST}:{running.server.port}/slow"
+        sockets = [stack.enter_context(connect(url, proxy=None)) for _ in range(3)]
+        for ws in sockets:
+            for one in numbers:
+                ws.send(one)
+        time.sleep(0.3)  # they are read
+        running.signal(number)
+        for ws in sockets:
+            with pytest.raises(ConnectionClosed) as closed:
+                ws.recv(5)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+        wait_for(lambda: len(pondered(tmp_path)) == len(sockets), "the applications", 10)
+        assert pondered(tmp_path) == [f"1012 {' '.join(numbers)}"] * len(sockets)
+        if number == signal.SIGTERM:
+            assert running.server.process.wait(10) == 0
+
+
+def pondered(directory: Path) -> list[str]:
+    return [line for path in directory.glob("pondered-*") for line in path.read_text().splitlines()]
+
+
 def test_who_waits_to_be_accepted_at_the_end_is_served(tmp_path: Path) -> None:
     """All workers are stopped while they cannot accept; the last of them takes the queue."""
     with workers(tmp_path) as running:
@@ -185,6 +263,22 @@ def test_who_waits_to_be_accepted_at_the_end_is_served(tmp_path: Path) -> None:
         for connection in queued:
             with connection:
                 assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert running.server.process.wait(10) == 0
+
+
+def test_a_proxy_whose_header_comes_during_the_end_is_served(tmp_path: Path) -> None:
+    with workers(tmp_path, "--proxy-protocol") as running:
+        connections = [running.server.connect() for _ in range(4)]
+        time.sleep(0.3)  # they are accepted
+        running.signal(signal.SIGTERM)
+        time.sleep(0.3)
+        for connection in connections:
+            connection.sendall(PROXY + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for connection in connections:
+            with connection:
+                answer = connection.recv(65536).lower()
+                assert answer.startswith(b"http/1.1 200 ok"), answer
+                assert b"connection: close" in answer
         assert running.server.process.wait(10) == 0
 
 

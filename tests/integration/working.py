@@ -7,6 +7,7 @@ import contextlib
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from tests.bench import procfs
 from tests.integration.serving import HOST, Running, serve, wait_for
@@ -94,14 +95,23 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(directory: Path, *options: str, count: int = 2, **more: Any) -> Iterator[Workers]:
-    """Run a supervisor from the time when all its workers are ready; see `serve`."""
+def workers(directory: Path, *options: str, count: int | None = 2, **more: Any) -> Iterator[Workers]:
+    """Run a supervisor from the time when all its workers are ready; without one for None. See `serve`."""
     listen: Sequence[str] = more.pop("listen", ("-b", HOST, "-p", "0"))
     options = ("--workers", str(count), *options) if count else options
     with serve(more.pop("app", APP), directory, *options, listen=listen, **more) as server:
         running = Workers(server)
-        running.wait_ready(count or 1)
+        if count is not None:
+            running.wait_ready(count or 1)
         yield running
+
+
+def _trusting(protocol: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([protocol])
+    return context
 
 
 class Load:
@@ -116,14 +126,30 @@ class Load:
         fresh: Clients of HTTP/1.1 with a connection for each request.
         sockets: WebSockets, which are opened again when they are closed with 1012.
         http2: Clients of HTTP/2.
+        tls: Whether over TLS.
+        preface: What is sent first on every connection, before TLS.
     """
 
-    def __init__(self, port: int, *, kept: int = 6, fresh: int = 2, sockets: int = 6, http2: int = 2) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        kept: int = 6,
+        fresh: int = 2,
+        sockets: int = 6,
+        http2: int = 2,
+        tls: bool = False,
+        preface: bytes = b"",
+    ) -> None:
         self.port = port
+        self._preface = preface
+        self._tls = [_trusting("http/1.1"), _trusting("h2")] if tls else [None, None]
         self.requests = self.messages = self.reopened = 0
         self.echoed_before_close = 0
         """Messages that came back on WebSockets that were then closed with 1012."""
         self.failures: Counter[str] = Counter()
+        self.mortal = False
+        """Whether the server may end: who then finds nobody, or is reset before the first answer, has lost nothing."""
         self.by_pid: Counter[int] = Counter()
         self._over = False
         self._numbers = kept, fresh, sockets, http2
@@ -156,12 +182,24 @@ class Load:
             for _ in range(sockets):
                 group.create_task(self._talk())
 
+    async def _dial(self) -> socket.socket:
+        sock = socket.socket()
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, (HOST, self.port))
+        await loop.sock_sendall(sock, self._preface)
+        return sock
+
+    def _named(self) -> dict[str, Any]:
+        return {"ssl": self._tls[0], "server_hostname": HOST} if self._tls[0] else {}
+
     async def _ask(self, keep: bool) -> None:
         close = "" if keep else "Connection: close\r\n"
         head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\n{close}Content-Length: 1000\r\n\r\n".encode()
         while not self._over:
+            answered = False
             try:
-                reader, writer = await asyncio.open_connection(HOST, self.port)
+                reader, writer = await asyncio.open_connection(sock=await self._dial(), **self._named())
                 try:
                     kept = True
                     while kept and not self._over:
@@ -174,10 +212,15 @@ class Load:
                             body = await reader.readexactly(int(length[1]))
                         self.by_pid[int(body)] += 1
                         self.requests += 1
+                        answered = True
                         kept = "connection: close" not in answer
                         await asyncio.sleep(0.002)
                 finally:
                     writer.close()
+            except ConnectionError as error:
+                if self.mortal and not answered:
+                    return
+                self.failures[f"HTTP/1.1, kept: {keep}: {error!r}"] += 1
             except Exception as error:
                 self.failures[f"HTTP/1.1, kept: {keep}: {error!r}"] += 1
 
@@ -185,7 +228,9 @@ class Load:
         while not self._over:
             number = 0
             try:
-                async with connect(f"ws://{HOST}:{self.port}/ws", proxy=None, open_timeout=PATIENCE) as ws:
+                url = f"ws{'s' * bool(self._tls[0])}://{HOST}:{self.port}/ws"
+                sock = await self._dial()
+                async with connect(url, sock=sock, proxy=None, open_timeout=PATIENCE, **self._named()) as ws:
                     await ws.recv()
                     while not self._over:
                         number += 1
@@ -200,19 +245,33 @@ class Load:
                     self.failures[f"WebSocket: {closed!r}"] += 1
                 self.reopened += 1
                 self.echoed_before_close += max(number - 1, 0)
+            except (ConnectionError, InvalidMessage) as error:
+                if self.mortal:
+                    return
+                self.failures[f"WebSocket: {error!r}"] += 1
             except Exception as error:
                 self.failures[f"WebSocket: {error!r}"] += 1
 
     def _ask_http2(self) -> None:
         while not self._over:
+            answered = False
             try:
-                with Http2Client(socket.create_connection((HOST, self.port), PATIENCE)) as client:
+                sock = socket.create_connection((HOST, self.port), PATIENCE)
+                sock.sendall(self._preface)
+                if self._tls[1] is not None:
+                    sock = self._tls[1].wrap_socket(sock, server_hostname=HOST)
+                with Http2Client(sock) as client:
                     while not self._over and client.goaway is None and not client.closed:
                         streams = [client.request("/") for _ in range(4)]
                         for stream in streams:
                             response = client.response(stream)
                             assert response.status == 200, response
                             self.requests += 1
+                            answered = True
                         time.sleep(0.002)
+            except ConnectionError as error:
+                if self.mortal and not answered:
+                    return
+                self.failures[f"HTTP/2: {error!r}"] += 1
             except Exception as error:
                 self.failures[f"HTTP/2: {error!r}"] += 1

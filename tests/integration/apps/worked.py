@@ -24,7 +24,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "websocket":
-        await talk(receive, send)
+        await (ponder if scope["path"] == "/slow" else talk)(receive, send)
     else:
         await WAYS.get(scope["path"], who)(scope, receive, send)
 
@@ -57,6 +57,18 @@ async def talk(receive: Any, send: Any) -> None:
     if message.get("code") == 1012:
         with open(f"heard-{os.getpid()}", "a") as file:
             file.write(f"{heard}\n")
+
+
+# Take one message after the other, and long for each; then write down what it was.
+async def ponder(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    heard = []
+    while (message := await receive())["type"] == "websocket.receive":
+        heard.append(message["text"])
+        await asyncio.sleep(0.01)
+    with open(f"pondered-{os.getpid()}", "a") as file:
+        file.write(f"{message['code']} {' '.join(heard)}\n")
 
 
 async def answer(send: Any, text: str) -> None:

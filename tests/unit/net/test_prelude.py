@@ -124,7 +124,7 @@ def on_site(run: Any) -> Any:
                     client.close()
                 for port in site.ports:
                     await maybeDeferred(port.stopListening).asFuture(site.loop)
-            assert site.context.waiting == 0
+            await asyncio.wait_for(until(lambda: not site.context.waiting), 5)
             assert not site.prelude.waiting
 
         run(wrapped)
@@ -531,20 +531,51 @@ def test_silent_connections_are_bounded(on_site: Any, lines: Any) -> None:
     on_site(main, limit_connections=1)
 
 
-def test_a_port_that_stops_closes_those_that_wait_at_it_and_no_others(on_site: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("patience", [0.0, 0.2])
+def test_a_port_that_stops_closes_its_own_that_have_not_begun(on_site: Any, tmp_path: Any, patience: float) -> None:
     async def main(site: Site) -> None:
         first, second, third = site.tcp(), site.tcp(), site.unix(tmp_path / "socket")
         clients = [await site.client(LINE[:3], port) for port in (first, second, third)]
         await until(lambda: site.context.waiting == 3)
+        began = site.loop.time()
         for port, client in ((first, clients[0]), (third, clients[2])):
             await port.stopListening().asFuture(site.loop)
             assert await site.closed(client)
+        assert site.loop.time() - began >= 2 * patience
         assert site.context.waiting == 1
         clients[1].send(LINE[3:] + b"x")
         assert (await site.factory.first(lambda protocol: protocol.data)).data == b"x"
         assert len(site.factory.made) == 1
 
+    on_site(main, shutdown_idle_timeout=patience)
+
+
+def test_a_header_that_comes_after_the_port_has_stopped_is_in_time(on_site: Any) -> None:
+    async def main(site: Site) -> None:
+        port = site.tcp()
+        client = await site.client(LINE[:3])
+        await until(lambda: site.context.waiting)
+        await port.stopListening().asFuture(site.loop)
+        everybody = asyncio.ensure_future(site.context.wait_closed(5))
+        client.send(LINE[3:] + b"x")
+        served = await site.factory.first(lambda protocol: protocol.data)
+        assert (served.data, served.transport.getPeer()) == (b"x", CLIENT)
+        assert await everybody  # the test's protocol is none that the context knows
+
     on_site(main)
+
+
+def test_the_time_that_is_left_is_never_made_longer(on_site: Any) -> None:
+    async def main(site: Site) -> None:
+        port = site.tcp()
+        client = await site.client(LINE[:3])
+        await until(lambda: site.context.waiting)
+        await port.stopListening().asFuture(site.loop)
+        began = site.loop.time()
+        assert await site.closed(client)
+        assert site.loop.time() - began < 2
+
+    on_site(main, proxy_protocol_timeout=0.2, shutdown_idle_timeout=4.0)
 
 
 def test_a_reactor_that_stops_disconnects_those_that_wait(run: Any) -> None:

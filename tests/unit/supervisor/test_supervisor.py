@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -35,19 +36,21 @@ class Process:
         os.set_blocking(self._orders, False)
         self.code: int | None = None
         self.signals: list[int] = []
+        self.unkillable = False
 
     def poll(self) -> int | None:
         return self.code
 
-    def wait(self) -> int:
-        assert self.code is not None, "the supervisor would wait for ever"
+    def wait(self, timeout: float) -> int:
+        if self.code is None:
+            raise subprocess.TimeoutExpired("python", timeout)
         return self.code
 
     def send_signal(self, number: int) -> None:
         self.signals.append(number)
 
     def kill(self) -> None:
-        if self.code is None:
+        if self.code is None and not self.unkillable:
             self.exit(-signal.SIGKILL)
 
     # -- the worker's side
@@ -450,6 +453,33 @@ def test_the_number_of_workers_goes_up_and_down_to_one(make: Any) -> None:
     it.processes[0].exit()
     it.turn()
     assert it.living == [2]
+
+
+@pytest.mark.parametrize(("count", "limit", "most"), [(1, 2, 2), (3, 2, 3)])
+def test_a_signal_cannot_ask_for_more_workers_than_the_limit(
+    make: Any, caplog: pytest.LogCaptureFixture, count: int, limit: int, most: int
+) -> None:
+    it = make(count, limit_workers=limit).started()
+    for _ in range(3):
+        it.tell(signal.SIGTTIN)
+        it.processes[-1].say("ready")
+        it.turn()
+    assert len(it.living) == most
+    assert f"There are {most} workers, and --limit-workers allows no more" in caplog.text
+
+
+def test_one_that_cannot_be_killed_does_not_hold_up_the_end(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it.processes[0].unkillable = True
+    for _ in range(3):
+        it.tell(signal.SIGTERM)
+    it.processes[1].exit()
+    it.turn(4)
+    assert it._workers
+    it.turn(2)
+    assert not it._workers
+    assert "Worker 1 (process 1001) was killed and does not end: it is left behind" in caplog.text
+    it.processes[0].close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
