@@ -126,7 +126,8 @@ class Client:
             self.tls.bio_write(data)
         return bool(data)
 
-    async def shake_hands(self) -> Client:
+    async def shake_hands(self, and_send: bytes = b"") -> Client:
+        """Shake hands; `and_send` goes out in one piece with the last flight."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -135,6 +136,8 @@ class Client:
                 if not await self.fill():
                     raise ConnectionError("the server left") from None
             else:
+                if and_send:
+                    self.tls.send(and_send)
                 await self.flush()
                 return self
 
@@ -165,6 +168,17 @@ class Client:
     async def end_of_stream(self) -> None:
         while await asyncio.get_running_loop().sock_recv(self.sock, 1 << 16):
             pass
+
+
+async def talk(serve: Any, reactor: Any) -> tuple[Listening, Client]:
+    """Serve a client until its handshake is complete."""
+    server = Listening()
+    return server, await Client(await serve(reactor, server)).shake_hands()
+
+
+async def drop(server: Recorder) -> None:
+    server.transport.abortConnection()
+    await server.lost
 
 
 @pytest.fixture
@@ -271,8 +285,7 @@ def test_the_protocol_sees_what_was_negotiated_and_who_the_client_is(run, ours, 
         assert server.transport.negotiatedProtocol == b"two"
         shown = server.transport.getPeerCertificate().to_cryptography()
         assert shown == certificate_of(mine.cert_chain_pems[0])
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -308,8 +321,7 @@ def test_large_amounts_go_both_ways_at_once(run, serve, version):
         assert received == data + b"head" + data + b"tail" + data[: 1 << 17]
         await sending
         assert await server.until(len(data)) == data
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -336,8 +348,7 @@ def test_with_pyopenssl_alone_it_is_the_same(run, ours, monkeypatch):
     monkeypatch.setattr(tls_transport, "TlsMemory", tls_memory._PublicMemory)
 
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await client.send(bytes(MANY))
         await server.until(MANY)
         server.transport.write(bytes(MANY))
@@ -365,8 +376,7 @@ def test_only_bytes_can_be_written(run, ours):
             server.transport.writeSequence([b"a", "b"])
         server.transport.write(b"")
         server.transport.writeSequence([])
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -444,8 +454,7 @@ def test_waiting_for_the_handshake_costs_nothing(run, ours, monkeypatch):
         server.transport.write(b"early")
         await asyncio.sleep(0.05)
         assert not calls
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -477,21 +486,10 @@ def test_data_that_comes_with_the_end_of_the_handshake_is_delivered(run, ours):
     async def main(reactor):
         server = Listening()
         client = Client(await ours(reactor, server), version=SSL.TLS1_3_VERSION)
-        original, client.flush = client.flush, _nothing  # type: ignore[method-assign]
-        with contextlib.suppress(SSL.WantReadError):
-            client.tls.do_handshake()
-        await original()
-        while True:
-            await client.fill()
-            with contextlib.suppress(SSL.WantReadError):
-                client.tls.do_handshake()
-                break
-        client.tls.send(b"at once")
-        await original()
+        await client.shake_hands(and_send=b"at once")
         assert await server.until(7) == b"at once"
         assert server.events == ["handshake", "data"]
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -512,8 +510,7 @@ def test_a_handshake_goes_on_while_reading_is_paused(run, ours):
         server.transport.resumeProducing()
         assert server.events == ["handshake"]  # never within the call
         assert await server.until(5) == b"early"
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -527,25 +524,14 @@ def test_what_was_decrypted_already_is_delivered_after_a_pause_in_handshakeCompl
     async def main(reactor):
         server = Pausing()
         client = Client(await ours(reactor, server), version=SSL.TLS1_3_VERSION)
-        original, client.flush = client.flush, _nothing  # type: ignore[method-assign]
-        with contextlib.suppress(SSL.WantReadError):
-            client.tls.do_handshake()
-        await original()
-        while True:
-            await client.fill()
-            with contextlib.suppress(SSL.WantReadError):
-                client.tls.do_handshake()
-                break
-        client.tls.send(b"together")
-        await original()
+        await client.shake_hands(and_send=b"together")
         await server.handshake
         await asyncio.sleep(0.02)
         assert server.data == b""
         server.transport.resumeProducing()
         assert server.data == b""
         assert await server.until(8) == b"together"
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -681,8 +667,7 @@ def test_renegotiation_is_refused(run, serve, leaf):
 
 def test_nothing_is_delivered_while_reading_is_paused(run, serve):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await serve(reactor, server)).shake_hands()
+        server, client = await talk(serve, reactor)
         await client.send(b"first")
         await server.until(5)
         server.transport.pauseProducing()
@@ -713,16 +698,14 @@ def test_a_read_is_delivered_as_one_and_bounded(run, ours):
         await server.until(MANY)
         assert max(sizes) <= 160 * 1024
         assert max(sizes) > 17 * 1024  # more than a record
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
 
 def test_data_and_close_notify_in_one_read_are_both_seen(run, serve):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await serve(reactor, server)).shake_hands()
+        server, client = await talk(serve, reactor)
         client.tls.send(b"last words")
         await client.close()
         assert isinstance(await server.lost, ConnectionDone)
@@ -748,8 +731,7 @@ def test_an_exception_of_dataReceived_loses_the_connection(run, ours, failures):
 
 def test_a_record_that_was_tampered_with_ends_the_connection_with_an_alert(run, serve):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await serve(reactor, server)).shake_hands()
+        server, client = await talk(serve, reactor)
         await server.handshake
         client.tls.send(b"x" * 100)
         record = bytearray(client.tls.bio_read(1 << 16))
@@ -779,8 +761,7 @@ def test_a_push_producer_is_paused_above_the_mark_and_resumed_when_all_is_out(ru
         assert len(await client.receive(MANY)) == MANY
         await producer.resumed
         assert unsent_bytes(server.transport) == 0
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
         assert producer.events == ["pause", "resume", "stop"]
 
     run(main)
@@ -798,8 +779,7 @@ def test_a_push_producer_can_be_paused_before_the_end_of_the_handshake(run, ours
         client = await Client(sock).shake_hands()
         assert len(await client.receive(HIGH_MARK + 1)) == HIGH_MARK + 1
         await producer.resumed
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -855,8 +835,7 @@ def test_progress_of_a_slow_reader_shows_in_what_is_unsent(run, ours):
             seen.add(unsent_bytes(server.transport))
         assert len(seen) > 3
         assert all(0 < count < 1.01 * MANY for count in seen)
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
@@ -883,8 +862,7 @@ def test_a_send_that_the_kernel_refuses_loses_the_connection_on_a_later_turn(run
 @pytest.mark.parametrize("busy", [errno.EAGAIN, errno.ENOBUFS])
 def test_a_send_that_the_kernel_cannot_take_now_is_tried_again(run, ours, busy):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await server.handshake
         send = server.transport._send_wire
 
@@ -897,16 +875,14 @@ def test_a_send_that_the_kernel_cannot_take_now_is_tried_again(run, ours, busy):
         assert unsent_bytes(server.transport) > 4
         server.transport.write(b"two")
         assert await client.receive(7) == b"one two"
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
 
 
 def test_sends_may_be_cut_anywhere(run, ours):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await server.handshake
         send = server.transport._send_wire
         sizes = iter(range(1, 10**9, 7))
@@ -951,8 +927,7 @@ def test_a_peer_that_asks_and_never_reads_is_dropped(run, ours):
 @pytest.mark.parametrize("how", ["loseConnection", "close_half"])
 def test_losing_the_connection_flushes_and_goes_on_reading_until_the_peer_has_answered(run, serve, how):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await serve(reactor, server)).shake_hands()
+        server, client = await talk(serve, reactor)
         await server.handshake
         server.transport.write(bytes(MANY))
         if how == "close_half":
@@ -980,8 +955,7 @@ def test_losing_the_connection_flushes_and_goes_on_reading_until_the_peer_has_an
 
 def test_the_end_is_said_at_once_though_the_kernel_is_nearly_full(run, ours):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await server.handshake
         server.transport.write(b"x" * 1000)
         reactor.addWriter = lambda writer: None
@@ -996,8 +970,7 @@ def test_the_end_is_said_at_once_though_the_kernel_is_nearly_full(run, ours):
 
 def test_what_was_written_is_flushed_after_the_peers_close_notify(run, ours):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await server.handshake
         producer = Producer()
         server.transport.registerProducer(producer, True)
@@ -1014,8 +987,7 @@ def test_what_was_written_is_flushed_after_the_peers_close_notify(run, ours):
 
 def test_an_end_without_close_notify_is_not_clean(run, serve):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await serve(reactor, server)).shake_hands()
+        server, client = await talk(serve, reactor)
         await server.handshake
         client.sock.shutdown(socket.SHUT_WR)
         assert isinstance(await server.lost, ConnectionLost)
@@ -1025,8 +997,7 @@ def test_an_end_without_close_notify_is_not_clean(run, serve):
 
 def test_an_end_without_close_notify_after_ours_is_not_clean_either(run, serve):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await serve(reactor, server)).shake_hands()
+        server, client = await talk(serve, reactor)
         await server.handshake
         server.transport.loseConnection()
         assert await client.receive() == b""
@@ -1122,8 +1093,7 @@ def test_a_producer_may_write_after_loseConnection_until_it_is_unregistered(run,
 @pytest.mark.parametrize("how", ["abortConnection", "abort"])
 def test_an_abort_resets_and_says_nothing(run, ours, how):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await client.send(b"x")
         await server.until(1)
         await client.fill()  # the session tickets
@@ -1141,8 +1111,7 @@ def test_an_abort_resets_and_says_nothing(run, ours, how):
 
 def test_release_closes_without_waiting_for_the_peer(run, ours):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await server.handshake
         server.transport.write(b"all")
         server.transport.loseConnection()
@@ -1156,8 +1125,7 @@ def test_release_closes_without_waiting_for_the_peer(run, ours):
 
 def test_a_connection_that_is_lost_is_freed_without_the_garbage_collector(run, ours):
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await client.send(b"x")
         await server.until(1)
         await client.close()
@@ -1182,8 +1150,7 @@ def test_large_buffers_are_given_back_when_the_connection_is_quiet(run, ours, mo
     monkeypatch.setattr(tls_transport, "_SLIM_SECONDS", 0.02)
 
     async def main(reactor):
-        server = Listening()
-        client = await Client(await ours(reactor, server)).shake_hands()
+        server, client = await talk(ours, reactor)
         await server.handshake
         for round_number in range(3):
             tls = server.transport._tls
@@ -1196,11 +1163,6 @@ def test_large_buffers_are_given_back_when_the_connection_is_quiet(run, ours, mo
                 await asyncio.sleep(0.005)
             assert tls._from is not sent
             assert tls._into is not received
-        server.transport.abortConnection()
-        await server.lost
+        await drop(server)
 
     run(main)
-
-
-async def _nothing() -> None:
-    pass
