@@ -51,7 +51,8 @@ _SPECIAL = _HOP | {
     b"daphne-root-path",
 }
 
-# Raw field name -> lower-cased name, or b"" for a name that is dropped. Bounded, so that a client cannot grow it.
+# Raw field name -> lower-cased name, for those that mean nothing to this server. Bounded, so that a client cannot grow
+# it.
 _NAMES_MAX = 2048
 _names: dict[bytes, bytes] = {}
 # Host values that passed the grammar. Bounded likewise.
@@ -67,16 +68,8 @@ _COMMON_NAMES = (
     "Sec-WebSocket-Extensions Sec-WebSocket-Protocol DNT Via Priority "
 ).split()
 for _name in _COMMON_NAMES:
-    _names[_name.encode()] = _names[_name.lower().encode()] = _name.lower().encode()
-
-
-def _lower_name(name: bytes) -> bytes:
-    # A field name with "_" would reach WSGI-style environments as the same variable as its spelling with "-"
-    # (CVE-2015-0219): dropped, as Daphne does.
-    lower = b"" if b"_" in name else name.lower()
-    if len(_names) < _NAMES_MAX and len(name) <= 64:
-        _names[name] = lower
-    return lower
+    if _name.lower().encode() not in _SPECIAL:
+        _names[_name.encode()] = _names[_name.lower().encode()] = _name.lower().encode()
 
 
 class Http1Message:
@@ -116,6 +109,8 @@ class Http1Parser:
         "_head_done",
         "_headers",
         "_hop",
+        "_host",
+        "_length",
         "_message",
         "_messages",
         "_muted",
@@ -137,6 +132,9 @@ class Http1Parser:
         self._parser: Any = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        # Host and Content-Length apart from the other special fields, because hardly a request has any of those.
+        self._host: bytes | None = None
+        self._length = b""
         self._special: list[tuple[bytes, bytes]] = []
         self._head_done = False
         self._hop = False
@@ -268,16 +266,40 @@ class Http1Parser:
             value = value.rstrip(b" \t")
         lower = _names.get(name)
         if lower is None:
-            lower = _lower_name(name)
+            # The usual spellings, for the sake of a call.
+            if name == b"Host" and self._host is None:
+                self._host = value
+                lower = b"host"
+            elif name == b"Content-Length":
+                self._length = value
+                lower = b"content-length"
+            else:
+                lower = self._on_rare(name, value)
+                if not lower:
+                    return
+        self._headers.append((lower, value))
+
+    # A field that means something here, or that nobody has sent before. Returns its name, or nothing to drop it.
+    def _on_rare(self, name: bytes, value: bytes) -> bytes:
+        lower = name.lower()
         if lower in _SPECIAL:
+            if lower == b"host" and self._host is None:
+                self._host = value
+                return lower
+            if lower == b"content-length":
+                self._length = value
+                return lower
             self._special.append((lower, value))
             if lower in _HOP:
                 self._hop = True
-            elif lower == b"daphne-root-path":
-                return
-        elif not lower:
-            return
-        self._headers.append((lower, value))
+            return b"" if lower == b"daphne-root-path" else lower
+        # A field name with "_" would reach WSGI-style environments as the same variable as its spelling with "-"
+        # (CVE-2015-0219): dropped, as Daphne does.
+        if b"_" in name:
+            return b""
+        if len(_names) < _NAMES_MAX and len(name) <= 64:
+            _names[name] = lower
+        return lower
 
     def on_headers_complete(self) -> None:
         """Check the head, and make a message of it."""
@@ -308,11 +330,12 @@ class Http1Parser:
             elif version != "1.0":
                 raise WireError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
             self._hop = False
-        host: bytes | None
-        if len(special) == 1 and special[0][1] in _hosts and special[0][0] == b"host":
-            host = special[0][1]
-        else:
-            host = self._apply_special(head)
+        if self._length:
+            head.content_length = int(self._length)  # llhttp let digits through only, once, below 2**64
+            self._length = b""
+        host = self._host
+        if special or host not in _hosts:
+            self._apply_special(head, host)
         method = _METHODS.get(parser.get_method())
         if method is None:
             raise WireError(501, "The method is not implemented.")
@@ -339,7 +362,9 @@ class Http1Parser:
         self._head_done = True
         self._target = b""
         self._headers = []
-        self._special = []
+        self._host = None
+        if special:
+            self._special = []
         self._chunk_raw_bytes = 0
         self._trailer_bytes = 0
         self.discarding = False
@@ -384,24 +409,19 @@ class Http1Parser:
 
     # -- fields that decide about framing and the connection ---------------------------------------------
 
-    # Apply the special fields to the head; return the Host value.
-    def _apply_special(self, head: RequestHead) -> bytes | None:
-        host: bytes | None = None
+    # Check Host, and apply the special fields to the head.
+    def _apply_special(self, head: RequestHead, host: bytes | None) -> None:
+        if host is not None and host not in _hosts:
+            if not HOST.fullmatch(host):
+                raise WireError(400, "The Host is malformed.")
+            if len(_hosts) < _HOSTS_MAX:
+                _hosts.add(host)
         upgrade: bytes | None = None
         options: set[bytes] = set()
         for name, value in self._special:
             if name == b"host":
-                if host is not None:
-                    raise WireError(400, "The request has more than one Host.")
-                host = value
-                if value not in _hosts:
-                    if not HOST.fullmatch(value):
-                        raise WireError(400, "The Host is malformed.")
-                    if len(_hosts) < _HOSTS_MAX:
-                        _hosts.add(value)
-            elif name == b"content-length":
-                head.content_length = int(value)  # llhttp let digits through only, once, below 2**64
-            elif name == b"transfer-encoding":
+                raise WireError(400, "The request has more than one Host.")
+            if name == b"transfer-encoding":
                 _check_transfer_encoding(head, value)
             elif name == b"connection":
                 options |= connection_options(value)
@@ -434,7 +454,6 @@ class Http1Parser:
                 self._apply_upgrade(head, upgrade)
         if head.expects_continue and head.content_length == 0:
             head.expects_continue = False
-        return host
 
     def _apply_upgrade(self, head: RequestHead, upgrade: bytes) -> None:
         head.upgrade = upgrade
