@@ -138,7 +138,13 @@ class MessageInbox(_Buffer):
         loop: Makes the futures of those who wait.
     """
 
-    __slots__ = ()
+    __slots__ = ("handed",)
+
+    def __init__(self, high: int, low: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(high, low, loop)
+        self.handed = False
+        """Whether a reader was handed a message and has not had its turn since. Nobody else may take a later one, or
+        be told of the end, before it has; it sets this back."""
 
     def put(self, message: bytes | str, size: int) -> bool:
         """Add a message with a payload of `size` bytes. True asks for a pause in reading.
@@ -149,6 +155,10 @@ class MessageInbox(_Buffer):
         while waiters:
             waiter = waiters.pop(0)
             if not waiter.done():
+                if self.handed:
+                    waiter.set_result(None)  # it comes after the one that was handed the message before
+                    break
+                self.handed = True
                 waiter.set_result((message, size))
                 return False
         if self.closed:
@@ -178,10 +188,13 @@ class MessageInbox(_Buffer):
         """Take back a `waiter`, and what it was handed."""
         if waiter.done() and not waiter.cancelled():
             handed = waiter.result()
-            if handed is not None and not self.closed:
-                self.buffered += handed[1] + MESSAGE_COST_BYTES
-                self.parts.insert(0, handed)
-                self.wake()
+            if handed is not None:
+                self.handed = False
+                if not self.closed:
+                    self.buffered += handed[1] + MESSAGE_COST_BYTES
+                    self.parts.insert(0, handed)
+            if self.parts:
+                self.wake()  # what it was woken for is for another
         else:
             super().forget(waiter)
 

@@ -148,7 +148,10 @@ class WebSocketExchange(Exchange):
             return {"type": "websocket.connect"}
         self._late_sends = _LATE_SENDS_MAX
         inbox = self._inbox
-        while not inbox.parts:
+        while inbox.handed or not inbox.parts:
+            if inbox.handed:
+                await asyncio.sleep(0)  # another task of the application has its turn before
+                continue
             if inbox.ended:
                 return {"type": "websocket.disconnect", "code": self.code, "reason": self.reason}
             waiter = inbox.waiter()  # not inbox.wait(): that would be another coroutine for each message
@@ -157,11 +160,13 @@ class WebSocketExchange(Exchange):
             except BaseException:
                 inbox.forget(waiter)
                 raise
-            if handed is not None and not inbox.closed:
-                message = handed[0]
-                if message.__class__ is str:
-                    return {"type": "websocket.receive", "text": message}
-                return {"type": "websocket.receive", "bytes": message}
+            if handed is not None:
+                inbox.handed = False
+                if not inbox.closed:
+                    message = handed[0]
+                    if message.__class__ is str:
+                        return {"type": "websocket.receive", "text": message}
+                    return {"type": "websocket.receive", "bytes": message}
         message, resume = inbox.take()
         if resume and self._gone is None:
             self._port.consumed()

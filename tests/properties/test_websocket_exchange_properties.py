@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daphne_ng.errors import ApplicationError, ClientDisconnected
@@ -202,6 +202,13 @@ async def play(first: Any, second: Any, wire: list[str], patient: bool) -> None:
     assert port.calls == before
 
 
+_RECEIVE = ("receive", None)
+_ACCEPT = ("send", {"type": "websocket.accept"})
+
+
+# Two readers: nobody may overtake the one that a message was handed to.
+@example([_RECEIVE] * 3, [_ACCEPT, _RECEIVE], ["turns", "text", "text", "text"], False)
+@example([_RECEIVE] * 3, [_ACCEPT, _RECEIVE], ["turns", "text", "text", "close"], False)
 @given(first=scripts(), second=scripts(), wire=WIRE, patient=st.booleans())
 def test_a_websocket_ends_once_under_any_interleaving(first: Any, second: Any, wire: list[str], patient: bool) -> None:
     logging.getLogger("tests.bridge").setLevel(logging.CRITICAL + 1)

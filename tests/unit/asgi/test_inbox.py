@@ -128,12 +128,31 @@ async def test_a_message_is_handed_to_who_waits_longest() -> None:
     gone, first, second = (inbox.waiter() for _ in range(3))
     gone.cancel()
     assert inbox.put("x", 100_000) is False, "it is as good as taken"
+    assert inbox.handed
     assert first.result() == ("x", 100_000)
     assert not second.done()
     assert inbox.buffered == 0
+    inbox.handed = False  # it has had its turn
     assert inbox.put(b"y", 1) is False
     assert second.result() == (b"y", 1)
     assert inbox.put("z", 1000) is True
+
+
+@on_loop
+async def test_only_one_message_is_handed_at_a_time() -> None:
+    inbox = MessageInbox(1000, 0, asyncio.get_running_loop())
+    first, second, third = (inbox.waiter() for _ in range(3))
+    inbox.put("x", 1)
+    inbox.put("y", 1)
+    assert (second.result(), third.done()) == (None, False), (
+        "who comes second takes it, when the first has had its turn"
+    )
+    assert inbox.parts == [("y", 1)]
+    inbox.forget(second)
+    assert third.result() is None, "it is for another"
+    inbox.forget(first)
+    assert not inbox.handed
+    assert inbox.parts == [("x", 1), ("y", 1)]
 
 
 @on_loop
