@@ -39,6 +39,9 @@ _METHODS: dict[bytes, str] = {
     ).split()
 }
 
+# A record of type handshake, version 3.x (RFC 8446 section 5.1).
+_TLS_HANDSHAKE = b"\x16\x03"
+
 # llhttp reads connection options from both.
 _HOP = frozenset((b"connection", b"proxy-connection"))
 _SPECIAL = _HOP | {
@@ -185,6 +188,8 @@ class Http1Parser:
                 if data:
                     continue
             except httptools.HttpParserError as error:
+                if data.startswith(_TLS_HANDSHAKE) and self._fed == len(data) and not self._messages:
+                    raise WireError(400, "This is TLS; the port speaks plain HTTP.") from None
                 raise _violation(error) from None
             break
         if self._message is not None:

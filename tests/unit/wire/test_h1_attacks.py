@@ -151,7 +151,6 @@ HEAD_ATTACKS: dict[str, tuple[int, bytes]] = {
     "method of RTSP": (501, b"DESCRIBE / HTTP/1.1\r\nHost: test\r\n\r\n"),
     "CONNECT": (501, b"CONNECT test:80 HTTP/1.1\r\nHost: test:80\r\n\r\n"),
     "space before the method": (501, b" GET / HTTP/1.1\r\nHost: test\r\n\r\n"),
-    "TLS on a plain port": (501, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)),
     # Expectations.
     "unknown expectation": (417, with_field(b"Content-Length: 5\r\nExpect: 200-ok", b"hello")),
     "expectation in a list": (417, with_field(b"Content-Length: 5\r\nExpect: 100-continue, x", b"hello")),
@@ -218,6 +217,12 @@ def test_a_broken_head_is_refused_and_never_seen(name: str) -> None:
         server = Http1Server(Replies()).feed(*parts)
         assert server.targets == []
         refused(server, status)
+
+
+def test_tls_on_a_plain_port_is_named() -> None:
+    server = Http1Server(Replies()).feed(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32))
+    refused(server, 400)
+    assert b"This is TLS; the port speaks plain HTTP." in server.reply
 
 
 @pytest.mark.parametrize("name", HEAD_ATTACKS)
