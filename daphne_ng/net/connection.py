@@ -52,6 +52,8 @@ class ServerConnection(Protocol):
         self._channel: Http1Channel | Http2Channel | WebSocketChannel | None = None
         # What is known of the connection, while it is open whether it becomes HTTP/2, or TLS is not up.
         self._undecided: ConnectionInfo | None = None
+        # The scheme may be https without: a proxy said so.
+        self._tls = False
         self._handshake_timer: asyncio.TimerHandle | None = None
         # The part of the preface that has come.
         self._held = b""
@@ -63,7 +65,8 @@ class ServerConnection(Protocol):
         context.connections.add(self)
         info = connection_info(transport, context.extensions_http1, context.trusted_peers)
         channel = Http1Channel(context, transport, info, self.switch)
-        if info.scheme == "https":
+        self._tls = ISSLTransport.providedBy(transport)
+        if self._tls:
             self._channel = channel
             self._undecided = info
             patience = context.config.tls_handshake_timeout
@@ -80,7 +83,7 @@ class ServerConnection(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is up: the protocol is known."""
         info = self._undecided
-        if info is not None and info.scheme == "https":
+        if info is not None and self._tls:
             self._follow_negotiation(info)
 
     def dataReceived(self, data: bytes) -> None:
@@ -88,7 +91,7 @@ class ServerConnection(Protocol):
         info = self._undecided
         if info is None:
             return  # the connection was refused, or is gone
-        if info.scheme == "https":
+        if self._tls:
             # Below a wrapper nobody tells when the handshake is complete.
             self._follow_negotiation(info)
         else:
@@ -186,7 +189,7 @@ class ServerConnection(Protocol):
         self._handshake_over()
         info = self._undecided
         failure = handshake_failure(reason.value)
-        if info is not None and info.scheme == "https" and failure:
+        if info is not None and self._tls and failure:
             self._log_handshake("The TLS handshake with %s failed: %s", info, failure)
 
     def _log_handshake(self, line: str, info: ConnectionInfo, *more: str) -> None:
@@ -312,7 +315,9 @@ def connection_info(
         server = [plain_address(str(host.host)), host.port]
     elif isinstance(host, UNIXAddress) and host.name:
         server = [host.name.decode("utf-8", "surrogateescape"), None]
-    scheme = "https" if ISSLTransport.providedBy(transport) else "http"
+    # What a trusted proxy said of its client (`Accepted.client_tls`) is as good as TLS here.
+    secure = ISSLTransport.providedBy(transport) or getattr(transport, "client_tls", False)
+    scheme = "https" if secure else "http"
     return ConnectionInfo(scheme, client, server, trusted, extensions)
 
 

@@ -44,6 +44,8 @@ class Accepted:
     """An ``IAddress`` to show as the peer's in place of it, if a proxy named one."""
     server: Any = None
     """An ``IAddress`` to show as ours, if a proxy named one."""
+    client_tls: bool = False
+    """Whether a proxy said that its client spoke TLS with it."""
 
 
 class Prelude(Protocol):

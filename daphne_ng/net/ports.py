@@ -147,6 +147,7 @@ class _DirectPort(DirectDescriptor, tcp.Port):
         # The same object every time, and what a proxy said instead of what the kernel does.
         transport._peer = client
         transport._host = accepted.server
+        transport.client_tls = accepted.client_tls
         try:
             protocol.makeConnection(transport)
         except Exception as exception:

@@ -77,7 +77,7 @@ class ProxyProtocol:
         context.log.log(level, "Closed a connection from %s: %s", _text(accepted.peer), why)
 
     def said(self, accepted: Accepted, header: ProxyHeader) -> Accepted:
-        """Return the connection with the ends that its header names, if there are any and its sender is believed."""
+        """Return the connection with what its header says of it, if it names anybody and its sender is believed."""
         source, destination = header.source, header.destination
         if source is None or destination is None:
             return accepted
@@ -90,7 +90,7 @@ class ProxyProtocol:
                     _text(accepted.peer),
                 )
             return accepted
-        return Accepted(accepted.sock, accepted.peer, _address(source), _address(destination))
+        return Accepted(accepted.sock, accepted.peer, _address(source), _address(destination), header.tls)
 
 
 class _Waiting(DirectDescriptor):

@@ -10,7 +10,8 @@ function of the bytes that have come so far. Three rules bound it:
 3. No header is longer than `MAX_BYTES`.
 
 The TLVs behind the addresses in version 2 (names, certificates, vendors' own) are checked for their framing and passed
-over, but for the checksum: a receiver that knows it must compare it.
+over, but for two: a receiver that knows the checksum must compare it, and whether the client spoke TLS with the proxy
+is the scheme of what follows, which nothing else tells.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class ProxyHeader:
     connection are those of the socket."""
     destination: Address | None = None
     """What they connected to. None if and only if `source` is."""
+    tls: bool = False
+    """Whether it says that the client spoke TLS with the proxy, which ended it. Version 1 cannot say so."""
 
 
 def parse(data: bytes) -> ProxyHeader | None:
@@ -140,6 +143,11 @@ _STREAM, _DGRAM = 1, 2
 # Two addresses, and for IP two ports.
 _ADDRESS_BYTES = {_INET: 12, _INET6: 36, _UNIX: 216}
 _TLV_CHECKSUM = 0x03
+_TLV_TLS = 0x20
+# "the value is itself a defined like this": one byte of bits, four that tell of the client's certificate, more TLVs.
+_TLS_BYTES = 5
+# "The PP2_CLIENT_SSL flag indicates that the client connected over SSL/TLS." Proxies send the TLV without it, too.
+_TLS_CLIENT = 0x01
 
 
 def _parse_binary(data: bytes) -> ProxyHeader | None:
@@ -168,15 +176,16 @@ def _parse_binary(data: bytes) -> ProxyHeader | None:
         # No addresses are known, so neither is where they end and TLVs begin.
         return ProxyHeader(size)
     addresses = data[_FIXED_BYTES : _FIXED_BYTES + address_bytes]
-    _check_tlvs(data[:size], _FIXED_BYTES + address_bytes)
+    tls = _read_tlvs(data[:size], _FIXED_BYTES + address_bytes)
     if family == _UNIX:
-        return ProxyHeader(size, _path(addresses[:108]), _path(addresses[108:]))
+        return ProxyHeader(size, _path(addresses[:108]), _path(addresses[108:]), tls)
     width, kind = (4, IPv4Address) if family == _INET else (16, IPv6Address)
     ports = addresses[2 * width :]
     return ProxyHeader(
         size,
         (_host(kind, addresses[:width]), int.from_bytes(ports[:2], "big")),
         (_host(kind, addresses[width : 2 * width]), int.from_bytes(ports[2:], "big")),
+        tls,
     )
 
 
@@ -196,9 +205,11 @@ def _path(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
-def _check_tlvs(header: bytes, position: int) -> None:
+# Check them all, and return whether one says that the client spoke TLS.
+def _read_tlvs(header: bytes, position: int) -> bool:
     end = len(header)
     checksum_at = 0
+    tls = False
     while position < end:
         value_at = position + 3
         following = value_at + int.from_bytes(header[position + 1 : value_at], "big")
@@ -208,12 +219,15 @@ def _check_tlvs(header: bytes, position: int) -> None:
             if checksum_at or following - value_at != 4:
                 raise ProxyHeaderError("a PROXY header has a malformed checksum")
             checksum_at = value_at
+        elif header[position] == _TLV_TLS and following - value_at >= _TLS_BYTES:
+            tls = tls or bool(header[value_at] & _TLS_CLIENT)
         position = following
     if checksum_at:
         behind = checksum_at + 4
         bare = b"".join((header[:checksum_at], b"\0\0\0\0", header[behind:]))
         if _crc32c(bare) != int.from_bytes(header[checksum_at:behind], "big"):
             raise ProxyHeaderError("a PROXY header has a wrong checksum")
+    return tls
 
 
 # RFC 4960 appendix B: the polynomial 0x1EDC6F41, here with its bits reversed.

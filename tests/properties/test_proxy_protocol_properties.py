@@ -18,7 +18,8 @@ ports = st.integers(0, 65535)
 ipv4 = st.ip_addresses(v=4)
 ipv6 = st.ip_addresses(v=6) | ipv4.map(lambda address: ipaddress.IPv6Address(f"::ffff:{address}"))
 paths = st.binary(min_size=1, max_size=108).filter(lambda path: b"\0" not in path) | st.just(b"")
-tlvs = st.lists(st.tuples(st.integers(0, 255).filter(lambda kind: kind != 3), st.binary(max_size=40)), max_size=5)
+kinds = st.just(0x20) | st.integers(0, 255).filter(lambda kind: kind != 3)
+tlvs = st.lists(st.tuples(kinds, st.binary(max_size=40)), max_size=5)
 
 
 def text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -51,13 +52,15 @@ def binaries(draw: st.DrawFn) -> tuple[bytes, ProxyHeader]:
         ends = draw(st.tuples(paths, paths))
         body = b"".join(path.ljust(108, b"\0") for path in ends)  # type: ignore[attr-defined]
         kind = 0x31
-    body += b"".join(struct.pack("!BH", kind, len(value)) + value for kind, value in draw(tlvs))
+    more = draw(tlvs)
+    body += b"".join(struct.pack("!BH", kind, len(value)) + value for kind, value in more)
+    tls = any(kind == 0x20 and len(value) >= 5 and value[0] & 1 for kind, value in more)
     header = bytearray(SIGNATURE + struct.pack("!BBH", 0x21, kind, len(body)) + body)
     if draw(st.booleans()):
         header += b"\3\0\4\0\0\0\0"
         header[14:16] = struct.pack("!H", len(body) + 7)
         header[-4:] = struct.pack("!I", _crc32c(bytes(header)))
-    return bytes(header), ProxyHeader(len(header), *ends)  # type: ignore[arg-type]
+    return bytes(header), ProxyHeader(len(header), *ends, tls)  # type: ignore[arg-type]
 
 
 @given(lines() | binaries(), st.binary(max_size=300))

@@ -34,6 +34,7 @@ class FakeTransport:
         self.reading = True
         self.ended: list[str] = []
         self.unsent_bytes = 0
+        self.client_tls = False
 
     def getPeer(self) -> Any:
         return self.peer

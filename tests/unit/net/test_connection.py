@@ -343,6 +343,9 @@ def test_20_client_and_server(peer: Any, host: Any, client: Any, server: Any, tr
 def test_14_the_scheme_is_that_of_the_transport() -> None:
     transport = FakeTransport()
     assert connection_info(transport, {}, TRUSTED).scheme == "http"
+    transport.client_tls = True
+    assert connection_info(transport, {}, TRUSTED).scheme == "https"
+    transport.client_tls = False
     alsoProvides(transport, ISSLTransport)
     assert connection_info(transport, {}, TRUSTED).scheme == "https"
 

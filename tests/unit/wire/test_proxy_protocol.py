@@ -34,8 +34,8 @@ INET6 = bytes.fromhex("20010db8" + "00" * 11 + "01" + "00" * 15 + "01") + struct
 INET6_ENDS = (("2001:db8::1", 1), ("::1", 65535))
 UNIX = b"/run/proxy.sock".ljust(108, b"\0") + b"\0daphne".ljust(108, b"\0")
 
-# What came, and the ends that it names; None where it names nobody.
-VALID: dict[str, tuple[bytes, tuple[object, object] | None]] = {
+# What came, and the ends that it names; None where it names nobody. Then perhaps whether the client spoke TLS.
+VALID: dict[str, tuple[bytes, tuple[object, ...] | None]] = {
     "the specification's example": (b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n", INET_ENDS),
     "the longest TCP4": (
         b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
@@ -77,6 +77,23 @@ VALID: dict[str, tuple[bytes, tuple[object, object] | None]] = {
         + bytes(36),
         (("172.31.7.113", 51442), ("172.31.10.31", 80)),
     ),
+    "haproxy's send-proxy-v2-ssl after TLS": (
+        binary(INET + tlv(0x20, b"\1\0\0\0\0" + tlv(0x21, b"TLSv1.3"))),
+        (*INET_ENDS, True),
+    ),
+    "haproxy's send-proxy-v2-ssl without TLS": (binary(INET + tlv(0x20, bytes(5))), INET_ENDS),
+    "TLS with a certificate, on UNIX": (
+        binary(UNIX + tlv(0x20, b"\7\0\0\0\1" + tlv(0x22, b"Ash")), family=0x31),
+        (b"/run/proxy.sock", b"\0daphne", True),
+    ),
+    "TLS among others, with a checksum": (
+        with_checksum(binary(INET6 + tlv(0x20, b"\1" + bytes(4)) + tlv(0x20, bytes(5)) + tlv(1, b"h2"), family=0x21)),
+        (*INET6_ENDS, True),
+    ),
+    "bits that say something else": (binary(INET + tlv(0x20, b"\xf8\1\1\1\1")), INET_ENDS),
+    "a TLV about TLS that is too short to be one": (binary(INET + tlv(0x20, b"\1\0\0\0")), INET_ENDS),
+    "a name that reads like it": (binary(INET + tlv(2, b"\x20\0\5\1\0\0\0\0")), INET_ENDS),
+    "LOCAL with TLS": (binary(INET + tlv(0x20, b"\1" + bytes(4)), 0x20), None),
     "the longest": (binary(INET + tlv(4, bytes(MAX_BYTES - 16 - 12 - 3))), INET_ENDS),
 }
 
@@ -158,7 +175,7 @@ WRONG: dict[str, tuple[bytes, str, int]] = {
 }
 
 
-def expected(data: bytes, ends: tuple[object, object] | None) -> ProxyHeader:
+def expected(data: bytes, ends: tuple[object, ...] | None) -> ProxyHeader:
     return ProxyHeader(len(data), *(ends or ()))  # type: ignore[arg-type]
 
 
