@@ -35,6 +35,7 @@ __all__ = [
     "describe_listen_error",
     "endpoint_from_string",
     "family_of_listener",
+    "listen_for_challenges",
     "split_bind",
     "unix_string",
 ]
@@ -140,6 +141,10 @@ def split_bind(host: str) -> tuple[str, int | None]:
     Raises:
         EndpointError: There is no host, or the port is none.
     """
+    if host.startswith("unix:"):
+        raise EndpointError(f"--bind {host}: a UNIX socket is given with --unix-socket")
+    if "/" in host:
+        raise EndpointError(f"--bind {host}: should read HOST or HOST:PORT")
     match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*):([^:]*)", host)
     if match is None:
         return host, None
@@ -148,6 +153,8 @@ def split_bind(host: str) -> tuple[str, int | None]:
         raise EndpointError(f"--bind {host}: there is no address before the port")
     if not re.fullmatch("[0-9]+", port, re.ASCII):
         raise EndpointError(f"--bind {host}: {port!r} is not a port")
+    if int(port) > 65535:
+        raise EndpointError(f"--bind {host}: a port must be between 0 and 65535")
     return name, int(port)
 
 
@@ -473,6 +480,33 @@ def family_of_listener(fileno: int) -> socket.AddressFamily:
         return borrowed.family
     finally:
         borrowed.detach()
+
+
+def listen_for_challenges(reactor: Any, port: int, factory: Any) -> Any:
+    """Listen where a certificate authority looks for http-01; return the port.
+
+    By the same call in a supervisor and in its workers, which get what the supervisor has made.
+
+    Args:
+        reactor: A `ListeningReactor`. Whatever wraps an endpoint is not spoken there.
+        port: TCP port.
+        factory: A protocol factory.
+
+    Raises:
+        EndpointError: It cannot be listened on.
+    """
+    from twisted.internet.error import CannotListenError
+
+    plain = reactor.changed(prelude=None, tls=None)
+    try:
+        try:
+            return plain.listenTCP(port, factory, interface="::")  # with IPv4, where the system lets it
+        except (CannotListenError, OSError):
+            return plain.listenTCP(port, factory)
+    except (CannotListenError, OSError, OverflowError) as error:
+        cause = getattr(error, "socketError", error)
+        reason = getattr(cause, "strerror", None) or cause
+        raise EndpointError(f"--acme-http-port: cannot listen on port {port}: {reason}") from error
 
 
 def describe_listen_error(error: BaseException, description: str) -> str:

@@ -26,6 +26,7 @@ from daphne_ng.net.tls import (
     StringCertificate,
     TlsSettings,
 )
+from daphne_ng.net.tls_certificates import list_pem_files
 
 __all__ = ["Security"]
 
@@ -40,6 +41,7 @@ class Security:
         protocols: ALPN names, the best first.
         loop: For timers.
         context: The server; the PROXY protocol needs one, which counts the connections that wait for its header.
+        run: The same for all workers of one supervisor, and for nobody else; empty for a server of one process.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Security:
         protocols: list[bytes],
         loop: asyncio.AbstractEventLoop,
         context: ServerContext | None = None,
+        run: str = "",
     ) -> None:
         self._config = config
         self._protocols = protocols
         self._loop = loop
         self._context = context
+        self._run = run
         self.tls_settings = TlsSettings(
             protocols=tuple(protocols),
             ciphers=config.ssl_ciphers,
@@ -101,7 +105,7 @@ class Security:
                     f"automatic certificates need an extra: pip install 'daphne-ng[acme]' ({error})"
                 ) from error
             self._automatic = Automatic(
-                self._config, self._loop, lambda path: self.directory(path, "the directory of certificates")
+                self._config, lambda path: self.directory(path, "the directory of certificates"), self._run
             )
         source: TlsSource = self._automatic.source(reactor, directory, staging)
         return source
@@ -153,7 +157,12 @@ class Security:
         if self._tls is None:
             config, default = self._config, self._default_certificate()
             if config.ssl_cert_dir:
-                self._tls = self.directory(config.ssl_cert_dir, "--ssl-cert-dir")
+                self._tls = directory = self.directory(config.ssl_cert_dir, "--ssl-cert-dir")
+                if default is None and not list_pem_files("--ssl-cert-dir", directory.path):
+                    logger.warning(
+                        "--ssl-cert-dir: there is no .pem file in %r; every client is refused until there is one",
+                        directory.path,
+                    )
             elif default is not None:
                 files = CertificateFiles(self.tls_settings, default)
                 self.follow(files)

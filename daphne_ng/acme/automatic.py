@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import os
-import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from OpenSSL import SSL
-from twisted.internet.error import CannotListenError
 
-from daphne_ng.acme.challenges import HttpChallenges, Prover, TlsAlpnChallenges
+from daphne_ng.acme.challenges import HttpAnswers, HttpChallenges, Prover, TlsAlpnAnswers, TlsAlpnChallenges
 from daphne_ng.acme.client import Session
 from daphne_ng.acme.keeper import Issuer, Keeper, Pause
+from daphne_ng.acme.proofs import Proofs
 from daphne_ng.acme.responder import ResponderFactory
 from daphne_ng.acme.storage import AccountKey, Storage
 from daphne_ng.config import Config
+from daphne_ng.endpoints import listen_for_challenges
 from daphne_ng.errors import EndpointError
+from daphne_ng.net.tls import Challenges
 
 __all__ = ["PRODUCTION", "STAGING", "Automatic", "Directory"]
 
@@ -28,13 +27,11 @@ logger = logging.getLogger(__name__)
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
-LOOP_SECONDS = 5.0
-
 
 class Directory(Protocol):
     """`daphne_ng.net.tls.CertificateDirectory`, as seen from here."""
 
-    challenges: MutableMapping[str, SSL.Context]
+    challenges: Challenges
 
     def context(self) -> SSL.Context:
         """See ``TlsSource``."""
@@ -48,19 +45,17 @@ class Automatic:
 
     Args:
         config: The settings.
-        loop: Where handshakes happen.
         make_directory: Makes what reads the certificates of a directory.
+        run: See `Storage`.
     """
 
-    def __init__(
-        self, config: Config, loop: asyncio.AbstractEventLoop, make_directory: Callable[[str], Directory]
-    ) -> None:
+    def __init__(self, config: Config, make_directory: Callable[[str], Directory], run: str = "") -> None:
         self._config = config
-        self._loop = loop
         self._make_directory = make_directory
+        self._run = run
         self._directories: dict[str, tuple[str, Directory]] = {}
         self._keepers: list[Keeper] = []
-        self._http: HttpChallenges | None = None
+        self._http: HttpAnswers | None = None
         self._ports: list[Any] = []
 
     def source(self, reactor: Any, path: str, staging: bool) -> Directory:
@@ -84,17 +79,22 @@ class Automatic:
         self._check(path, url)
         directory = self._make_directory(path)
         self._directories[path] = url, directory
+        proofs = Proofs(path)
+        # Whatever this process is set to do itself: another that shares the directory may be set otherwise.
+        directory.challenges = TlsAlpnAnswers(proofs)
         prover: Prover
         if self._config.acme_challenge == HttpChallenges.kind:
-            prover = self._listen(reactor)
+            self._listen(reactor).proofs.append(proofs)
+            prover = HttpChallenges(proofs)
         else:
-            prover = TlsAlpnChallenges(directory.challenges, self._on_loop)
+            prover = TlsAlpnChallenges(proofs)
 
         def connect(key: AccountKey, pause: Pause) -> Issuer:
             config = self._config
             return Session(url, key, email=config.acme_email, ca_certs=config.acme_ca_certs, pause=pause)
 
-        self._keepers.append(Keeper(Storage(path, url), connect, prover, directory.reload, url))
+        storage = Storage(path, url, self._run)
+        self._keepers.append(Keeper(storage, connect, prover, proofs, directory.reload, url))
         return directory
 
     def start(self) -> None:
@@ -115,18 +115,6 @@ class Automatic:
             port.stopListening()
         self._ports.clear()
 
-    # Called in a keeper's thread. A loop that is busy for long is not waited for, and one that has ended not at all.
-    def _on_loop(self, function: Callable[[], object]) -> None:
-        done = threading.Event()
-
-        def call() -> None:
-            function()
-            done.set()
-
-        with contextlib.suppress(RuntimeError):  # closed
-            self._loop.call_soon_threadsafe(call)
-            done.wait(LOOP_SECONDS)
-
     def _check(self, path: str, url: str) -> None:
         if not os.path.isdir(path):
             raise EndpointError(f"{path} is not a directory")
@@ -138,22 +126,13 @@ class Automatic:
         if authority and not os.access(authority, os.R_OK):
             raise EndpointError(f"--acme-ca-certs: {authority} cannot be read")
 
-    def _listen(self, reactor: Any) -> HttpChallenges:
-        if self._http is not None:
-            return self._http
-        self._http = http = HttpChallenges()
-        port = self._config.acme_http_port
-        plain = reactor.changed(prelude=None, tls=None)  # whatever wraps the endpoint is not spoken here
-        factory = ResponderFactory(http.answers, plain)
-        try:
-            try:
-                listener = plain.listenTCP(port, factory, interface="::")  # with IPv4, where the system lets it
-            except (CannotListenError, OSError):
-                listener = plain.listenTCP(port, factory)
-        except (CannotListenError, OSError, OverflowError) as error:
-            cause = getattr(error, "socketError", error)
-            reason = getattr(cause, "strerror", None) or cause
-            raise EndpointError(f"--acme-http-port: cannot listen on port {port}: {reason}") from error
-        self._ports.append(listener)
-        logger.info("Answering http-01 challenges on port %d", listener.getHost().port)
-        return http
+    def _listen(self, reactor: Any) -> HttpAnswers:
+        if self._http is None:
+            self._http = answers = HttpAnswers()
+            factory = ResponderFactory(answers, reactor)
+            listener = listen_for_challenges(reactor, self._config.acme_http_port, factory)
+            self._ports.append(listener)
+            # Of several processes, the one that has made the socket says so.
+            level = logging.DEBUG if getattr(reactor, "replays", False) else logging.INFO
+            logger.log(level, "Answering http-01 challenges on port %d", listener.getHost().port)
+        return self._http

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography import x509
@@ -16,9 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
+from daphne_ng.acme.proofs import Proofs
 from daphne_ng.net.tls_context import challenge_context
 
-__all__ = ["HttpChallenges", "Prover", "TlsAlpnChallenges", "challenge_certificate"]
+__all__ = ["HttpAnswers", "HttpChallenges", "Prover", "TlsAlpnAnswers", "TlsAlpnChallenges", "challenge_certificate"]
+
+TLS_ALPN_01, HTTP_01 = "tls-alpn-01", "http-01"
 
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 _DAY = dt.timedelta(days=1)
@@ -34,7 +37,7 @@ class Prover(Protocol):
         """Have the challenge answered from now on."""
 
     def forget(self, name: str, token: str) -> None:
-        """Answer it no more."""
+        """Answer it no more. Not called where the server stops while the authority may be looking."""
 
 
 def challenge_certificate(
@@ -67,45 +70,78 @@ def challenge_certificate(
     return certificate, key
 
 
+# The authority comes several times, from several places; making a key and signing takes most of a handshake's time.
+@lru_cache(maxsize=16)
+def _context(name: str, key_authorization: str) -> SSL.Context:
+    return challenge_context(*challenge_certificate(name, key_authorization))
+
+
 class TlsAlpnChallenges:
-    """TLS-ALPN-01, answered by the TLS port itself.
+    """TLS-ALPN-01, answered by `TlsAlpnAnswers` on the TLS port itself.
 
     Args:
-        contexts: Where the port looks for a handshake that offers ``acme-tls/1``: by name, in lower case.
-        on_loop: Calls a function in the thread in which handshakes happen, and waits for it.
+        proofs: Where the port looks for them, in this process and in others.
     """
 
-    kind = "tls-alpn-01"
+    kind = TLS_ALPN_01
 
-    def __init__(
-        self, contexts: MutableMapping[str, SSL.Context], on_loop: Callable[[Callable[[], object]], object]
-    ) -> None:
-        self._contexts = contexts
-        self._on_loop = on_loop
+    def __init__(self, proofs: Proofs) -> None:
+        self._proofs = proofs
 
     def prove(self, name: str, token: str, key_authorization: str) -> None:
         """See `Prover`."""
-        context = challenge_context(*challenge_certificate(name, key_authorization))
-        self._on_loop(lambda: self._contexts.update({name.lower(): context}))
+        self._proofs.put(self.kind, name.lower(), key_authorization)
 
     def forget(self, name: str, token: str) -> None:
         """See `Prover`."""
-        self._on_loop(lambda: self._contexts.pop(name.lower(), None))
+        self._proofs.remove(self.kind, name.lower())
+
+
+class TlsAlpnAnswers:
+    """What handshakes that offer ``acme-tls/1`` are answered with.
+
+    Args:
+        proofs: Those of the port's directory.
+    """
+
+    def __init__(self, proofs: Proofs) -> None:
+        self._proofs = proofs
+
+    def get(self, name: str, /) -> SSL.Context | None:
+        """Return the context for a name that a client asks for, in lower case, if there is a proof of it."""
+        authorization = self._proofs.get(TLS_ALPN_01, name)
+        return _context(name, authorization) if authorization is not None else None
 
 
 class HttpChallenges:
-    """HTTP-01, answered by `daphne_ng.acme.responder`."""
+    """HTTP-01, answered by `daphne_ng.acme.responder`.
 
-    kind = "http-01"
+    Args:
+        proofs: Where the responder looks for them, in this process and in others.
+    """
 
-    def __init__(self) -> None:
-        self.answers: dict[str, str] = {}
-        """Key authorizations by token. One item is set or taken away at a time."""
+    kind = HTTP_01
+
+    def __init__(self, proofs: Proofs) -> None:
+        self._proofs = proofs
 
     def prove(self, name: str, token: str, key_authorization: str) -> None:
         """See `Prover`."""
-        self.answers[token] = key_authorization
+        self._proofs.put(self.kind, token, key_authorization)
 
     def forget(self, name: str, token: str) -> None:
         """See `Prover`."""
-        self.answers.pop(token, None)
+        self._proofs.remove(self.kind, token)
+
+
+class HttpAnswers:
+    """What the paths of HTTP-01 are answered with, whichever directory they are for."""
+
+    def __init__(self) -> None:
+        self.proofs: list[Proofs] = []
+        """Those of all directories."""
+
+    def get(self, token: str, /) -> str | None:
+        """Return the key authorization of a token, or None."""
+        found = (proofs.get(HTTP_01, token) for proofs in self.proofs)
+        return next((authorization for authorization in found if authorization is not None), None)

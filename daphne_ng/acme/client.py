@@ -185,8 +185,13 @@ class Session:
         try:
             client.post_json(_field(challenge, "url", str), {})
             self._wait_for(client, url, ("valid",), ("pending", "processing"), VALIDATION_SECONDS)
-        finally:
+        except Cancelled:
+            # The authority may be looking at this moment, and other processes answer: it need not be a failed attempt.
+            raise
+        except BaseException:
             prover.forget(name, token)
+            raise
+        prover.forget(name, token)
 
     # Ask again and again until the status is one of `good`.
     def _wait_for(

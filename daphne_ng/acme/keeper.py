@@ -1,5 +1,8 @@
 """Keeps the certificates of one directory fresh, in a thread of its own.
 
+Of all processes that share the directory, one does so: the keeper that holds the lock. The others try to take it now
+and then. When the one ends, another goes on.
+
 The thread looks at the directory every minute, and at once when told to. So names may be added while the server runs,
 and a clock that was set, or a machine that slept, is noticed. Nothing here waits for anything without an end, and
 nothing that goes wrong here ends the thread, let alone the server: a certificate stays in use until another is there.
@@ -22,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from daphne_ng.acme.challenges import Prover
 from daphne_ng.acme.failure import Cancelled, Failure, one_line
+from daphne_ng.acme.proofs import Proofs
 from daphne_ng.acme.schedule import Schedule
 from daphne_ng.acme.storage import AccountKey, Look, Storage
 
@@ -31,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 60.0
 """How often the directory is looked at."""
+LOCK_SECONDS = 10.0
+"""How often the lock is tried: so long nobody may ask where the one who did has ended."""
 INFORMATION_SECONDS = 12 * 3600.0
 """How often the authority is asked whether it would have a certificate renewed early (RFC 9773)."""
 _SOON = 0.1
@@ -65,7 +71,8 @@ class Keeper:
         storage: The directory.
         connect: Makes a session with the authority.
         prover: Answers its challenges.
-        reload: Called in the keeper's thread when a certificate is in place.
+        proofs: Where the prover puts its answers.
+        reload: Called in the keeper's thread when a certificate is in place, or may be.
         authority: For the log.
         schedule: Says when.
         clock: The time of day, in seconds since the epoch.
@@ -76,6 +83,7 @@ class Keeper:
         storage: Storage,
         connect: Connect,
         prover: Prover,
+        proofs: Proofs,
         reload: Callable[[], object],
         authority: str,
         schedule: Schedule | None = None,
@@ -84,6 +92,7 @@ class Keeper:
         self._storage = storage
         self._connect = connect
         self._prover = prover
+        self._proofs = proofs
         self._reload = reload
         self._authority = authority
         self._schedule = schedule or Schedule()
@@ -120,14 +129,17 @@ class Keeper:
     # -- in the keeper's thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        with contextlib.suppress(Cancelled):
-            while not self._stopping.is_set():
-                self._wake.clear()
-                seconds = self.turn()
-                self._wake.wait(seconds)
+        try:
+            with contextlib.suppress(Cancelled):
+                while not self._stopping.is_set():
+                    self._wake.clear()
+                    seconds = self.turn()
+                    self._wake.wait(seconds)
+        finally:
+            self._storage.lock.release()
 
     def turn(self) -> float:
-        """Look at the directory, and ask for what is due.
+        """Look at the directory, and ask for what is due, unless another process does.
 
         Returns:
             Seconds until the next turn.
@@ -136,16 +148,12 @@ class Keeper:
             Cancelled: `stop` was called.
         """
         try:
+            if not self._is_ours():
+                self._reload()  # for what the other has got
+                return LOCK_SECONDS
+            self._proofs.tidy()
             self._look()
-            if self._schedule.due(self._clock()) or self._information_due():
-                with self._storage.locked() as free:
-                    if free:
-                        self._look()  # another process may just have let it go
-                        self._ask()
-                        self._say("lock", "")
-                    else:
-                        self._say("lock", f"Another process asks for the certificates in {self._storage.path}")
-                        return CHECK_SECONDS
+            self._ask()
         except Failure as failure:
             self._failed(None, failure)
         except Cancelled:
@@ -154,6 +162,19 @@ class Keeper:
             logger.exception("Automatic certificates failed")
             self._failed(None, Failure(f"{type(error).__name__}: {error}"))
         return self._schedule.wait(self._clock(), CHECK_SECONDS)
+
+    # Whether it is this process that asks.
+    def _is_ours(self) -> bool:
+        before = self._storage.lock.held
+        if not self._storage.lock.take():
+            self._say("lock", f"Another process asks for the certificates in {self._storage.path}", logging.INFO)
+            return False
+        if not before:
+            self._say("lock", "")
+            waits = self._storage.waits()
+            if waits is not None:
+                self._schedule.resume(waits)
+        return True
 
     def _look(self) -> None:
         names = self._storage.names()
@@ -195,6 +216,7 @@ class Keeper:
         self._pause(0)
         logger.info("Asking %s for a certificate of %s", self._authority, name)
         self._schedule.ordered(self._clock())
+        self._keep_waits()
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             chain = session.issue(name.lower(), key, self._prover)
@@ -203,6 +225,7 @@ class Keeper:
             self._failed(name, failure)
             return not failure.everyone
         self._schedule.succeeded(name, validity, self._clock())
+        self._keep_waits()
         logger.info("Got a certificate of %s, which ends on %s", name, _date(validity.not_after))
         self._reload()
         return True
@@ -231,9 +254,10 @@ class Keeper:
 
     def _failed(self, name: str | None, failure: Failure) -> None:
         now = self._clock()
-        wait = self._schedule.failed(name, failure, now)
         if self._stopping.is_set():
             return  # perhaps it failed because the server stops
+        wait = self._schedule.failed(name, failure, now)
+        self._keep_waits()
         level, remark = logging.WARNING, ""
         end = self._schedule.ends(name) if name is not None else self._first_end()
         if end is not None and end <= now:
@@ -260,10 +284,16 @@ class Keeper:
                 return end - now < (validity.not_after - validity.not_before) * _SOON
         return False
 
+    # They are of use only to a worker that takes over, and a disk that is full has been told of elsewhere.
+    def _keep_waits(self) -> None:
+        if self._storage.lock.held:
+            with contextlib.suppress(Failure):
+                self._storage.keep_waits(self._schedule.waits())
+
     # Log something when it begins to be so, not every minute.
-    def _say(self, topic: str, text: str) -> None:
+    def _say(self, topic: str, text: str, level: int = logging.WARNING) -> None:
         if text and self._said.get(topic) != text:
-            logger.warning("%s", one_line(text))
+            logger.log(level, "%s", one_line(text))
         self._said[topic] = text
 
 

@@ -9,12 +9,12 @@ whoever opened it has had the most time, and connections that ask nothing keep t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
+from typing import Protocol as Structure
 
 from twisted.internet.protocol import Factory, Protocol
 
-__all__ = ["ResponderFactory"]
+__all__ = ["Answers", "ResponderFactory"]
 
 HEAD_BYTES = 8192
 CONNECTIONS = 100
@@ -27,6 +27,13 @@ _HOST = re.compile(
     rb"\nhost:[ \t]*([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?[ \t]*(?=\r?\n)", re.IGNORECASE
 )
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+
+
+class Answers(Structure):
+    """Where the answers are: `daphne_ng.acme.challenges.HttpAnswers`, as seen from here."""
+
+    def get(self, token: str, /) -> str | None:
+        """Return the key authorization of a token, or None."""
 
 
 class _Responder(Protocol):
@@ -115,7 +122,7 @@ class ResponderFactory(Factory):
 
     noisy = False
 
-    def __init__(self, answers: Mapping[str, str], clock: Any) -> None:
+    def __init__(self, answers: Answers, clock: Any) -> None:
         self.answers = answers
         self.clock = clock
         self.connections: dict[_Responder, None] = {}

@@ -13,6 +13,8 @@ Pure: the time is an argument, in seconds since the epoch, and no file is read. 
 6. A name that has got a certificate waits 6 hours, or a third of its lifetime, whatever its dates say. Where a clock is
    wrong, or somebody puts the old file back, it would be asked for again at once, and use up what the authority allows
    in a week.
+
+Where one process takes over from another, it goes on with the waits of the other (`Schedule.waits`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from daphne_ng.acme.failure import Failure
 
@@ -70,6 +73,28 @@ class Schedule:
         self._names: dict[str, _Name] = {}
         self._everyone = _Name()
         self._in_a_row = 0
+
+    def waits(self) -> dict[str, Any]:
+        """Return the failures and the waits, for `resume` in another process."""
+        return {
+            "everyone": _wait_of(self._everyone),
+            "names": {name: _wait_of(entry) for name, entry in self._names.items()},
+            "in_a_row": self._in_a_row,
+        }
+
+    def resume(self, waits: dict[str, Any]) -> None:
+        """Go on where another schedule was. To be called first; `replace` then keeps what it names.
+
+        Args:
+            waits: From `waits`. What is of another shape is left out as a whole.
+        """
+        try:
+            everyone = _with_wait(waits["everyone"])
+            names = {str(name): _with_wait(wait) for name, wait in waits["names"].items()}
+            in_a_row = int(waits["in_a_row"])
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            return
+        self._everyone, self._names, self._in_a_row = everyone, names, in_a_row
 
     def replace(self, names: Iterable[str]) -> None:
         """Take these names, and forget all others. What is known of those that stay is kept."""
@@ -149,3 +174,12 @@ class Schedule:
     def _urgency(self, name: str) -> tuple[int, float]:
         entry = self._names[name]
         return entry.failures, entry.validity.not_after if entry.validity is not None else 0.0
+
+
+def _wait_of(entry: _Name) -> list[float]:
+    return [entry.failures, entry.not_before]
+
+
+def _with_wait(wait: list[float]) -> _Name:
+    failures, not_before = wait
+    return _Name(failures=int(failures), not_before=float(not_before))

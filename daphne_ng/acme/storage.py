@@ -1,12 +1,15 @@
 """The directory of an ``le:`` endpoint: NAME.pem files as txsni and txacme have them, and the key of the account.
 
-==============  ==================================================================================
-file            holds
-==============  ==================================================================================
-``NAME.pem``    a comment with the ACME directory, the key, the certificate, its chain; empty asks for one
-``client.key``  the key of the account, as PEM, as in txacme
-``.acme.lock``  locked by the process that asks for certificates
-==============  ==================================================================================
+===============  ==================================================================================
+file             holds
+===============  ==================================================================================
+``NAME.pem``     a comment with the ACME directory, the key, the certificate, its chain; empty asks for one
+``client.key``   the key of the account, as PEM, as in txacme
+``.acme.lock``   locked by the process that asks for certificates (`daphne_ng.acme.lock`)
+``.acme.waits``  what the workers of one supervisor leave to each other: when names may be asked for again
+===============  ==================================================================================
+
+`daphne_ng.acme.proofs` has a directory of its own there.
 
 A file is written beside its place, flushed to the disk and renamed, so that whoever reads sees the old one or the
 new one, also after a power failure. All of them are for their owner only (0600).
@@ -15,12 +18,12 @@ new one, also after a power failure. All of them are for their owner only (0600)
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -34,21 +37,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from daphne_ng.acme.failure import Failure, one_line
+from daphne_ng.acme.lock import Lock
 from daphne_ng.acme.schedule import Validity
 
-if sys.platform != "win32":
-    import fcntl
-
-__all__ = ["AccountKey", "Look", "Storage", "is_host_name"]
+__all__ = ["AccountKey", "Look", "Storage", "is_host_name", "write_file"]
 
 AccountKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 ACCOUNT_KEY = "client.key"
 LOCK = ".acme.lock"
+WAITS = ".acme.waits"
 SUFFIX = ".pem"
 
 _LARGEST = 1 << 20
-"""Bytes of a NAME.pem file that are read; a chain has a few thousand."""
+"""Bytes of a file that are read; a chain has a few thousand."""
 _ORIGIN = re.compile(rb"^# ACME directory: (\S+)\s*$", re.MULTILINE)
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 
@@ -74,11 +76,15 @@ class Storage:
         path: The directory, which exists.
         origin: URL of the ACME directory. A certificate that is known to come from another one is replaced, so that
             going from a staging server to the real one needs no more than that.
+        run: The same for all workers of one supervisor, and for nobody else; empty for a server of one process.
     """
 
-    def __init__(self, path: str, origin: str) -> None:
+    def __init__(self, path: str, origin: str, run: str = "") -> None:
         self.path = path
+        self.lock = Lock(os.path.join(path, LOCK))
+        """For the process that asks for certificates."""
         self._origin = origin.encode("ascii", "replace")
+        self._run = f"{run} {origin}" if run else ""
 
     def names(self) -> list[str]:
         """Return the names of all NAME.pem files, in order.
@@ -137,7 +143,7 @@ class Storage:
             raise Failure("what was sent is the certificate of another name or key")
         parts = [b"# ACME directory: " + self._origin + b"\n", _private(key)]
         parts += [certificate.public_bytes(Encoding.PEM) for certificate in certificates]
-        self._write(self._file(name), b"".join(parts))
+        write_file(self._file(name), b"".join(parts))
         return _validity(first)
 
     def account_key(self) -> AccountKey:
@@ -152,7 +158,7 @@ class Storage:
                 content = file.read(_LARGEST)
         except FileNotFoundError:
             key = ec.generate_private_key(ec.SECP256R1())
-            self._write(path, _private(key))
+            write_file(path, _private(key))
             return key
         except OSError as error:
             raise Failure(f"{path} cannot be read: {error.strerror}", everyone=True) from error
@@ -166,45 +172,53 @@ class Storage:
             return loaded
         raise Failure(f"{path} must hold an RSA key, or an EC key on P-256", everyone=True)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[bool]:
-        """Hold the directory's lock; whether it was free. The kernel gives it back when the process ends."""
-        if sys.platform == "win32":
-            yield True
-            return
+    def waits(self) -> dict[str, Any] | None:
+        """Return what `keep_waits` was given last by a worker of the same supervisor. Raises nothing."""
+        if not self._run:
+            return None
         try:
-            descriptor = os.open(os.path.join(self.path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Failure(f"{self.path} cannot be written to: {error.strerror}", everyone=True) from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
+            with open(os.path.join(self.path, WAITS), "rb") as file:
+                found = json.loads(file.read(_LARGEST))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) and found.get("run") == self._run else None
+
+    def keep_waits(self, waits: dict[str, Any]) -> None:
+        """Leave something, which goes into JSON, to the worker that takes the lock next.
+
+        A restart begins anew: somebody may have mended what was wrong.
+
+        Raises:
+            Failure: The file cannot be written.
+        """
+        if self._run:
+            write_file(os.path.join(self.path, WAITS), json.dumps(waits | {"run": self._run}).encode("ascii"))
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name + SUFFIX)
 
-    def _write(self, path: str, content: bytes) -> None:
-        temporary = ""
-        try:
-            # Made with 0600. Its name ends in something that nobody takes for a certificate.
-            descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=self.path)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_directory(self.path)
-        except OSError as error:
-            if temporary:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-            raise Failure(f"{path} cannot be written: {error.strerror}", everyone=True) from error
+
+def write_file(path: str, content: bytes) -> None:
+    """Put a file for its owner only into place, in one step.
+
+    Raises:
+        Failure: It cannot be written.
+    """
+    directory, temporary = os.path.dirname(path), ""
+    try:
+        # Made with 0600. Its name ends in something that nobody takes for a certificate.
+        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=directory)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_directory(directory)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise Failure(f"{path} cannot be written: {error.strerror}", everyone=True) from error
 
 
 def is_host_name(name: str) -> bool:

@@ -163,6 +163,8 @@ class ReplayingReactor(ListeningReactor):
         """See ``IReactorTCP``."""
         shared = self._next()
         if shared.fileno < 0:
+            if shared.family == socket.AF_INET and ":" in interface:
+                interface = ""  # the system has no IPv6, as was found out where this was recorded
             return super().listenTCP(shared.port, factory, backlog, interface)
         return self._adopt(shared, factory)
 

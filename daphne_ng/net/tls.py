@@ -15,7 +15,7 @@ import datetime as dt
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -45,6 +45,7 @@ __all__ = [
     "CertificateDirectory",
     "CertificateFile",
     "CertificateFiles",
+    "Challenges",
     "Reloadable",
     "StringCertificate",
     "TlsSettings",
@@ -96,6 +97,13 @@ class Reloadable(Protocol):
         Args:
             force: Read all of it, whether or not anything seems to have changed.
         """
+
+
+class Challenges(Protocol):
+    """Answers to ACME's TLS-ALPN-01; a ``dict`` is one. Asked in handshakes, with names that anybody may send."""
+
+    def get(self, name: str, /) -> SSL.Context | None:
+        """Return the answer for a name in lower case, or None."""
 
 
 class _Source:
@@ -246,10 +254,11 @@ class CertificateDirectory(_Source):
 
     ``*.example.org.pem``, or ``_wildcard_.example.org.pem`` where a file system will not have the asterisk, is for all
     names with one more label. ``DEFAULT.pem``, or the certificate of the settings, is for what has no file. Without
-    either such a client is refused. A file that is empty declares a name whose certificate is still to come.
+    either such a client is refused. A file that is empty declares a name whose certificate is still to come, and is
+    looked at again in every handshake that asks for it.
 
     For ACME: `names` are those to have certificates for, `certificate` tells what a name has, `reload` takes a new file
-    into use, and `challenges` holds the answers to TLS-ALPN-01 by name, made with `challenge_context`. They are given
+    into use, and `challenges` has the answers to TLS-ALPN-01 by name, made with `challenge_context`. They are given
     to clients that offer ``acme-tls/1`` over TLS 1.3. With TLS 1.2 OpenSSL settles on a certificate before it lets one
     see what the client offers, so there only a name without a certificate of its own gets its answer.
 
@@ -275,8 +284,8 @@ class CertificateDirectory(_Source):
     ) -> None:
         super().__init__(f"the certificates in {path!r}")
         self.path = path
-        self.challenges: MutableMapping[str, SSL.Context] = {}
-        """Answers to TLS-ALPN-01, by name in lower case. To be changed on the loop's thread."""
+        self.challenges: Challenges = {}
+        """Answers to TLS-ALPN-01, by name. To be changed on the loop's thread."""
         self._settings = settings
         self._default = default
         self._label = label
@@ -287,6 +296,8 @@ class CertificateDirectory(_Source):
         # By name in lower case; replaced as a whole, never changed.
         self._served: dict[str, _Served] = {}
         self._names: list[str] = []
+        # Files of names that have no certificate yet.
+        self._awaited: dict[str, str] = {}
         self._first()
 
     # -- for ACME ------------------------------------------------------------------------------------------
@@ -313,19 +324,29 @@ class CertificateDirectory(_Source):
 
     def _choose(self, connection: SSL.Connection) -> bool:
         name = _server_name(connection)
+        found = self._served.get(name) or self._come_meanwhile(name)
         served = self._served
-        found = served.get(name)
-        if found is None and name in self.challenges and connection.get_protocol_version() < SSL.TLS1_3_VERSION:
-            _lead_to(connection, self.challenges[name])
+        challenge = self.challenges.get(name) if found is None else None
+        if challenge is not None and connection.get_protocol_version() < SSL.TLS1_3_VERSION:
+            _lead_to(connection, challenge)
             return True
         if found is None:
             _, dot, parent = name.partition(".")
             found = (served.get(f"*.{parent}") if dot else None) or served.get(DEFAULT)
         if found is None:
             # OpenSSL asks before it shows what the client offers. With a certificate or not, an answer is coming.
-            return name in self.challenges
+            return challenge is not None
         connection.set_context(found.context)
         return True
+
+    # Another process may have put the first certificate of a name into place since the files were looked at, and the
+    # client may know. Reading it here takes a moment, once.
+    def _come_meanwhile(self, name: str) -> _Served | None:
+        path = self._awaited.get(name)
+        if path is None or fingerprint([path, self._password_file]) == self._files.get(path):
+            return None
+        self.refresh()
+        return self._served.get(name)
 
     def _answer(self, connection: SSL.Connection) -> bool:
         challenge = self.challenges.get(_server_name(connection))
@@ -380,7 +401,9 @@ class CertificateDirectory(_Source):
                     news.append(self._default.certfile)
         gone = [name for name in old if name not in served]
         self._entry, self._authorities, self._files, self._served = entry, authorities, seen, served
-        self._names = sorted({_canonical(name) for name in files} - {DEFAULT})
+        declared = {_canonical(name): path for name, path in files.items()}
+        self._names = sorted(declared.keys() - {DEFAULT})
+        self._awaited = {name: path for name, path in declared.items() if name not in served}
         reports = [f"the certificates in {_some(news)}"] if news else []
         if gone:
             reports.append(f"nothing for {_some(gone)}, whose files are gone")

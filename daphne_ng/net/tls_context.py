@@ -90,8 +90,8 @@ def build_context(
             the client for a second ClientHello; so this one keeps that one alive.
 
     Raises:
-        EndpointError: The list of ciphers is wrong, the authorities cannot be read, or OpenSSL will not have the
-            certificate.
+        EndpointError: The list of ciphers is wrong, the authorities cannot be read, OpenSSL will not have the
+            certificate, or the method excludes what `TlsSettings.min_version` asks for.
     """
     context = SSL.Context(method)
     options = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
@@ -102,6 +102,9 @@ def build_context(
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     if method in _ANY_VERSION:
         context.set_min_proto_version(_MIN_VERSIONS[settings.min_version])
+    elif method != SSL.TLSv1_2_METHOD or settings.min_version != "1.2":
+        # It would serve nobody, or those whom the setting is to keep out.
+        raise EndpointError(f"sslmethod allows a server no TLS {settings.min_version}, the --ssl-min-version, or later")
     if dh_parameters:
         try:
             context.load_tmp_dh(dh_parameters)

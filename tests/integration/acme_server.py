@@ -5,7 +5,9 @@ Both are Debian's package ``pebble``. `FakeAuthority` is for what pebble cannot 
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import datetime as dt
 import http.server
 import json
 import os
@@ -22,8 +24,10 @@ from typing import Any
 
 import httpx
 import trustme
+from cryptography import x509
 
 from tests.integration.serving import HOST, require_program, wait_for
+from tests.support.acme import chain_for
 
 
 def free_port() -> int:
@@ -157,11 +161,72 @@ class FakeAuthority:
     """By path. A directory, nonces and an account are there from the start."""
     asked: list[str] = field(default_factory=list)
     """The paths."""
+    payloads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By path, what came with the last request there."""
 
     @property
     def options(self) -> tuple[str, ...]:
         """Options of the server."""
         return ("--acme-directory", self.url + "/dir", "--acme-ca-certs", str(self.ca_file))
+
+
+# Of a message (RFC 7515, 7.2.2); the signature is trusted.
+def _payload(body: bytes) -> dict[str, Any]:
+    text = json.loads(body)["payload"]
+    return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))) if text else {}
+
+
+def issue(fake: FakeAuthority, kind: str, look: Callable[[str, str], None]) -> None:
+    """Have a `FakeAuthority` issue certificates of 90 days, to one client at a time.
+
+    Args:
+        fake: The authority.
+        kind: The type of challenge.
+        look: Called with name and token when the client is ready; raises what the client is then told as a problem.
+    """
+    state: dict[str, Any] = {"orders": 0}
+
+    def order() -> Answer:
+        state["orders"] += 1
+        state.update(name=fake.payloads["/order"]["identifiers"][0]["value"], authorization="pending", chain=None)
+        return at_order()
+
+    def at_order() -> Answer:
+        ready = "ready" if state["authorization"] == "valid" else state["authorization"]
+        fields = {
+            "status": "valid" if state["chain"] else ready,
+            "authorizations": [fake.url + "/authz"],
+            "finalize": fake.url + "/finalize",
+            "certificate": fake.url + "/certificate",
+        }
+        return made(fields, fake.url + "/order/1")
+
+    def authorization() -> Answer:
+        challenge = {"type": kind, "token": f"token-{state['orders']}", "url": fake.url + "/challenge"}
+        return made({"status": state["authorization"], "challenges": [challenge]}, "", 200)
+
+    def challenge() -> Answer:
+        try:
+            look(state["name"], f"token-{state['orders']}")
+        except Exception as error:
+            return problem("connection", repr(error), 400)
+        state["authorization"] = "valid"
+        return made({}, "", 200)
+
+    def finalize() -> Answer:
+        text = fake.payloads["/finalize"]["csr"]
+        request = x509.load_der_x509_csr(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        state["chain"] = chain_for(state["name"], request, dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+        return at_order()
+
+    fake.answers |= {
+        "/order": order,
+        "/order/1": at_order,
+        "/authz": authorization,
+        "/challenge": challenge,
+        "/finalize": finalize,
+        "/certificate": lambda: (200, {"Content-Type": "application/pem-certificate-chain"}, state["chain"]),
+    }
 
 
 @contextlib.contextmanager
@@ -175,7 +240,9 @@ def fake_authority(directory: Path) -> Iterator[FakeAuthority]:
             pass
 
         def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if body:
+                fake.payloads[self.path] = _payload(body)
             fake.asked.append(self.path)
             found = fake.answers.get(self.path, problem("malformed", "there is nothing here", 404))
             status, headers, body = found() if callable(found) else found

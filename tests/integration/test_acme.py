@@ -22,11 +22,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from daphne_ng.acme.challenges import HttpChallenges
+from daphne_ng.acme.challenges import HttpAnswers, HttpChallenges
 from daphne_ng.acme.client import Session
 from daphne_ng.acme.failure import Cancelled, Failure
+from daphne_ng.acme.proofs import Proofs
 from daphne_ng.acme.storage import Storage
-from tests.integration.acme_server import FakeAuthority, Pebble, fake_authority, free_port, made, pebble, problem
+from tests.integration.acme_server import (
+    FakeAuthority,
+    Pebble,
+    fake_authority,
+    free_port,
+    issue,
+    made,
+    pebble,
+    problem,
+)
 from tests.integration.serving import HOST, Running, serve, wait_for
 from tests.support.acme import chain_for
 
@@ -280,16 +290,61 @@ def test_a_server_whose_authority_is_down_serves_what_it_has(tmp_path: Path, cer
 
 
 def test_two_processes_of_one_directory_do_not_both_ask(certs: Path, fake: FakeAuthority) -> None:
-    with Storage(str(certs), fake.url + "/dir").locked() as locked:
-        assert locked
-        with serving(certs, 0, *fake.options) as server:
-            server.expect("Another process asks")
-            server.wait_for_log("Another process asks for the certificates in", 10)
-            serial = put(certs, A, age=1)
-            server.process.send_signal(signal.SIGHUP)  # look now
-            server.wait_for_log("Replaced the certificate", 10)
-            assert shake_hands(server.port, A).serial_number == serial
-    assert fake.asked == []
+    lock = Storage(str(certs), fake.url + "/dir").lock
+    assert lock.take()
+    with serving(certs, 0, *fake.options) as server:
+        server.wait_for_log("Another process asks for the certificates in", 10)
+        serial = put(certs, A, age=1)
+        assert shake_hands(server.port, A).serial_number == serial  # at once
+        server.wait_for_log("Replaced the certificate", 10)
+        assert fake.asked == []
+        (certs / f"{B}.pem").touch()
+        lock.release()
+        server.process.send_signal(signal.SIGHUP)  # look now
+        server.expect("No certificate of")
+        wait_for(lambda: "/order" in fake.asked, "the other to ask", 10)
+
+
+def test_of_two_servers_the_other_goes_on_when_one_stops_in_the_midst_of_an_order(
+    tmp_path: Path, certs: Path, fake: FakeAuthority
+) -> None:
+    over, seen, ports = threading.Event(), [], (free_port(), free_port())
+
+    def look(name: str, token: str) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["acme-tls/1"])
+        for port in ports if not seen else ports[1:]:
+            with (
+                socket.create_connection((HOST, port), 10) as connection,
+                context.wrap_socket(connection, server_hostname=name) as tls,
+            ):
+                seen.append(tls.selected_alpn_protocol())
+        if fake.asked.count("/order") == 1:
+            over.wait(60)
+
+    issue(fake, "tls-alpn-01", look)
+    environment = {"NO_PROXY": "*", "no_proxy": "*"}
+    with contextlib.ExitStack() as stack:
+        stack.callback(over.set)
+        servers = []
+        lock = Storage(str(certs), "").lock
+        assert lock.take()  # until both listen
+        for port in ports:
+            directory = tmp_path / str(port)
+            directory.mkdir()
+            listen = ("-e", f"lets:{certs}:tcp:{port}:interface={HOST}")
+            serving = serve("acme_app", directory, *fake.options, listen=listen, environment=environment)
+            servers.append(stack.enter_context(serving))
+            servers[-1].wait_for_log("Another process asks", 10)
+        lock.release()
+        servers[0].process.send_signal(signal.SIGHUP)  # look now
+        wait_for(lambda: len(seen) == 2, "the authority to look at both", 20)
+        assert servers[0].stop() == 0
+        servers[1].wait_for_log(f"Got a certificate of {A}", 40)
+        shake_hands(ports[1], A)
+    assert seen == ["acme-tls/1"] * 3
+    assert fake.asked.count("/order") == 2
 
 
 def test_an_authority_that_is_not_trusted_is_not_spoken_to(certs: Path, fake: FakeAuthority) -> None:
@@ -348,7 +403,7 @@ def attempt(fake: FakeAuthority, **more: Any) -> Failure:
     try:
         with pytest.raises(Failure) as caught:
             made_session.open()
-            made_session.issue(A, ec.generate_private_key(ec.SECP256R1()), HttpChallenges())
+            made_session.issue(A, ec.generate_private_key(ec.SECP256R1()), HttpChallenges(Proofs("/none")))
         return caught.value
     finally:
         made_session.close()
@@ -418,7 +473,7 @@ def test_whatever_the_authority_answers_is_a_failure_that_says_so(
     assert str(failure).isprintable()
 
 
-def test_a_challenge_that_fails_says_why_and_is_answered_no_more(fake: FakeAuthority) -> None:
+def test_a_challenge_that_fails_says_why_and_is_answered_no_more(fake: FakeAuthority, tmp_path: Path) -> None:
     fake.answers["/order"] = made({"status": "pending", "authorizations": [fake.url + "/authz"]}, fake.url + "/order/1")
     challenge = {"type": "http-01", "token": "abc", "url": fake.url + "/challenge"}
     error = {"type": "urn:ietf:params:acme:error:connection", "detail": "refused"}
@@ -426,15 +481,36 @@ def test_a_challenge_that_fails_says_why_and_is_answered_no_more(fake: FakeAutho
     last = {"status": "invalid", "challenges": [challenge | {"error": error}]}
     fake.answers["/authz"] = lambda: made(next(answers, last), "", 200)
     fake.answers["/challenge"] = made({}, "", 200)
-    challenges, pauses = HttpChallenges(), []
-    opened = session(fake, pause=lambda seconds: pauses.append((seconds, dict(challenges.answers))))
+    proofs, given, pauses = Proofs(str(tmp_path)), HttpAnswers(), []
+    given.proofs.append(proofs)
+    opened = session(fake, pause=lambda seconds: pauses.append(given.get("abc") or ""))
     opened.open()
     with pytest.raises(Failure, match="^connection: refused$"):
-        opened.issue(A, ec.generate_private_key(ec.SECP256R1()), challenges)
+        opened.issue(A, ec.generate_private_key(ec.SECP256R1()), HttpChallenges(proofs))
     opened.close()
     assert len(pauses) == 1
-    assert pauses[0][1]["abc"].startswith("abc.")
-    assert challenges.answers == {}
+    assert pauses[0].startswith("abc.")
+    assert given.get("abc") is None
+
+
+def test_a_proof_is_left_to_others_where_the_server_stops_while_the_authority_looks(
+    fake: FakeAuthority, tmp_path: Path
+) -> None:
+    fake.answers["/order"] = made({"status": "pending", "authorizations": [fake.url + "/authz"]}, fake.url + "/order/1")
+    challenge = {"type": "http-01", "token": "abc", "url": fake.url + "/challenge"}
+    fake.answers["/authz"] = made({"status": "pending", "challenges": [challenge]}, "", 200)
+    fake.answers["/challenge"] = made({}, "", 200)
+    proofs = Proofs(str(tmp_path))
+
+    def pause(seconds: float) -> None:
+        raise Cancelled
+
+    opened = session(fake, pause=pause)
+    opened.open()
+    with pytest.raises(Cancelled):
+        opened.issue(A, ec.generate_private_key(ec.SECP256R1()), HttpChallenges(proofs))
+    opened.close()
+    assert (proofs.get("http-01", "abc") or "").startswith("abc.")
 
 
 def test_a_wait_that_is_asked_for_is_kept_in_seconds_and_as_a_date(fake: FakeAuthority) -> None:
@@ -458,5 +534,5 @@ def test_a_stop_is_noticed_while_waiting(fake: FakeAuthority) -> None:
     opened = session(fake, pause=pause)
     opened.open()
     with pytest.raises(Cancelled):
-        opened.issue(A, ec.generate_private_key(ec.SECP256R1()), HttpChallenges())
+        opened.issue(A, ec.generate_private_key(ec.SECP256R1()), HttpChallenges(Proofs("/none")))
     opened.close()

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
 from twisted.internet.protocol import Factory
 from twisted.plugin import IPlugin
@@ -221,6 +222,57 @@ def test_with_reuse_port_the_supervisor_keeps_the_address_and_does_not_listen() 
         sockets.close()
 
 
+# -- automatic certificates ------------------------------------------------------------------------------------
+
+
+def test_automatic_certificates_are_the_workers_concern(short: Path) -> None:
+    sockets, worker = shared_by([f"haproxy:lets:{short}:tcp:0:interface={HOST}"])
+    try:
+        assert len(sockets.shared) == 1
+        assert worker.ports[0].options.tls is not None
+    finally:
+        worker.close()
+        sockets.close()
+
+
+@pytest.mark.parametrize("reuse_port", [False, True])
+@pytest.mark.parametrize("ipv6", [True, False])
+def test_the_port_of_http_01_is_made_once_for_all_directories_and_workers(
+    short: Path, monkeypatch: pytest.MonkeyPatch, reuse_port: bool, ipv6: bool
+) -> None:
+    if not ipv6:
+
+        def listen(reactor: Any, port: Any, factory: Any, backlog: int, interface: str, **options: Any) -> Any:
+            if ":" in interface:
+                raise CannotListenError(interface, port, OSError(97, "Address family not supported by protocol"))
+            return theirs(reactor, port, factory, backlog, interface, **options)
+
+        theirs = DaphneReactor.listenTCP
+        monkeypatch.setattr(DaphneReactor, "listenTCP", listen)
+    for name in ("one", "two"):
+        (short / name).mkdir()
+    endpoints = ["unix:a", *(f"le:{short / name}:unix:{name[:1]}" for name in ("one", "two"))]
+    sockets, worker = shared_by(endpoints, acme_challenge="http-01", acme_http_port=0, reuse_port=reuse_port)
+    try:
+        assert len(sockets.shared) == 4
+        assert [port.socket.getsockname() for port in worker.ports] == ["a", "o", "t"]
+        # The sockets are in the order of the calls.
+        http = sockets._recorder.addresses()[1]
+        with socket.create_connection((HOST, http.port), 5) as client:
+            client.sendall(b"GET /x HTTP/1.1\r\nHost: a.example.org\r\n\r\n")
+            assert b"Location: https://a.example.org/x" in client.recv(65536)
+    finally:
+        worker.close()
+        sockets.close()
+
+
+def test_a_port_of_http_01_that_is_in_use_is_named(short: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        config = Config(acme_challenge="http-01", acme_http_port=taken.getsockname()[1])
+        with pytest.raises(ConfigurationError, match="--acme-http-port: cannot listen on port .*in use"):
+            SharedSockets([f"le:{short}:unix:s"], config)
+
+
 # -- what cannot be shared -------------------------------------------------------------------------------------
 
 
@@ -278,11 +330,6 @@ def test_a_plugin_that_opens_its_own_sockets_is_refused_with_the_reason(short: P
         SharedSockets(["unix:s", "own:0"], Config())
     opened.pop().close()
     assert not (short / "s").exists()
-
-
-def test_automatic_certificates_are_refused_with_the_reason(short: Path) -> None:
-    with pytest.raises(ConfigurationError, match="automatic certificates need a server of one process"):
-        SharedSockets([f"le:{short}:tcp:0"], Config())
 
 
 def test_a_port_in_use_is_named_and_nothing_stays_open(short: Path) -> None:

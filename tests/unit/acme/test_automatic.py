@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from daphne_ng.acme.automatic import PRODUCTION, STAGING, Automatic
 from daphne_ng.config import Config
 from daphne_ng.endpoints import endpoint_from_string
 from daphne_ng.errors import EndpointError
+from daphne_ng.net.tls import Challenges
 from daphne_ng.security import Security
 
 
 class FakeDirectory:
     def __init__(self, path: str) -> None:
         self.path = path
-        self.challenges: dict[str, SSL.Context] = {}
+        self.challenges: Challenges = {}
 
     def context(self) -> SSL.Context:
         raise NotImplementedError
@@ -70,31 +70,31 @@ def loop() -> Any:
     made.close()
 
 
-def automatic(loop: Any, **settings: Any) -> Automatic:
-    return Automatic(Config(**settings), loop, FakeDirectory)
+def automatic(**settings: Any) -> Automatic:
+    return Automatic(Config(**settings), FakeDirectory)
 
 
 def authority_of(made: Automatic) -> list[str]:
     return [keeper._authority for keeper in made._keepers]
 
 
-def test_le_is_the_real_authority_and_lets_the_staging_server(tmp_path: Path, loop: Any) -> None:
+def test_le_is_the_real_authority_and_lets_the_staging_server(tmp_path: Path) -> None:
     assert "staging" not in PRODUCTION
     assert "staging" in STAGING
     for staging, url in ((False, PRODUCTION), (True, STAGING)):
-        made = automatic(loop)
+        made = automatic()
         made.source(FakeReactor(), str(tmp_path), staging)
         assert authority_of(made) == [url]
 
 
-def test_the_settings_may_name_another_authority(tmp_path: Path, loop: Any) -> None:
-    made = automatic(loop, acme_directory="https://acme.example/dir")
+def test_the_settings_may_name_another_authority(tmp_path: Path) -> None:
+    made = automatic(acme_directory="https://acme.example/dir")
     made.source(FakeReactor(), str(tmp_path), True)
     assert authority_of(made) == ["https://acme.example/dir"]
 
 
-def test_endpoints_of_one_directory_share_it(tmp_path: Path, loop: Any) -> None:
-    made = automatic(loop)
+def test_endpoints_of_one_directory_share_it(tmp_path: Path) -> None:
+    made = automatic()
     first = made.source(FakeReactor(), str(tmp_path), True)
     assert made.source(FakeReactor(), str(tmp_path) + "/.", True) is first
     assert len(authority_of(made)) == 1
@@ -102,33 +102,31 @@ def test_endpoints_of_one_directory_share_it(tmp_path: Path, loop: Any) -> None:
         made.source(FakeReactor(), str(tmp_path), False)
 
 
-def test_the_home_directory_may_be_written_as_a_tilde(
-    tmp_path: Path, loop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_home_directory_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "certs").mkdir()
-    made = automatic(loop)
+    made = automatic()
     assert made.source(FakeReactor(), "~/certs", True).path == str(tmp_path / "certs")  # type: ignore[attr-defined]
 
 
-def test_what_is_wrong_is_told_before_listening(tmp_path: Path, loop: Any) -> None:
+def test_what_is_wrong_is_told_before_listening(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="is not a directory"):
-        automatic(loop).source(FakeReactor(), str(tmp_path / "none"), True)
+        automatic().source(FakeReactor(), str(tmp_path / "none"), True)
     with pytest.raises(EndpointError, match="--acme-directory: http://x should begin with https://"):
-        automatic(loop, acme_directory="http://x").source(FakeReactor(), str(tmp_path), True)
+        automatic(acme_directory="http://x").source(FakeReactor(), str(tmp_path), True)
     with pytest.raises(EndpointError, match="--acme-ca-certs: /none cannot be read"):
-        automatic(loop, acme_ca_certs="/none").source(FakeReactor(), str(tmp_path), True)
+        automatic(acme_ca_certs="/none").source(FakeReactor(), str(tmp_path), True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_cannot_be_written_is_told_before_listening(tmp_path: Path, loop: Any) -> None:
+def test_a_directory_that_cannot_be_written_is_told_before_listening(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(EndpointError, match="must be readable and writable"):
-        automatic(loop).source(FakeReactor(), str(tmp_path), True)
+        automatic().source(FakeReactor(), str(tmp_path), True)
 
 
-def test_port_80_is_plain_and_opened_once_for_all_directories(tmp_path: Path, loop: Any) -> None:
-    made = automatic(loop, acme_challenge="http-01")
+def test_port_80_is_plain_and_opened_once_for_all_directories(tmp_path: Path) -> None:
+    made = automatic(acme_challenge="http-01")
     reactor = FakeReactor()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -139,34 +137,16 @@ def test_port_80_is_plain_and_opened_once_for_all_directories(tmp_path: Path, lo
     assert reactor.ports[0].stopped
 
 
-def test_port_80_without_ipv6(tmp_path: Path, loop: Any) -> None:
+def test_port_80_without_ipv6(tmp_path: Path) -> None:
     reactor = FakeReactor(refuse=("::",))
-    automatic(loop, acme_challenge="http-01", acme_http_port=8080).source(reactor, str(tmp_path), True)
+    automatic(acme_challenge="http-01", acme_http_port=8080).source(reactor, str(tmp_path), True)
     assert [(port.port, port.interface) for port in reactor.ports] == [(8080, "")]
 
 
-def test_a_port_80_that_may_not_be_opened_stops_the_start(tmp_path: Path, loop: Any) -> None:
-    made = automatic(loop, acme_challenge="http-01")
+def test_a_port_80_that_may_not_be_opened_stops_the_start(tmp_path: Path) -> None:
+    made = automatic(acme_challenge="http-01")
     with pytest.raises(EndpointError, match="--acme-http-port: cannot listen on port 80: Permission denied"):
         made.source(FakeReactor(refuse=("::", "")), str(tmp_path), True)
-
-
-def test_challenges_are_changed_on_the_loop_and_a_loop_that_ended_is_no_error(loop: Any) -> None:
-    made = automatic(loop)
-    where: list[int] = []
-    thread = threading.Thread(target=lambda: made._on_loop(lambda: where.append(threading.get_ident())))
-    thread.start()
-
-    async def wait() -> None:
-        while not where:
-            await asyncio.sleep(0.001)
-
-    loop.run_until_complete(wait())
-    thread.join(5)
-    assert where == [threading.get_ident()]
-    loop.close()
-    made._on_loop(where.clear)
-    assert where
 
 
 # -- endpoint strings

@@ -10,7 +10,14 @@ import pytest
 from cryptography import x509
 from OpenSSL import SSL
 
-from daphne_ng.acme.challenges import HttpChallenges, TlsAlpnChallenges, challenge_certificate
+from daphne_ng.acme.challenges import (
+    HttpAnswers,
+    HttpChallenges,
+    TlsAlpnAnswers,
+    TlsAlpnChallenges,
+    challenge_certificate,
+)
+from daphne_ng.acme.proofs import Proofs
 from daphne_ng.net.tls import CertificateDirectory, TlsSettings
 
 NAME = "a.example.org"
@@ -70,24 +77,41 @@ def shake_hands(server_context: SSL.Context, name: str, *protocols: bytes) -> tu
 def test_a_directory_answers_while_the_proof_is_there(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.pem").touch()
     directory = CertificateDirectory(TlsSettings(), str(tmp_path))
-    calls: list[Any] = []
-    challenges = TlsAlpnChallenges(directory.challenges, lambda function: calls.append(function()))
+    # Of two processes, one proves and the other is asked.
+    directory.challenges = TlsAlpnAnswers(Proofs(str(tmp_path)))
+    challenges = TlsAlpnChallenges(Proofs(str(tmp_path)))
+    for name in (NAME, "../client.key", "x" * 250):
+        with pytest.raises(SSL.Error):
+            shake_hands(directory.context(), name, b"acme-tls/1")
     challenges.prove("A.example.org", "token", AUTHORIZATION)
-    certificate, protocol = shake_hands(directory.context(), NAME, b"acme-tls/1")
-    check(certificate, "A.example.org")
+    first, protocol = shake_hands(directory.context(), NAME, b"acme-tls/1")
+    check(first)
     assert protocol == b"acme-tls/1"
+    assert shake_hands(directory.context(), NAME, b"acme-tls/1")[0] == first  # made once
+    challenges.prove(NAME, "another", "another.thumbprint")
+    assert shake_hands(directory.context(), NAME, b"acme-tls/1")[0] != first
     challenges.forget("A.example.org", "token")
     challenges.forget("A.example.org", "token")
-    assert directory.challenges == {}
-    assert len(calls) == 3
     with pytest.raises(SSL.Error):
         shake_hands(directory.context(), NAME, b"acme-tls/1")
 
 
-def test_http_answers_are_there_until_forgotten() -> None:
-    challenges = HttpChallenges()
-    challenges.prove(NAME, "token", AUTHORIZATION)
-    assert challenges.answers == {"token": AUTHORIZATION}
-    challenges.forget(NAME, "token")
-    challenges.forget(NAME, "token")
-    assert challenges.answers == {}
+def test_http_answers_of_every_directory_are_there_until_forgotten(tmp_path: Path) -> None:
+    stores = [Proofs(str(tmp_path / name)) for name in ("one", "two")]
+    answers = HttpAnswers()
+    answers.proofs.extend(stores)
+    for number, store in enumerate(stores):
+        (tmp_path / ("one", "two")[number]).mkdir()
+        challenges = HttpChallenges(store)
+        challenges.prove(NAME, f"token{number}", AUTHORIZATION)
+        assert answers.get(f"token{number}") == AUTHORIZATION
+        assert answers.get("other") is None
+        challenges.forget(NAME, f"token{number}")
+        challenges.forget(NAME, f"token{number}")
+        assert answers.get(f"token{number}") is None
+
+
+def test_a_proof_of_one_kind_answers_no_other(tmp_path: Path) -> None:
+    proofs = Proofs(str(tmp_path))
+    HttpChallenges(proofs).prove(NAME, NAME, AUTHORIZATION)
+    assert TlsAlpnAnswers(proofs).get(NAME) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from daphne_ng.acme.challenges import HttpChallenges, Prover
 from daphne_ng.acme.failure import Cancelled, Failure
-from daphne_ng.acme.keeper import CHECK_SECONDS, Keeper, Pause
+from daphne_ng.acme.keeper import CHECK_SECONDS, LOCK_SECONDS, Keeper, Pause
+from daphne_ng.acme.proofs import Proofs
 from daphne_ng.acme.schedule import ORDERS_IN_A_ROW, Schedule
 from daphne_ng.acme.storage import AccountKey, Storage
 from tests.support.acme import NOW, chain_for
@@ -66,7 +68,7 @@ class Authority:
 class World:
     """A directory with its keeper."""
 
-    def __init__(self, path: Path, *names: str) -> None:
+    def __init__(self, path: Path, *names: str, run: str = "") -> None:
         self.path = path
         for name in names:
             (path / f"{name}.pem").touch()
@@ -74,14 +76,16 @@ class World:
         self.authority = Authority()
         self.authority.now = lambda: self.now
         self.reloads = 0
-        self.storage = Storage(str(path), ORIGIN)
+        self.storage = Storage(str(path), ORIGIN, run)
         self.keeper = self.keep()
 
     def keep(self) -> Keeper:
+        proofs = Proofs(str(self.path))
         return Keeper(
             self.storage,
             self.authority.connect,
-            HttpChallenges(),
+            HttpChallenges(proofs),
+            proofs,
             self.reload,
             ORIGIN,
             Schedule(lambda: 0.0),
@@ -239,22 +243,65 @@ def test_a_directory_that_vanishes_ends_nothing(tmp_path: Path, logs: Callable[[
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
     world.turns(100)
-    assert "cannot be read: No such file or directory" in logs()[0]
+    assert ".acme.lock cannot be opened: No such file or directory" in logs()[0]
     moved.rename(tmp_path)
     world.turns(1000)
     assert world.authority.orders == [A]
 
 
 def test_only_one_process_asks_and_the_other_says_so_once(tmp_path: Path, logs: Callable[[], list[str]]) -> None:
-    world = World(tmp_path, A)
-    with Storage(str(tmp_path), ORIGIN).locked():
-        world.turns(600)
-        assert world.authority.orders == []
-        assert logs() == [f"WARNING Another process asks for the certificates in {tmp_path}"]
-        key = ec.generate_private_key(ec.SECP256R1())
-        world.storage.write(A, key, chain_for(A, key))
+    world, other = World(tmp_path, A), Storage(str(tmp_path), ORIGIN)
+    assert other.lock.take()
+    assert world.keeper.turn() == LOCK_SECONDS
+    world.turns(600)
+    assert world.authority.orders == []
+    assert logs() == [f"INFO Another process asks for the certificates in {tmp_path}"]
+    assert world.reloads > 10  # for what the other gets
+    key = ec.generate_private_key(ec.SECP256R1())
+    world.storage.write(A, key, chain_for(A, key))
+    other.lock.release()
     world.turns(600)
     assert world.authority.orders == []  # the other one has done it
+    assert not other.lock.take()
+
+
+def test_a_worker_that_takes_over_goes_on_with_the_waits_of_the_one_before(tmp_path: Path) -> None:
+    first, second, stranger = World(tmp_path, A, run="1"), World(tmp_path, A, run="1"), World(tmp_path, A, run="2")
+    for world in (first, second, stranger):
+        world.authority.refused[A] = Failure("unauthorized")
+    first.turns(300)
+    assert first.authority.orders == [A] * 3
+    first.storage.lock.release()
+    second.now = first.now
+    second.turns(300)
+    assert second.authority.orders == []
+    second.turns(200)
+    assert second.authority.orders == [A]
+    second.storage.lock.release()
+    stranger.now = second.now
+    stranger.turns(1)
+    assert stranger.authority.orders == [A]  # a restart begins anew
+
+
+def test_orders_that_do_not_end_are_counted_over_all_workers(tmp_path: Path) -> None:
+    orders: list[str] = []
+    for _ in range(2 * ORDERS_IN_A_ROW):
+        world = World(tmp_path, A, run="1")
+        world.authority.orders = orders
+        world.authority.before_issue = world.keeper.stop
+        world.authority.refused[A] = Failure("killed")
+        world.keeper.turn()
+        world.storage.lock.release()
+    assert len(orders) == ORDERS_IN_A_ROW
+
+
+def test_what_a_process_left_that_was_killed_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    proofs = Proofs(str(tmp_path))
+    for label in ("old", "new"):
+        proofs.put("http-01", label, "text")
+    os.utime(proofs._file("http-01", "old"), (1, 1))
+    World(tmp_path, A).keeper.turn()
+    assert [proofs.get("http-01", label) for label in ("old", "new")] == [None, "text"]
 
 
 def test_problems_of_files_are_told_once(tmp_path: Path, logs: Callable[[], list[str]]) -> None:
@@ -322,3 +369,4 @@ def test_the_thread_ends_when_told_and_wakes_when_told(tmp_path: Path) -> None:
     assert issued.wait(5)
     world.keeper.stop()
     assert world.keeper.join(5)
+    assert Storage(str(tmp_path), ORIGIN).lock.take()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from daphne_ng.acme.failure import Failure
@@ -188,3 +191,55 @@ def test_what_others_wrote_becomes_one_line_of_printable_text() -> None:
     assert text.startswith("a 2026 ERROR forged [31mxxx")
     assert text.isprintable()
     assert len(text) == 400
+
+
+# -- one process goes on for another
+
+
+def resumed(waits: Any, *names: str) -> Schedule:
+    made = Schedule(lambda: 0.0)
+    made.resume(json.loads(json.dumps(waits)))
+    made.replace(names)
+    return made
+
+
+def test_another_process_goes_on_with_the_same_waits() -> None:
+    plan = schedule(A, B)
+    for _ in range(3):
+        plan.failed(A, Failure("no"), NOW)
+    plan.succeeded(B, days(0, 90), NOW)
+    other = resumed(plan.waits(), A, B, "c.example.org")
+    assert other.due(NOW) == ["c.example.org"]
+    assert other.due(NOW + 541) == ["c.example.org", A]
+    assert B in other.due(NOW + 6 * HOUR + 1)  # it has not looked at the file
+    assert other.failed(A, Failure("no"), NOW) == 27 * 60
+    assert resumed(plan.waits(), B).due(NOW) == []
+
+
+def test_a_wait_of_all_and_the_orders_in_a_row_are_taken_over() -> None:
+    plan = schedule(A)
+    plan.failed(None, Failure("down", everyone=True), NOW)
+    assert resumed(plan.waits(), A, B).due(NOW + 59) == []
+    plan = schedule(A)
+    for _ in range(ORDERS_IN_A_ROW - 1):
+        plan = resumed(plan.waits(), A, B)
+        plan.ordered(NOW)
+        assert plan.due(NOW)
+    assert resumed(plan.waits(), A, B).due(NOW) == [A]
+    plan.ordered(NOW)
+    assert resumed(plan.waits(), A, B).due(NOW + PAUSE - 1) == []
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        {},
+        {"everyone": [0, 0], "names": [], "in_a_row": 0},
+        {"everyone": [0], "names": {}, "in_a_row": 0},
+        {"everyone": None, "names": {}, "in_a_row": 0},
+        {"everyone": [0, NOW + DAY], "names": {A: [1, "x"]}, "in_a_row": 0},
+        {"everyone": [0, NOW + DAY], "names": {}, "in_a_row": []},
+    ],
+)
+def test_waits_of_another_shape_are_left_out(waits: Any) -> None:
+    assert resumed(waits, A).due(NOW) == [A]

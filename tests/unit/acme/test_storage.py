@@ -210,9 +210,37 @@ def test_an_accounts_key_that_cannot_be_read_is_never_overwritten(storage: Stora
 
 def test_only_one_process_asks(storage: Storage, tmp_path: Path) -> None:
     other = Storage(str(tmp_path), ORIGIN)
-    with storage.locked() as first:
-        with other.locked() as second:
-            assert (first, second) == (True, False)
-    with other.locked() as third:
-        assert third
+    assert storage.lock.take()
+    assert storage.lock.take()
+    assert not other.lock.take()
+    assert storage.lock.held
+    assert not other.lock.held
+    storage.lock.release()
+    storage.lock.release()
+    assert other.lock.take()
     assert storage.names() == []
+
+
+# -- what workers leave to each other
+
+
+def test_waits_are_for_the_workers_of_one_supervisor_and_one_authority(storage: Storage, tmp_path: Path) -> None:
+    path = str(tmp_path)
+    Storage(path, ORIGIN, "1").keep_waits({"some": [1, 2.5]})
+    found = Storage(path, ORIGIN, "1").waits()
+    assert found is not None
+    assert found["some"] == [1, 2.5]
+    assert Storage(path, ORIGIN, "2").waits() is None
+    assert Storage(path, "https://other.example/dir", "1").waits() is None
+    assert storage.waits() is None
+    assert mode_of(tmp_path / ".acme.waits") == 0o600
+    storage.keep_waits({"of": "nobody"})
+    assert Storage(path, ORIGIN, "1").waits() == found
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"run": 1}'])
+def test_waits_that_are_not_understood_are_none(tmp_path: Path, content: bytes) -> None:
+    storage = Storage(str(tmp_path), ORIGIN, "1")
+    assert storage.waits() is None
+    (tmp_path / ".acme.waits").write_bytes(content)
+    assert storage.waits() is None
