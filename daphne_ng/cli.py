@@ -22,6 +22,7 @@ code   meaning
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 import logging
 import os
@@ -51,6 +52,7 @@ from daphne_ng.supervisor.command import (
     become_worker,
     handle_log_signals,
     needs_supervisor,
+    open_standard_descriptors,
     pid_file,
     supervise,
 )
@@ -107,7 +109,7 @@ class CommandLineInterface:
     """Has every option; a subclass may add some."""
 
     def __init__(self) -> None:
-        self.parser = argparse.ArgumentParser(
+        self.parser = _Parser(
             prog=PROGRAM,
             usage="%(prog)s [options] [module:application]",
             description=self.description,
@@ -116,6 +118,7 @@ class CommandLineInterface:
         self.server = None
         self._notifier = Notifier({})
         self._assignment = ""
+        self._inherited: Any = None
         self._explains = False
         self._groups: dict[str, argparse._ArgumentGroup] = {}
         self._add_own_options()
@@ -124,6 +127,7 @@ class CommandLineInterface:
     @classmethod
     def entrypoint(cls) -> None:
         """Run with the options of the process, and exit on any error. The console script's target."""
+        open_standard_descriptors()
         if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             # The kernel keeps from process 1 what it has no handler for: a container could not be stopped while the
             # application is imported. The server has handlers of its own later.
@@ -165,7 +169,7 @@ class CommandLineInterface:
         if self._assignment:
             # The old code goes on serving, so that this is all that a developer gets to see of the new.
             self._explains |= config.reload
-            become_worker()
+            self._inherited = become_worker(self._assignment)
             exit_code = self._serve(options, config, endpoints)
         else:
             with pid_file(config.pid_file):
@@ -206,13 +210,14 @@ class CommandLineInterface:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
-        from daphne_ng.owning import HardEnd
+        from daphne_ng.owning import Children, HardEnd
 
+        Children(lambda: server.listeners).release()
         server.hard_end = end = HardEnd()
         if self._assignment:
             from daphne_ng.supervisor.worker import run_worker
 
-            run_worker(server, config, self._assignment)
+            run_worker(server, config, self._inherited)
         else:
             ServiceReport(server, self._notifier)
             server.run()
@@ -446,6 +451,8 @@ class CommandLineInterface:
         if options.port is not None and all(own is not None for _, own in addresses):
             raise ArgumentError(self.arg_port, "every --bind names a port of its own")
         port = DEFAULT_PORT if options.port is None else options.port
+        if not 0 <= port <= 65535:
+            raise ConfigurationError(f"--port must be between 0 and 65535, not {port}")
         strings = list(options.socket_strings)
         for host, own in addresses:
             strings += _secured(
@@ -513,6 +520,48 @@ class CommandLineInterface:
         if takes_config(self.server_class):
             keywords["config"] = config
         return self.server_class(**keywords)
+
+
+# -- options that do not exist -----------------------------------------------------------------------------------
+
+# What other servers call it, where no name of ours is like theirs.
+_ELSEWHERE = {
+    "--host": "--bind",
+    "--uds": "--unix-socket",
+    "-w": "--workers",
+    "-k": "",
+    "--worker-class": "",
+    "--loop": "",
+    "--ws": "",
+    "--interface": "",
+    "--no-access-log": "-v 0",
+    "--timeout": "--worker-timeout",
+    "--timeout-keep-alive": "--keep-alive-timeout",
+    "--timeout-graceful-shutdown": "--graceful-timeout",
+    "--ws-max-size": "--websocket-max-message-size",
+    "--max-requests": "--limit-max-requests",
+    "--certfile": "--ssl-certfile",
+    "--keyfile": "--ssl-keyfile",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    # Only what looks like an option is named: an unknown one's value may have been taken for the application.
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = self.parse_known_args(args, namespace)
+        unknown = [text for text in rest if text.startswith("-") and text != "-"]
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._remedy(unknown[0].partition('=')[0])}")
+        elif rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)} (there is one application: {options.application!r})")
+        return options
+
+    def _remedy(self, flag: str) -> str:
+        if flag in _ELSEWHERE:
+            found = _ELSEWHERE[flag]
+            return f"; here it is {found}" if found else "; leave it out"
+        close = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
+        return f"; is it {close[0]}?" if close else ""
 
 
 # -- options that may be repeated --------------------------------------------------------------------------------

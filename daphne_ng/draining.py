@@ -7,7 +7,6 @@ waited for. `daphne_ng.owning.longest_end` adds the limits up.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Coroutine
@@ -77,16 +76,19 @@ class Drain:
             progress.cancel()
 
     async def _close_ports(self, ports: list[Any]) -> None:
+        # All at once: a plugin's may have something to wait for, and wait for ever.
         loop = asyncio.get_running_loop()
-        for port in ports:
-            with contextlib.suppress(asyncio.CancelledError):
-                try:
-                    # A plugin's may have something to wait for, and wait for ever.
-                    async with asyncio.timeout(self._config.close_timeout):
-                        await maybeDeferred(port.stopListening).asFuture(loop)
-                except Exception:
-                    logger.exception("A port could not be closed")
+        closing = {maybeDeferred(port.stopListening).asFuture(loop): port for port in ports}
         ports.clear()
+        if not closing:
+            return
+        done, late = await asyncio.wait(closing, timeout=self._config.close_timeout)
+        for future in done:
+            if not future.cancelled() and future.exception() is not None:
+                logger.error("A port could not be closed", exc_info=future.exception())
+        for future in late:
+            logger.error("A port could not be closed within %g s: %s", self._config.close_timeout, closing[future])
+            future.cancel()
 
     async def _end_applications(self) -> None:
         config, context, runner = self._config, self._context, self._runner

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ from daphne_ng.errors import ConfigurationError
 
 __all__ = [
     "HANG_UP",
+    "Children",
     "HardEnd",
     "Sweeper",
     "end_tasks",
@@ -42,6 +43,51 @@ _COLLECT_AFTER = 20_000
 # One in so many objects is next to nothing.
 _FEW = 20
 _SWEEP_SECONDS = 1.0
+
+
+class Children:
+    """Keeps from processes that the application forks what is the server's alone.
+
+    A process that holds a listening socket keeps the port in use after the server's end, and one that has the server's
+    handlers does not end when `multiprocessing` terminates it.
+
+    Args:
+        ports: Returns those that listen.
+    """
+
+    def __init__(self, ports: Callable[[], Iterable[Any]]) -> None:
+        self._ports = ports
+        self._mask = threading.local()
+
+    def release(self) -> None:
+        """Do so from now on. Cannot be taken back."""
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._hold, after_in_parent=self._go_on, after_in_child=self.leave)
+
+    # A signal to a child that still has the server's handlers would be lost.
+    def _hold(self) -> None:
+        self._mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+    def _go_on(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask.before)
+
+    def leave(self) -> None:
+        """Close and forget, in a child."""
+        for port in self._ports():
+            # Through its object, which else would close somebody else's number later.
+            sock = getattr(port, "socket", None)
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.close()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+        if callable(signal.getsignal(signal.SIGINT)):
+            # What is raised here is swallowed by the interpreter.
+            waits = signal.SIGINT in signal.sigpending()
+            signal.signal(signal.SIGINT, signal.SIG_DFL if waits else signal.default_int_handler)
+        self._go_on()
 
 
 def threads_asked_for(environment: Mapping[str, str] = os.environ) -> int | None:

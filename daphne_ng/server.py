@@ -140,6 +140,8 @@ class Server:
         """Called with the error when an endpoint cannot be listened on, in place of `listen_error`."""
         self.shared_sockets: list[SharedSocket] | None = None
         """What the endpoints listen on, if another process has made the sockets."""
+        self.shared_run = ""
+        """The same for all workers of one supervisor, and for nobody else; empty for a server of one process."""
         self.stopping_callable: Callable[[], object] | None = None
         """Called without arguments when the server begins to stop."""
         self.hard_end: owning.HardEnd | None = None
@@ -473,7 +475,7 @@ class Server:
         context.start_clock()
         factory = ServerFactory(context)
         logger.info("HTTP/2 support %s", _http2_support(config))
-        self._security = security = Security(config, factory.acceptableProtocols(), loop, context)
+        self._security = security = Security(config, factory.acceptableProtocols(), loop, context, self.shared_run)
         security.start()
         listening: Any = None
         for description in self.endpoints:

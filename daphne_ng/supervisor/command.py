@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,15 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.supervisor.notify import Notifier
 
-__all__ = ["become_worker", "handle_log_signals", "needs_supervisor", "pid_file", "supervise", "worker_count"]
+__all__ = [
+    "become_worker",
+    "handle_log_signals",
+    "needs_supervisor",
+    "open_standard_descriptors",
+    "pid_file",
+    "supervise",
+    "worker_count",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +103,22 @@ def _check_identity(config: Config) -> None:
             raise ConfigurationError(f"--{kind}: there is no {kind} {name!r}") from None
 
 
+def open_standard_descriptors() -> None:
+    """Have something behind descriptors 0, 1 and 2, where a process was started without (``<&-``).
+
+    Else the next socket would be one of them, and would get what somebody prints. libuv aborts when it closes one.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+
+
 @contextlib.contextmanager
 def pid_file(path: str) -> Iterator[None]:
     """Keep the process id in a file while the ``with`` block runs.
@@ -114,8 +139,11 @@ def pid_file(path: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(f"--pid: {path}: {error.strerror}") from error
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except OSError as error:
+            raise ConfigurationError(f"--pid: {path}: {error.strerror}") from error
         yield
     finally:
         # Somebody else's by now, perhaps.
@@ -129,7 +157,11 @@ def _locked(path: str) -> int:
     import fcntl
 
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            # It is removed at the end, and must not be /dev/null.
+            os.close(descriptor)
+            raise ConfigurationError(f"--pid: {path} is no ordinary file")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it may have removed it just now.
@@ -144,13 +176,26 @@ def _locked(path: str) -> int:
         os.close(descriptor)
 
 
-def become_worker() -> None:
-    """Prepare for signals that are not for this process alone; `handle_log_signals` takes them from then on.
+def become_worker(assigned: str) -> Any:
+    """Prepare for what is not for this process alone, or not for its children: signals and descriptors.
 
-    To be called early. The supervisor has started this process with these signals blocked.
+    To be called early. The supervisor has started this process with these signals blocked; `handle_log_signals` takes
+    them later.
+
+    Args:
+        assigned: The value of the supervisor's variable.
+
+    Returns:
+        An `Inherited`.
     """
+    from daphne_ng.supervisor.inherited import Inherited
+    from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assignment = Assignment.from_environment({ENVIRONMENT: assigned})
+    assert assignment is not None  # it is there
+    return Inherited(assignment)
 
 
 def handle_log_signals(server: Callable[[], Any], access_log: Any) -> None:

@@ -43,6 +43,8 @@ class Assignment:
     orders: int
     """Descriptor to read from."""
     sockets: list[SharedSocket]
+    run: str = ""
+    """The same for all workers of this supervisor, and for nobody else."""
 
     def to_environment(self) -> str:
         """Return what the variable holds."""
@@ -79,7 +81,7 @@ class LineReader:
         for one in lines:
             try:
                 message = json.loads(one)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter for ten thousand brackets
                 continue
             if isinstance(message, dict):
                 messages.append(message)

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.protocol import Factory
 
 from daphne_ng.config import Config
-from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
-from daphne_ng.errors import ConfigurationError, EndpointError
+from daphne_ng.endpoints import describe_listen_error, endpoint_from_string, listen_for_challenges
+from daphne_ng.errors import ConfigurationError
 from daphne_ng.net.listening import ListenOptions
 from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.net.sharing import RecordingReactor, SharedSocket
@@ -44,6 +44,7 @@ class SharedSockets:
             tcp_keepalive=config.tcp_keepalive,
         )
         self._recorder = RecordingReactor(self._reactor, options)
+        self._security = _Elsewhere(config)
         try:
             for description in endpoints:
                 self._open(description)
@@ -52,10 +53,11 @@ class SharedSockets:
             raise
 
     def _open(self, description: str) -> None:
-        before = self._recorder.count
+        before = 0
         failures: list[Any] = []
         try:
-            endpoint = endpoint_from_string(self._recorder, description, _Elsewhere())
+            endpoint = endpoint_from_string(self._recorder, description, self._security)
+            before = self._recorder.count
             endpoint.listen(Factory()).addErrback(failures.append)
         except Exception as error:
             raise ConfigurationError(describe_listen_error(error, description)) from error
@@ -87,8 +89,12 @@ class SharedSockets:
         self._loop.close()
 
 
-# Certificates and the PROXY protocol are the workers' concern.
+# Certificates and the PROXY protocol are the workers' concern. What listens is not.
 class _Elsewhere:
+    def __init__(self, config: Config) -> None:
+        # As `daphne_ng.acme.automatic`, which needs an extra: one for all, before the first endpoint listens.
+        self._challenges_port = config.acme_http_port if config.acme_challenge == "http-01" else None
+
     def prelude(self) -> Any:
         return None
 
@@ -102,4 +108,6 @@ class _Elsewhere:
         return parse()
 
     def automatic(self, reactor: Any, directory: str, staging: bool) -> Any:
-        raise EndpointError("automatic certificates need a server of one process: the proof may reach another worker")
+        port, self._challenges_port = self._challenges_port, None
+        if port is not None:
+            listen_for_challenges(reactor, port, Factory())

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ _SETTLED_SECONDS = 5.0
 _FAILURES_MAX = 5
 _BACK_OFF_FIRST_SECONDS = 0.5
 _BACK_OFF_MAX_SECONDS = 30.0
+# Limits that are reached when a worker starts are reached by the next one too.
+_HOPELESS_MAX_SECONDS = 300.0
 # What a worker's end may take beyond its own limits, and all that it has when there is no time for those.
 _END_MARGIN_SECONDS = 5.0
 # Those that mean something to the supervisor alone, or that a process does not survive before it has handlers.
@@ -60,8 +63,9 @@ class _Worker:
         self.replaces: _Worker | None = None
         self.replaced_by: _Worker | None = None
         self.retired = False
-        # Why it is to be replaced, until another is ready in its place.
+        # Why it is to be replaced in any case, until another is ready in its place; and when that may start.
         self.unwanted = ""
+        self.unwanted_from = 0.0
         self.blocked = False
         self.kill_at: float | None = None
         self.given_up_at: float | None = None
@@ -117,7 +121,9 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._heard: set[int] = set()
         self._number = 0
+        self._run_id = uuid.uuid4().hex
         self._failures = 0
+        self._hopeless = 0
         self._spawn_at = 0.0
         self._to_roll: list[_Worker] = []
         self._rolling = False
@@ -130,6 +136,10 @@ class Supervisor:
         self._progress_at = 0.0
         self._status = ""
         self._look_at = 0.0
+        # Process 1 of a container is given the processes whose parents have ended.
+        self._adopts = os.getpid() == 1
+        # Who develops closes the terminal when they have done; a service may be told to reload without one.
+        self._terminals = [number for number in (0, 1, 2) if watcher is not None and os.isatty(number)]
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -161,7 +171,11 @@ class Supervisor:
             logger.error("%s was killed and does not end", worker)
 
     def _turn(self) -> None:
-        for key, _events in self._selector.select(self._patience()):
+        began = self._clock()
+        patience = self._patience()
+        events = self._selector.select(patience)
+        self._excuse(self._clock() - began - patience)
+        for key, _events in events:
             if key.data is None:
                 self._drain_wakeup()
             else:
@@ -171,6 +185,8 @@ class Supervisor:
             self._obey(number)
         now = self._clock()
         self._reap()
+        if self._adopts:
+            self._reap_orphans()
         self._check(now)
         if not self._stopping:
             self._look_for_changes(now)
@@ -188,6 +204,18 @@ class Supervisor:
         if self._notifier.watchdog_seconds:
             patience = min(patience, max(self._ping_at - self._clock(), 0.0))
         return patience
+
+    # This process was stopped itself: Ctrl-Z, a container that was frozen. So were the workers, for all that is known,
+    # and none of them was late.
+    def _excuse(self, seconds: float) -> None:
+        if seconds < _SILENCE_SECONDS:
+            return
+        logger.info("The supervisor was stopped for %.0f s", seconds)
+        for worker in self._workers:
+            worker.started_at += seconds
+            worker.beat_at += seconds
+            if worker.kill_at is not None:
+                worker.kill_at += seconds
 
     # -- what systemd is told ----------------------------------------------------------------------------------
 
@@ -254,6 +282,9 @@ class Supervisor:
                 worker.process.send_signal(number)
         elif self._stopping:
             return
+        elif number == signal.SIGHUP and self._terminals and not any(map(os.isatty, self._terminals)):
+            logger.info("The terminal was closed")
+            self._stop()
         elif number == signal.SIGHUP:
             logger.info("Replacing all workers")
             self._notifier.reloading("Replacing all workers")
@@ -283,14 +314,17 @@ class Supervisor:
 
     def _spawn(self, replaces: _Worker | None = None) -> None:
         self._number += 1
-        report, report_write = os.pipe()
-        orders_read, orders = os.pipe()
+        try:
+            identity, environment = _identity(self._config)
+            (report, report_write), (orders_read, orders) = _two_pipes()
+        except (OSError, KeyError) as error:  # no descriptor is left, or the user is there no more
+            self._not_started(error, replaces)
+            return
         os.set_blocking(report, False)
         os.set_blocking(orders, False)
         shared = self._sockets.shared
-        assignment = Assignment(self._number, report_write, orders_read, shared)
+        assignment = Assignment(self._number, report_write, orders_read, shared, self._run_id)
         descriptors = [report_write, orders_read, *(one.fileno for one in shared if one.fileno >= 0)]
-        identity, environment = _identity(self._config)
         if self._watcher is not None:
             # What is compiled is found again by the source's size and its time in whole seconds. A file that is saved
             # twice within one would be served as it was first.
@@ -308,7 +342,7 @@ class Supervisor:
         except (OSError, subprocess.SubprocessError) as error:
             os.close(report)
             os.close(orders)
-            self._not_started(error)
+            self._not_started(error, replaces)
             return
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -323,10 +357,14 @@ class Supervisor:
         self._heard.add(report)
         logger.info("%s starts", worker)
 
-    # The system has no process to give, or the user may not read the interpreter.
-    def _not_started(self, error: Exception) -> None:
+    # The system has no process to give, or the user may not read the interpreter, or it is not there any more.
+    def _not_started(self, error: Exception, replaces: _Worker | None) -> None:
         if not self._announced:
             raise ConfigurationError(f"a worker cannot be started: {error}") from error
+        if replaces is not None:
+            self._end_roll(f"a new one cannot be started: {error}; the old go on")
+            if not replaces.unwanted:
+                return
         self._failures += 1
         delay = self._back_off(self._clock())
         logger.error("A worker cannot be started: %s; the next try is in %.1f s", error, delay)
@@ -334,7 +372,6 @@ class Supervisor:
     def _replace(self, worker: _Worker, reason: str) -> None:
         if worker.replaced_by is None and not worker.retired:
             logger.info("%s is replaced: %s", worker, reason)
-            worker.unwanted = reason
             self._spawn(replaces=worker)
 
     def _retire(self, worker: _Worker, order: bytes = STOP) -> None:
@@ -379,7 +416,8 @@ class Supervisor:
             self._hurried = True
             for worker in self._workers:
                 worker.order(HURRY)
-                worker.kill_at = min(worker.kill_at or 0.0, self._clock() + _END_MARGIN_SECONDS)
+                if worker.kill_at is not None:
+                    worker.kill_at = min(worker.kill_at, self._clock() + _END_MARGIN_SECONDS)
         else:
             self._stopping = True
             logger.info("Stopping %d workers", len(self._workers))
@@ -403,7 +441,7 @@ class Supervisor:
             if event == "ready" and not worker.ready:
                 self._became_ready(worker)
             elif event == "retire" and not self._stopping:
-                self._replace(worker, str(message.get("reason")))
+                self._grant(worker, str(message.get("reason")))
             elif event == "stopping" and worker.ready and not worker.retired:
                 # Somebody else has told it to. It accepts nobody any more, so another is due now.
                 logger.info("%s stops", worker)
@@ -412,6 +450,19 @@ class Supervisor:
             # The pipe is closed, so the process ends, and would be heard for ever until it has.
             self._heard.discard(worker.report)
             self._selector.unregister(worker.report)
+
+    # It asks for another in its place. A limit that is too low must not keep the machine busy with starts.
+    def _grant(self, worker: _Worker, reason: str) -> None:
+        if worker.unwanted or worker.retired:
+            return
+        worker.unwanted, worker.unwanted_from = reason, worker.settles_at
+        if worker.ready:
+            self._hopeless = 0
+            return
+        self._hopeless += 1
+        delay = min(_SETTLED_SECONDS * 2.0 ** (self._hopeless - 1), _HOPELESS_MAX_SECONDS)
+        worker.unwanted_from = self._clock() + delay
+        logger.warning("%s is over its limit before it serves: %s; it stays for %g s", worker, reason, delay)
 
     def _became_ready(self, worker: _Worker) -> None:
         worker.ready = True
@@ -436,26 +487,35 @@ class Supervisor:
                 self._to_roll.remove(worker)
             replaced = worker.replaces
             self._forget(worker)
-            if worker.retired:
-                logger.info("%s has ended", worker)
-            else:
+            if not worker.retired:
                 self._died(worker, code, replaced)
+            elif code and worker.given_up_at is None:
+                logger.warning("%s, which was about to end, %s", worker, _ending(code))
+            else:
+                logger.info("%s has ended", worker)
+
+    # The supervisor itself starts nothing but workers.
+    def _reap_orphans(self) -> None:
+        workers = {worker.process.pid for worker in self._workers}
+        with contextlib.suppress(ChildProcessError):  # there are no more
+            while True:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_pid in workers:
+                    return
+                os.waitpid(ended.si_pid, 0)
 
     def _died(self, worker: _Worker, code: int, replaced: _Worker | None) -> None:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        how = _ending(code)
         now = self._clock()
         if worker.ready and now >= worker.settles_at:
             logger.error("%s %s; another takes its place", worker, how)
             return
         if replaced is not None and not replaced.retired:
-            self._failures += 1
-            delay = self._back_off(now)
             logger.error("%s, which was to replace %s, %s", worker, replaced, how)
-            if self._rolling:
-                replaced.unwanted = ""
-                self._end_roll("the new code does not start; the old goes on")
-            else:
-                logger.info("The next try is in %.1f s", delay)
+            self._end_roll("the new code does not start; the old goes on")
+            if replaced.unwanted:
+                self._failures += 1
+                logger.info("The next try is in %.1f s", self._back_off(now))
             return
         if self._stopping:
             return
@@ -489,12 +549,15 @@ class Supervisor:
                     logger.error("%s was killed and does not end: it is left behind", worker)
                     given_up.append(worker)
             elif not worker.ready and now - worker.started_at >= config.worker_start_timeout:
-                logger.error("%s has not started within %g s: it is killed", worker, config.worker_start_timeout)
+                if worker.given_up_at is None:
+                    logger.error("%s has not started within %g s: it is killed", worker, config.worker_start_timeout)
+                    worker.given_up_at = now
                 worker.process.kill()
             elif worker.ready and self._is_blocked(worker, now):
                 # It accepts nobody; the others do.
-                self._replace(worker, f"nothing was heard of it for {now - worker.beat_at:.0f} s")
                 worker.blocked = True
+                worker.unwanted = worker.unwanted or f"nothing was heard of it for {now - worker.beat_at:.0f} s"
+                self._replace(worker, worker.unwanted)
         for worker in given_up:
             self._workers.remove(worker)
             self._forget(worker)
@@ -513,7 +576,7 @@ class Supervisor:
         current = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
         if now >= self._spawn_at:
             for worker in current:
-                if worker.unwanted and worker.replaced_by is None:
+                if worker.unwanted and worker.replaced_by is None and now >= worker.unwanted_from:
                     self._replace(worker, worker.unwanted)
         missing = self._count - len(current)
         if missing > 0 and now >= self._spawn_at:
@@ -525,7 +588,7 @@ class Supervisor:
                 self._retire(worker)
 
     def _roll_on(self) -> None:
-        if not self._rolling or any(worker.replaces is not None for worker in self._workers):
+        if not self._rolling or any(self._is_awaited(worker) for worker in self._workers):
             return
         while self._to_roll:
             worker = self._to_roll.pop(0)
@@ -533,6 +596,11 @@ class Supervisor:
                 self._replace(worker, "all are")
                 return
         self._end_roll("")
+
+    # One that is to go itself is not: it may hang with the code that was there before.
+    def _is_awaited(self, worker: _Worker) -> bool:
+        starts = not (worker.ready or worker.retired)
+        return worker.replaces is not None or (starts and worker not in self._to_roll)
 
     def _end_roll(self, failure: str) -> None:
         if not self._rolling:
@@ -558,6 +626,26 @@ class Supervisor:
                     self._kill(worker)  # it has begun with what was there before
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
+
+
+# Both or none.
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    one = os.pipe()
+    try:
+        return one, os.pipe()
+    except OSError:
+        for end in one:
+            os.close(end)
+        raise
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # one of those for real time
+        return f"was killed by signal {-code}"
 
 
 # As whom a worker runs: keywords of Popen, and what the environment says of a user.

@@ -15,7 +15,9 @@ import traceback
 from typing import Any
 
 from daphne_ng.config import Config
-from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, Assignment, line
+from daphne_ng.errors import ConfigurationError
+from daphne_ng.supervisor.inherited import Inherited
+from daphne_ng.supervisor.protocol import END, HURRY, Assignment, line
 
 __all__ = ["Worker", "resident_bytes", "run_worker"]
 
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 1.0
 _DEVELOPMENT_END_SECONDS = 0.3
+# A thread that only waits is not late by so much while the process runs, unless the processor is taken from it.
+_STOPPED_SECONDS = 3.0
 # How long a worker without a supervisor may be blocked.
 _ORPHAN_SECONDS = 5.0
 
@@ -33,10 +37,12 @@ class Worker:
     Args:
         assignment: What the supervisor has told this process.
         config: The settings of the processes are read.
+        inherited: Is told when there are ports.
     """
 
-    def __init__(self, assignment: Assignment, config: Config) -> None:
+    def __init__(self, assignment: Assignment, config: Config, inherited: Inherited | None = None) -> None:
         self._assignment = assignment
+        self._inherited = inherited
         self._config = config
         self._server: Any = None
         self._loop: Any = None
@@ -55,6 +61,7 @@ class Worker:
         """Run `server` until it ends."""
         self._server = server
         server.shared_sockets = self._assignment.sockets
+        server.shared_run = self._assignment.run
         told = server.ready_callable
 
         def ready() -> None:
@@ -76,6 +83,8 @@ class Worker:
 
         self._loop = loop = asyncio.get_running_loop()
         loop.add_reader(self._assignment.orders, self._obey)
+        if self._inherited is not None:
+            self._inherited.serves()
         self._beat()
         self._report("ready")
         threading.Thread(target=self._watch, args=(threading.get_ident(),), name="watch", daemon=True).start()
@@ -137,8 +146,14 @@ class Worker:
     # In a thread, which runs while the loop does not.
     def _watch(self, loop_thread: int) -> None:
         limit = self._config.worker_blocked_warning or math.inf
+        step = min(limit, _BEAT_SECONDS) / 2
         reported = 0.0
-        while not self._ended.wait(min(limit, _BEAT_SECONDS) / 2):
+        waits_from, used = time.monotonic(), time.process_time()
+        while not self._ended.wait(step):
+            stopped = time.monotonic() - waits_from - step
+            if stopped > _STOPPED_SECONDS and time.process_time() - used < stopped / 10:
+                self._beat_at += stopped  # the whole process was stopped: Ctrl-Z, a container that was frozen
+            waits_from, used = time.monotonic(), time.process_time()
             beat_at = self._beat_at
             late = time.monotonic() - beat_at - _BEAT_SECONDS
             if late > _ORPHAN_SECONDS and os.getppid() != self._parent:
@@ -151,11 +166,17 @@ class Worker:
                 logger.warning("The event loop has been blocked for %.1f s, here:\n%s", late, stack.rstrip())
 
 
-def run_worker(server: Any, config: Config, assigned: str) -> None:
-    """Serve as the worker that the supervisor's variable, whose value this is, has made of this process."""
-    assignment = Assignment.from_environment({ENVIRONMENT: assigned})
-    assert assignment is not None  # it is there
-    Worker(assignment, config).serve(server)
+def run_worker(server: Any, config: Config, inherited: Inherited) -> None:
+    """Serve as the worker that the supervisor has made of this process.
+
+    Raises:
+        ConfigurationError: The application has closed what is not its own.
+    """
+    try:
+        worker = Worker(inherited.assignment, config, inherited)
+    except OSError as error:
+        raise ConfigurationError(f"the application has closed descriptors of the server: {error}") from error
+    worker.serve(server)
 
 
 def resident_bytes() -> int:

@@ -362,17 +362,71 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     time.sleep(0.5)
     process.kill()
     process.wait()
-
-    def gone(pid: int) -> bool:
-        try:
-            return "zombie" in Path(f"/proc/{pid}/status").read_text()
-        except FileNotFoundError:
-            return True
-
     wait_for(lambda: sum(map(gone, pids)) >= 2, "the workers' end", 10)
     wait_for(lambda: all(map(gone, pids)), "the blocked worker's end", 15)
     assert "The supervisor has ended" in log.read_text()
     blocked.close()
+
+
+def test_a_worker_that_does_not_serve_yet_ends_with_its_supervisor(tmp_path: Path) -> None:
+    """It has no event loop that could notice."""
+    with workers(tmp_path) as running:
+        serving = set(running.running)
+        (tmp_path / "stuck-import").touch()
+        running.signal(signal.SIGHUP)
+        (stuck,) = wait_for(lambda: set(running.running) - serving, "the new one")
+        wait_for(lambda: b"worked" in Path(f"/proc/{stuck}/cmdline").read_bytes(), "the interpreter")
+        time.sleep(1.5)
+        running.server.process.kill()
+        running.server.process.wait()
+        wait_for(lambda: gone(stuck), "its end", 10)
+        wait_for(lambda: all(map(gone, serving)), "the others' end", 10)
+        running.server.expect("The supervisor has ended")
+        running.server.process.returncode = 0
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "zombie" in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def test_processes_of_the_application_do_not_keep_the_port(tmp_path: Path) -> None:
+    """One is started while the application is imported, one is forked then, and one by a request: all live longer."""
+    with workers(tmp_path, environment={"HELPER": "1"}) as running:
+        running.fetch("/fork")
+        address = (HOST, running.server.port)
+        assert ends_within(running, 15) == 0
+        with socket.create_server(address):
+            pass
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_a_process_that_a_request_forks_ends_when_it_is_terminated(tmp_path: Path, count: int | None) -> None:
+    """As `multiprocessing.Process.terminate` does: the server's handlers are not its own."""
+    with workers(tmp_path, count=count) as running:
+        for _ in range(3):
+            child = int(running.fetch("/fork"))
+            os.kill(child, signal.SIGTERM)
+            wait_for(lambda pid=child: gone(pid), "the end of the child", 10)
+        assert running.fetch()
+
+
+@pytest.mark.system
+def test_workers_that_were_stopped_together_with_their_supervisor_are_not_replaced(tmp_path: Path) -> None:
+    """As by Ctrl-Z, or in a container that is frozen for a while."""
+    with workers(tmp_path, "--worker-timeout", "3") as running:
+        pids = [running.server.pid, *running.running]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(6)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        running.server.wait_for_log(r"The supervisor was stopped for \d+ s")
+        time.sleep(2)
+        assert [running.server.pid, *running.running] == pids
+        assert "is replaced" not in running.log
 
 
 # -- starting --------------------------------------------------------------------------------------------------
@@ -391,6 +445,13 @@ def test_an_application_that_cannot_be_imported_ends_the_whole(tmp_path: Path) -
     assert done.returncode == 1
     assert "on purpose" in done.stdout
     assert done.stdout.count("starts") == 1
+
+
+def test_an_application_that_closes_what_is_not_its_own_is_one_line(tmp_path: Path) -> None:
+    done = start(tmp_path, "-p", "0", APP, CLOSE_ALL="1")
+    assert done.returncode == 1
+    assert "error: the application has closed descriptors of the server: " in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_a_startup_that_fails_ends_the_whole_with_3(tmp_path: Path) -> None:
@@ -652,6 +713,43 @@ def test_reload_serves_the_new_code_and_refuses_nobody(tmp_path: Path, watchfile
         assert "mine.py changed" in running.log
 
 
+TERMINAL = """import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
+
+
+@pytest.mark.parametrize("reload", [True, False], ids=["reload", "workers"])
+def test_a_terminal_that_is_closed_ends_what_is_being_developed(tmp_path: Path, reload: bool) -> None:
+    """A service goes on: SIGHUP is a reload."""
+    ours, theirs = os.openpty()
+    options = ["-u", "s", "--access-log", "access", *(["--reload"] if reload else ["--workers", "2"]), APP]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, *SERVER[1:], *options],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{APPS}"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while said.count(b"is ready") < (1 if reload else 2):
+        said += os.read(ours, 65536)
+    running = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    before = set(running.read_text().split())
+    os.close(ours)
+    try:
+        if not reload:
+            wait_for(lambda: len(set(running.read_text().split()) - before) >= 2, "new workers", 20)
+            process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "s").exists()
+
+
 # -- sockets ---------------------------------------------------------------------------------------------------
 
 
@@ -770,6 +868,25 @@ def test_workers_run_as_another_user_and_sockets_are_opened_before(short: Path, 
         assert (short / "s").stat().st_uid == 0
         running.roll()
         assert running.fetch()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_process_without_standard_input_and_output_serves_and_ends_in_order(tmp_path: Path, count: int) -> None:
+    """What is opened first would get their numbers."""
+    command = f"exec {sys.executable} -m daphne_ng -u s --workers {count} --access-log access {APP} <&- >&- 2>&-"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{APPS}"}
+    process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=environment)
+    try:
+        wait_for((tmp_path / "s").exists, "the socket", 20)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(os.path.relpath(tmp_path / "s"))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        process.terminate()
+        code = process.wait(20)
+    assert code == 0
 
 
 # -- in the long run -------------------------------------------------------------------------------------------

@@ -136,6 +136,25 @@ def test_a_file_that_was_replaced_meanwhile_is_left(tmp_path: Path) -> None:
     assert path.read_text() == "2\n"
 
 
+def test_what_is_no_ordinary_file_is_named_and_left(tmp_path: Path) -> None:
+    """At the end it would be removed, by root: ``--pid /dev/null``."""
+    path = tmp_path / "pid"
+    os.mkfifo(path)
+    with pytest.raises(ConfigurationError, match="--pid: .*pid is no ordinary file"), pid_file(str(path)):
+        pass
+    assert path.exists()
+
+
+def test_a_file_on_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(ConfigurationError, match="--pid: .*pid: No space left"), pid_file(str(tmp_path / "pid")):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigurationError, match=r"--pid: .*: No such file or directory"),

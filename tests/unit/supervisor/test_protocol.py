@@ -32,7 +32,7 @@ def test_messages_come_whole_however_they_are_cut(cuts: list[int]) -> None:
     assert messages == [{"event": "ready"}, {"event": "retire", "reason": "it is old"}, {"event": "beat"}]
 
 
-@pytest.mark.parametrize("junk", [b"print\n", b"[1]\n", b"\xff\n", b"\n", b"1\n"])
+@pytest.mark.parametrize("junk", [b"print\n", b"[1]\n", b"\xff\n", b"\n", b"1\n", b"[" * 60_000 + b"\n"])
 def test_what_is_no_message_is_dropped(junk: bytes) -> None:
     assert LineReader().feed(junk + line("beat")) == [{"event": "beat"}]
 

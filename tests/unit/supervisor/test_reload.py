@@ -156,6 +156,7 @@ def test_many_files_are_looked_at_in_turn_and_those_changed_last_always(
 ) -> None:
     monkeypatch.setattr(reload, "_HOT_FILES", 2)
     monkeypatch.setattr(reload, "_SLICE_FILES", 10)
+    monkeypatch.setattr(reload, "_SLICES", 1000)
     for number in range(60):
         tree.write(f"many/m{number}.py")
     for name in ("many", "proj/templates", "proj", "."):
@@ -220,6 +221,16 @@ def test_a_directory_that_is_not_there_is_no_failure(tree: Watched) -> None:
 # -- the system's own ----------------------------------------------------------------------------------------------
 
 
+def test_a_current_directory_that_is_removed_is_no_failure(tree: Watched, tmp_path: Path) -> None:
+    tree.watch(str(tmp_path / "proj"))
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    tree.write("proj/views.py", "x = 1")
+
+    assert tree.seen() == [str(tmp_path / "proj/views.py")]
+
+
 def test_what_the_system_tells_is_filtered_by_the_same_rules(tree: Watched) -> None:
     told = [
         "proj/views.py", "proj/notes.txt", ".git/a.py", "proj/__pycache__/b.py", "proj/templates/index.html", "../other.py",
@@ -235,6 +246,36 @@ def test_what_the_system_tells_is_filtered_by_the_same_rules(tree: Watched) -> N
 
     assert watcher() == ["proj/templates/index.html", "proj/views.py"]
     assert watcher() == []
+
+
+def test_a_directory_that_comes_with_files_counts(tree: Watched) -> None:
+    """The system tells of the directory, and not of what was in it before it was watched."""
+    tree.write("with/deep/a.py")
+    tree.write("without/notes.txt")
+    tree.write("without/__pycache__/a.py")
+    tree.write(".git/deep/a.py")
+
+    def watch(*directories: str, watch_filter: Any, **options: Any) -> Any:
+        paths = [os.path.abspath(path) for path in ("with", "without", ".git/deep", "gone")]
+        yield {(1, path) for path in paths if watch_filter(1, path)}
+        yield {(2, path) for path in paths if watch_filter(2, path)}
+
+    watcher = SystemWatcher([str(tree.root)], Filter(INCLUDES, EXCLUDES), watch)
+    watcher.close()
+
+    assert watcher() == ["with"]
+
+
+def test_a_large_tree_is_looked_at_within_eight_looks(tree: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "_HOT_FILES", 2)
+    monkeypatch.setattr(reload, "_SLICE_FILES", 2)
+    for number in range(60):
+        tree.write(f"many/m{number}.py")
+    tree.watch()
+    for number in (3, 30, 57):
+        tree.write(f"many/m{number}.py", "cold")
+    seen = [name for _ in range(9) for name in tree.seen()]
+    assert sorted(seen) == ["many/m3.py", "many/m30.py", "many/m57.py"]
 
 
 def test_a_system_that_cannot_watch_says_so(tree: Watched, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,6 +96,7 @@ class Driven(Supervisor):
         self.now = 100.0
         self.processes: list[Process] = []
         self.failing: OSError | None = None
+        self.stopped = 0.0
         self.sockets = Sockets()
         self.sent: list[str] = []
         notifier = Notifier({})
@@ -119,7 +121,10 @@ class Driven(Supervisor):
         self.processes.append(process)
         return process
 
+    # Asked just before it waits: for longer than it means to, if it is stopped itself.
     def _patience(self) -> float:
+        self.now += self.stopped
+        self.stopped = 0.0
         return 0.0
 
     def begin(self) -> Driven:
@@ -235,6 +240,19 @@ def test_one_that_does_not_become_ready_is_killed(make: Any) -> None:
     assert it._exit_code == 1
 
 
+def test_process_1_sees_to_the_end_of_those_whose_parents_have_ended(make: Any) -> None:
+    it = make().begin()
+    it._adopts = True
+    orphan = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{orphan.pid}") and time.monotonic() < deadline:
+        it.turn()
+        time.sleep(0.01)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(orphan.pid, os.WNOHANG)
+    orphan.returncode = 0
+
+
 # -- failing ---------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +340,18 @@ def test_one_that_was_silent_and_speaks_again_has_its_time(make: Any) -> None:
     assert it.living == [1, 2, 3]
 
 
+def test_who_was_stopped_together_with_the_supervisor_was_not_silent(make: Any) -> None:
+    it = make(worker_timeout=60.0).started()
+    for process in it.processes:
+        process.beating = False
+    it.stopped = 3600
+    it.turn()
+    it.turn(59)
+    assert it.living == [1, 2]
+    it.turn(2)
+    assert it.living == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("settings", [{"worker_timeout": 0.0}, {"reload": True}])
 def test_silence_may_be_allowed(make: Any, settings: dict[str, Any]) -> None:
     it = make(1, **settings).started()
@@ -347,6 +377,38 @@ def test_one_that_asks_for_it_goes_when_another_is_ready(make: Any) -> None:
     it.processes[0].exit()
     it.turn()
     assert it.living == [2, 3]
+
+
+def test_one_that_asks_for_it_soon_stays_for_a_while(make: Any) -> None:
+    it = make(1).begin()
+    it.processes[0].say("ready")
+    it.turn()
+    it.turn(1)
+    it.processes[0].say("retire", reason="it has served 1 requests")
+    it.turn(3)
+    assert it.living == [1]
+    it.turn(2)
+    assert it.living == [1, 2]
+
+
+def test_limits_that_no_worker_can_keep_cost_fewer_and_fewer_starts(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of them is over its limit when it becomes ready."""
+    it = make(1, worker_start_timeout=100000.0).begin()
+    starts = []
+    for _ in range(3600):
+        process = it.processes[-1]
+        if len(starts) < len(it.processes):
+            starts.append(it.now)
+            process.say("retire", reason="it holds much memory")
+            process.say("ready")
+            for old in it.processes[:-1]:
+                old.exit()
+        it.turn(1, times=1)
+    assert 10 <= len(starts) <= 20
+    assert starts[-1] - starts[-2] >= 300
+    assert "is over its limit before it serves: it holds much memory; it stays for 5 s" in caplog.text
 
 
 def test_a_replacement_that_fails_is_tried_again_and_the_old_one_stays(make: Any) -> None:
@@ -389,6 +451,82 @@ def test_new_code_that_does_not_start_keeps_the_old(make: Any, caplog: pytest.Lo
     assert "The workers are not replaced: the new code does not start; the old goes on" in caplog.text
 
 
+def test_new_code_that_does_not_start_is_no_reason_to_keep_one_that_has_asked_to_go(make: Any) -> None:
+    it = make().started()
+    it.processes[0].say("retire", reason="it is old")
+    it.tell(signal.SIGHUP)
+    it.processes[2].exit(1)
+    it.turn()
+    it.turn(1)
+    assert it.living == [1, 2, 4]
+
+
+def test_failures_of_new_code_do_not_count_against_the_old(make: Any) -> None:
+    it = make(1).started()
+    for _ in range(10):
+        it.tell(signal.SIGHUP)
+        it.processes[-1].exit(1)
+        it.turn()
+    it.processes[0].exit(1)
+    it.turn()
+    it.processes[-1].exit(1)
+    it.turn()
+    it.turn(1)
+    assert not it._stopping
+    assert len(it.living) == 1
+
+
+def test_nothing_is_replaced_when_the_system_gives_no_process(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it.failing = FileNotFoundError(2, "No such file or directory")
+    it.tell(signal.SIGHUP)
+    it.turn(100)
+    assert it.living == [1, 2]
+    assert caplog.text.count("No such file or directory; the old go on") == 1
+    assert "All workers are replaced" not in caplog.text
+    it.failing = None
+    it.turn(100)
+    assert it.living == [1, 2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pwd")
+def test_a_user_that_is_removed_does_not_end_the_supervisor(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it._config = Config(user="is-not-there")
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    it.tell(signal.SIGHUP)
+    assert it.living == [1, 2]
+    assert "The workers are not replaced: a new one cannot be started" in caplog.text
+    assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
+
+
+def test_all_are_replaced_when_the_last_new_one_is_ready(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make(1).started()
+    it.tell(signal.SIGHUP)
+    it.processes[0].exit(-9)
+    it.turn()
+    assert "All workers are replaced" not in caplog.text
+    it.processes[1].say("ready")
+    it.turn()
+    assert "All workers are replaced" in caplog.text
+
+
+def test_a_signal_that_comes_again_while_all_are_replaced_begins_again(make: Any) -> None:
+    it = make().started()
+    for _ in range(20):
+        it.tell(signal.SIGHUP)
+    assert it.living == [1, 2, 3]
+    for number in range(2, 5):
+        it.processes[number].say("ready")
+        it.turn()
+        for old in it.processes[:2]:
+            if old.code is None and old.orders:
+                old.exit()
+    it.processes[2].exit()
+    it.turn()
+    assert it.living == [4, 5]
+
+
 def test_one_that_dies_while_it_is_replaced_is_not_missed(make: Any) -> None:
     it = make().started()
     it.tell(signal.SIGHUP)
@@ -418,6 +556,17 @@ def test_a_change_begins_again(make: Any) -> None:
     it.processes[0].exit()
     it.turn()
     assert it.living == [3]
+
+
+def test_a_change_replaces_a_first_one_that_hangs(make: Any) -> None:
+    changes = [["a.py"]]
+    it = make(1, lambda: changes.pop() if changes else [], reload=True).begin()
+    it.turn(1)
+    it.turn(1)
+    assert it.living == [1, 2]
+    it.processes[1].say("ready")
+    it.turn()
+    assert it.living == [2]
 
 
 def test_one_that_others_have_told_to_stop_is_replaced_before_it_has(make: Any) -> None:
@@ -511,6 +660,18 @@ def test_the_end_is_at_once_when_it_is_told_twice_and_without_a_word_when_three_
     assert it.living == []
 
 
+def test_an_end_by_force_is_told(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make(3).started()
+    it.tell(signal.SIGTERM)
+    it.processes[0].exit(-signal.SIGSEGV)
+    it.processes[1].exit(-signal.SIGRTMIN)
+    it.processes[2].exit(1)
+    it.turn()
+    assert "Worker 1 (process 1001), which was about to end, was killed by SIGSEGV" in caplog.text
+    assert "Worker 2 (process 1002), which was about to end, was killed by" in caplog.text
+    assert "Worker 3 (process 1003), which was about to end, ended with code 1" in caplog.text
+
+
 def test_after_two_the_end_does_not_take_long(make: Any) -> None:
     it = make().started()
     it.tell(signal.SIGTERM)
@@ -524,6 +685,13 @@ def test_those_that_have_not_begun_are_killed_at_the_end(make: Any) -> None:
     it.tell(signal.SIGTERM)
     assert it.living == []
     assert it._exit_code == 0
+
+
+def test_a_terminal_that_was_closed_ends_a_reloading_server(make: Any) -> None:
+    it = make(1, lambda: [], reload=True).started()
+    it._terminals = [it.processes[0].report]  # a pipe, as good as a terminal that is gone
+    it.tell(signal.SIGHUP)
+    assert it._stopping
 
 
 def test_signals_for_logs_are_passed_on(make: Any, caplog: pytest.LogCaptureFixture) -> None:
