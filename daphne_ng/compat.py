@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from daphne_ng.errors import ConfigurationError
+from daphne_ng.errors import ConfigurationError, ReactorError
 
 __all__ = ["InstallAsDaphne", "install_as_daphne", "is_installed"]
 
@@ -108,6 +109,18 @@ class _Loader:
     def exec_module(self, module: ModuleType) -> None:
         """It has been executed under its own name."""
         module.__spec__ = self._spec
+        if self._ours == f"{_TARGET}.server":
+            _install_reactor()
+
+
+# Whoever imports Daphne's server may go on with `from twisted.internet import reactor`, and have the one that serves.
+def _install_reactor() -> None:
+    from daphne_ng.net import reactor as reactors
+
+    try:
+        reactors.install()
+    except ReactorError as error:  # running the server will say so again
+        logging.getLogger(__name__).warning("%s", error)
 
 
 # -- python -m daphne_ng.compat --------------------------------------------------------------------------------
@@ -193,6 +206,10 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: The directory of the project; the current one if empty.
     """
+    if arguments and arguments[0].startswith("-"):
+        asked = arguments[0] in ("-h", "--help")
+        (sys.stdout if asked else sys.stderr).write("usage: python -m daphne_ng.compat [DIRECTORY]\n")
+        return 0 if asked else 2
     root = Path(arguments[0] if arguments else ".")
     if not root.is_dir():
         sys.stderr.write(f"{root} is not a directory\n")

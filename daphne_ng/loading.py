@@ -168,7 +168,7 @@ def check_application(target: Any, path: str = "") -> ASGIApplication:
         path: Where it came from, for the message.
 
     Raises:
-        ApplicationLoadError: It cannot be called, or is a WSGI application.
+        ApplicationLoadError: It cannot be called, takes other arguments, or is a WSGI application.
     """
     label = f"application {path!r}" if path else "application"
     if not callable(target):
@@ -180,6 +180,10 @@ def check_application(target: Any, path: str = "") -> ASGIApplication:
         if not parameters and not isinstance(target, type):
             raise ApplicationLoadError(
                 f"{label}: takes no arguments, so it is no ASGI application; if it makes one, give --factory"
+            )
+        if not isinstance(target, type) and not _takes_messages(target):
+            raise ApplicationLoadError(
+                f"{label}: takes ({', '.join(parameters)}), not (scope, receive, send), so it is no ASGI application"
             )
     single: ASGIApplication = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
     return single
@@ -260,13 +264,27 @@ def _import_module(name: str, path: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        unknown = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
         # The module's own code may fail to import something of its own name; then a frame of it is there.
-        if unknown and _place(error) is None:
-            hint = f"; there is no file {name!r} either" if name.endswith(".py") else ""
+        if missing and f"{name}.".startswith(f"{missing}.") and _place(error) is None:
             message = str(error).removesuffix(".")
+            hint = _hint(name, missing)
             raise ApplicationLoadError(f"application {path!r}: {message[:1].lower()}{message[1:]}{hint}") from error
         raise ApplicationLoadError(f"application {path!r}: importing {name!r} failed{_story(error)}") from error
+
+
+# What to do about a module that is not there.
+def _hint(name: str, missing: str) -> str:
+    if name.endswith(".py"):
+        return f"; there is no file {name!r} either"
+    above, _, last = name.rpartition(".")
+    if name == missing and last and hasattr(sys.modules.get(above), last):
+        return f"; is it '{above}:{last}'?"
+    if "." in missing:
+        return ""
+    if missing.isdecimal():
+        return "; an address to listen on is given with --bind"
+    return f"; searched {os.path.abspath(sys.path[0])!r} (see --app-dir) and what is installed"
 
 
 # " at file:line: Type: message" on one line.
@@ -325,6 +343,19 @@ def _positional_parameters(target: Any) -> list[str] | None:
         for parameter in parameters
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
+
+
+# Whether it can be called as ASGI 3 or, if it is not asynchronous, as ASGI 2 calls an application.
+def _takes_messages(target: Any) -> bool:
+    signature = inspect.signature(target)
+    asynchronous = any(map(inspect.iscoroutinefunction, (target, type(target).__call__)))
+    for arguments in ((None,) * 3, *(() if asynchronous else ((None,),))):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return True
+    return False
 
 
 def _wsgi_remedy(target: Any) -> str:

@@ -38,8 +38,10 @@ def configure(verbosity: int = 1, log_fmt: str = DEFAULT_FORMAT, log_level: str 
             raise ConfigurationError(f"--log-level must be one of {', '.join(LEVELS)}, not {log_level!r}")
         level = logging.getLevelNamesMapping()[log_level.upper()]
     try:
+        # Otherwise every line would be a traceback that says what is wrong with the format.
+        logging.Formatter(log_fmt).format(logging.makeLogRecord({}))
         logging.basicConfig(level=level, format=log_fmt)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigurationError(f"--log-fmt: {error}") from None
     if log_level is not None:
         logging.getLogger().setLevel(level)

@@ -10,6 +10,7 @@ picklable, as anything else that is handed to another process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import multiprocessing
@@ -113,6 +114,16 @@ class DaphneProcess(multiprocessing.Process):
             watchdog.daemon = True
             watchdog.start()
 
+    def resolve_port(self) -> None:
+        """Set `port` and `ready` when `server` listens. For a `run` that a project has written after Daphne's."""
+        from daphne_ng.net import reactor as reactors
+
+        if self.server is not None and self.server.listening_addresses:
+            self.port.value = self.server.listening_addresses[0][1]
+            self.ready.set()
+        else:
+            reactors.current().callLater(0.1, self.resolve_port)
+
     def _server(self, application: Any) -> Any:
         # Only here is the server imported: whoever imports this module to subclass it starts none.
         from daphne_ng.config import Config
@@ -160,6 +171,14 @@ def _fresh_reactor() -> None:
     if package is not None:
         with contextlib.suppress(AttributeError):
             del package.reactor
+
+
+# Private in Daphne, and yet what a `run` after Daphne's begins with.
+def _reinstall_reactor() -> None:
+    from daphne_ng.net import reactor as reactors
+
+    _fresh_reactor()
+    reactors.install()
 
 
 class BaseDaphneTestingInstance:
@@ -282,6 +301,9 @@ class DaphneTestingInstance(BaseDaphneTestingInstance):
     def __enter__(self) -> BaseDaphneTestingInstance:
         TestApplication.delete_setup()
         TestApplication.delete_result()
+        # What was received can be asked for until the end of the test suite.
+        atexit.unregister(TestApplication.delete_files)
+        atexit.register(TestApplication.delete_files, TestApplication.setup_storage, TestApplication.result_storage)
         return super().__enter__()
 
     def get_received(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -314,8 +336,9 @@ class TestApplication:
 
     __test__ = False  # pytest collects what is called Test
 
-    setup_storage = os.path.join(tempfile.gettempdir(), f"daphne-ng-{_OWNER}-setup.testio")
-    result_storage = os.path.join(tempfile.gettempdir(), f"daphne-ng-{_OWNER}-result.testio")
+    # Test suites that run side by side have each its own.
+    setup_storage = os.path.join(tempfile.gettempdir(), f"daphne-ng-{_OWNER}-{os.getpid()}-setup.testio")
+    result_storage = os.path.join(tempfile.gettempdir(), f"daphne-ng-{_OWNER}-{os.getpid()}-result.testio")
 
     # Daphne's scopes have none of these, and its tests allow no others.
     _left_out: ClassVar[dict[str, frozenset[str]]] = {
@@ -326,6 +349,12 @@ class TestApplication:
     def __init__(self, lock: Any) -> None:
         self.lock = lock
         self.messages: list[dict[str, Any]] = []
+        self._storage = self.setup_storage, self.result_storage
+
+    # In a process of its own, which uses the files of the one that started it.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        TestApplication.setup_storage, TestApplication.result_storage = self._storage
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Serve one connection: note each message, and send what there is to send."""
@@ -339,9 +368,10 @@ class TestApplication:
                 message = await receive()
                 messages.append(message)
                 with self.lock:
+                    # Who sees the message may say at once what is to be sent for the next: that stays.
                     self.save_result(noted, messages)
-                setup = self.load_setup()
-                self.delete_setup()
+                    setup = self.load_setup()
+                    self.delete_setup()
                 for answer in setup["response_messages"]:
                     await send(answer)
                 if message["type"] in ("http.disconnect", "websocket.disconnect"):
@@ -386,6 +416,12 @@ class TestApplication:
     def delete_result(cls) -> None:
         """Forget what was received."""
         Path(cls.result_storage).unlink(missing_ok=True)
+
+    @staticmethod
+    def delete_files(*paths: str) -> None:
+        """Leave nothing behind."""
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
 
 
 # Whole or not at all: the other process may read at any time.

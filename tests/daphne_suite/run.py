@@ -109,6 +109,30 @@ def beside(source: Path, directory: Path) -> int:
     ).returncode
 
 
+def browse(source: Path, directory: Path) -> int:
+    """Run the live project, with a browser and with Daphne importable, and return the exit code."""
+    if shutil.which("chromium") is None and not os.environ.get("CI"):
+        print("Without a browser: chromium is not installed", flush=True)
+        return 0
+    directory.mkdir()
+    root = HERE.parents[1]
+    variables = {
+        "LIVE_DATA": str(directory),
+        "LIVE_INSTALL": "none",
+        "LIVE_START_METHOD": "spawn",
+        "PYTHONPATH": os.pathsep.join([str(source), str(root)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "manage.py", "test", "live"],
+        cwd=root / "tests" / "integration" / "live_project",
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        timeout=SUITE_SECONDS,
+        check=False,
+    ).returncode
+
+
 @contextlib.contextmanager
 def work_directory() -> Iterator[Path]:
     """A directory that is removed at the end."""
@@ -129,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
             prepare(source, suite)
             code = run(suite, skipped, more)
             print(f"Left out, with reasons in deselect.txt: {len(skipped)}", flush=True)
-            return code or beside(source, directory / "beside")
+            return code or beside(source, directory / "beside") or browse(source, directory / "browse")
         except (SuiteError, subprocess.TimeoutExpired) as error:
             print(f"Daphne's tests: {error}", file=sys.stderr)
             return 2

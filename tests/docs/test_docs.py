@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,7 +102,7 @@ def test_python_in_the_documentation_is_always_a_file_that_is_run(page: Path) ->
 
 def test_every_example_is_shown_somewhere() -> None:
     shown = {re.sub(r"<!-- file: (\S+) -->", r"\1", param.values[1].comment) for param in INCLUDED}  # type: ignore[union-attr]
-    files = [*EXAMPLES.iterdir(), *(EXAMPLES / "deploy").iterdir()]
+    files = [*EXAMPLES.iterdir(), *(EXAMPLES / "deploy").iterdir(), *(EXAMPLES / "first_django").iterdir()]
     assert shown == {name_of(path) for path in files if path.is_file()}
 
 
@@ -363,6 +364,11 @@ SERVED = {
         ("GET", "/download"),
         (EXAMPLES / "django_streams.py").read_bytes(),
     ),
+    "django_files.py": (
+        ["django_files:application"],
+        ("GET", "/download"),
+        (EXAMPLES / "django_files.py").read_bytes(),
+    ),
 }
 # What is needed besides, the request's further fields, the status, and then: what is said, and what is heard.
 WEBSOCKETS: dict[str, tuple[tuple[str, ...], str, int, list[str], list[str]]] = {
@@ -412,6 +418,32 @@ def test_the_events_of_the_django_example_come_and_end_with_their_client() -> No
     with served("-p", "0", "django_streams:application") as serving:
         assert fetch(serving, "GET", "/events", parts=4) == b"data: 0\n\ndata: 1\n\n"
         serving.wait_for("The stream has ended.")
+        assert serving.stop() == 0
+    assert "ERROR" not in serving.output
+
+
+def test_the_first_django_project_serves_its_page_its_stream_and_its_websocket(tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    pytest.importorskip("channels")
+    command = [sys.executable, "-m", "django", "startproject", "proj", str(tmp_path)]
+    subprocess.run(command, check=True, env=environment())
+    for file in (EXAMPLES / "first_django").glob("*.py"):
+        shutil.copy(file, tmp_path / "proj")
+    settings = tmp_path / "proj" / "settings.py"
+    text = settings.read_text("utf-8").replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["daphne_ng", ')
+    settings.write_text(f'{text}\nASGI_APPLICATION = "proj.asgi.application"\n', "utf-8")
+    subprocess.run([sys.executable, "manage.py", "check"], check=True, cwd=tmp_path, env=environment())
+    with served("-p", "0", "--app-dir", str(tmp_path), "proj.asgi:application") as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)) as connection:
+            connection.request("GET", "/")
+            assert b"new WebSocket" in connection.getresponse().read()
+            connection.request("GET", "/ticks/")
+            response = connection.getresponse()
+            assert b"".join(response.readline() for _ in range(4)) == b"data: 0\n\ndata: 1\n\n"
+        with spoken_to(("127.0.0.1", port), "/ws/", "Origin: http://localhost\r\n") as client:
+            client.say("Hello.")
+            assert client.hear() == "You said: Hello."
         assert serving.stop() == 0
     assert "ERROR" not in serving.output
 

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from tests.integration.serving import HERE, HOST, require_program, wait_for
+from tests.integration.serving import HERE, HOST, free_port, require_program, wait_for
 
 EXAMPLES = HERE.parents[1] / "docs" / "examples" / "deploy"
 PROJECT = HERE / "deployed" / "proj"
@@ -152,17 +152,6 @@ def answers(port: int, host: str = HOST) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
         return True
     return False
-
-
-def free_port(*hosts: str) -> int:
-    """Return a port that is free at each of these addresses."""
-    while True:
-        with socket.create_server((HOST, 0)) as first:
-            port = int(first.getsockname()[1])
-        with contextlib.suppress(OSError), contextlib.ExitStack() as others:
-            for host in hosts:
-                others.enter_context(socket.create_server((host, port)))
-            return port
 
 
 def ask(url: str, method: str = "GET", **more: Any) -> Any:

@@ -53,7 +53,7 @@ class Site:
         if receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw.settimeout(10)
+        raw.settimeout(20)
         raw.connect((HOST, self.port))
         if self.kind == "clear":
             return raw
@@ -143,7 +143,7 @@ class Bystander(threading.Thread):
 
     def __exit__(self, *exception: object) -> None:
         self._over.set()
-        self.join(15)
+        self.join(30)
         self._peer.socket.close()
         if self.error is not None:
             raise AssertionError("the bystander noticed") from self.error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -31,8 +32,12 @@ APPS = HERE / "apps"
 """Directory of the applications of one module."""
 HOST = "127.0.0.1"
 
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+PATIENCE_SECONDS = 20.0
+"""How long to wait for what takes no time, where nothing depends on how long it takes."""
+SLACK = 4.0 if os.environ.get("CI") or os.environ.get("PYTEST_XDIST_WORKER") else 1.0
+"""How many times longer things may take where others run beside the tests."""
 
 MIB = 1 << 20
 
@@ -85,7 +90,7 @@ class Running:
         """Announce complaints, by regular expression."""
         self.expected.extend(re.compile(pattern) for pattern in patterns)
 
-    def wait_for_log(self, pattern: str, seconds: float = 5.0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, seconds: float = PATIENCE_SECONDS) -> re.Match[str]:
         """Return the first match of a regular expression in the log.
 
         Raises:
@@ -177,7 +182,7 @@ def serve(
     assert running.complaints == [], running.log
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 5.0, interval: float = 0.02) -> T:
+def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS, interval: float = 0.02) -> T:
     """Return the first true value of `condition`, asked again and again.
 
     Raises:
@@ -191,6 +196,24 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = 5.0, interv
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(interval)
+
+
+def free_port(*hosts: str) -> int:
+    """Return a port that is free at each of these addresses, for a program that takes no socket and tells no port.
+
+    Not one that the kernel chose: it might give that to another socket before the program listens.
+    """
+    while True:
+        port = _CHOICE.randrange(20_000, 32_000)  # below what any kernel chooses
+        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
+            for host in hosts or (HOST,):
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                probes.enter_context(socket.create_server((host, port), family=family))
+            return port
+
+
+# Not seeded: tests that run side by side would choose the same.
+_CHOICE = random.SystemRandom()
 
 
 def require_program(name: str) -> str:

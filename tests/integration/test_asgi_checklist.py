@@ -344,7 +344,7 @@ async def test_28_29_an_application_learns_that_its_client_left(how: str, caplog
                 client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             client.writer.close()
         assert await seen.get() == {"type": "http.disconnect"}
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert await seen.get() == {"type": "http.disconnect"}
         assert type(await seen.get()).__name__ == "ClientDisconnected"
     assert errors_in(caplog) == []

@@ -415,9 +415,9 @@ async def test_35_sends_of_several_tasks_do_not_interleave() -> None:
 @on_sockets
 async def test_36_pings_are_answered_and_sent() -> None:
     script = Script(listen)
-    async with serving(script, ping_interval=0.1, ping_timeout=0.2) as server, dial(server) as ws:
+    async with serving(script, ping_interval=0.2, ping_timeout=1.0) as server, dial(server) as ws:
         await (await ws.ping(b"hello"))
-        await asyncio.sleep(0.6)  # ours have been answered meanwhile, or it would be closed
+        await asyncio.sleep(2.5)  # ours have been answered meanwhile, or it would be closed
         await (await ws.ping())
     assert script.received[-1]["code"] == 1000
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.serving import HOST, MIB, Running, serve, wait_for
+from tests.integration.serving import HERE, HOST, MIB, Running, require_program, serve, wait_for
 from tests.integration.webdriver import Browser, chromium
 
 pytestmark = pytest.mark.system
@@ -143,7 +147,7 @@ def test_two_tabs_talk_to_each_other_and_one_sees_the_other_leave(browser: Brows
     wait_for(lambda: said(browser)[-1:] == [["Ash", "hello <b>there</b> é"]], "the first tab to hear itself")
 
     browser.switch_to(other_tab)
-    assert browser.text("chat-status") == status
+    wait_for(lambda: browser.text("chat-status") == status, "the second tab to be counted there")
     wait_for(lambda: said(browser)[-1:] == [["Ash", "hello <b>there</b> é"]], "the second tab to hear it")
     say(browser, "Bay", "hello yourself")
     wait_for(lambda: said(browser)[-1:] == [["Bay", "hello yourself"]], "the second tab to hear itself")
@@ -162,7 +166,7 @@ def test_a_tab_that_comes_later_sees_what_was_said(server: Running, browser: Bro
     wait_for(lambda: said(browser)[-1:] == [["Ash", "first"]], "the tab to hear itself")
     browser.open(f"{server.url}/")
     wait_for(lambda: browser.state("chat-status") == "live", "the chat to open", seconds=15)
-    assert said(browser)[-1:] == [["Ash", "first"]]
+    wait_for(lambda: said(browser)[-1:] == [["Ash", "first"]], "the tab to be told")
 
 
 def test_the_chat_fits_a_narrow_window(browser: Browser) -> None:
@@ -201,3 +205,48 @@ def test_a_page_that_does_not_exist_is_lost_in_style(server: Running, browser: B
     assert browser.title == "Not found - daphne-ng"
     assert "/no/such/<page>" in browser.run("return document.body.innerText")
     browser.console()  # the browser logs the 404
+
+
+# -- over TLS; HTTP/2 without a proxy is test_http2.py's -------------------------------------------------------
+
+
+@contextlib.contextmanager
+def directly(directory: Path, pem: Path) -> Iterator[int]:
+    with serve("daphne_ng.demo:application", directory, "--no-http2", "--ssl-certfile", str(pem)) as server:
+        yield server.port
+
+
+@contextlib.contextmanager
+def through_haproxy(directory: Path, pem: Path) -> Iterator[int]:
+    program = require_program("haproxy")
+    text = (HERE.parents[1] / "docs" / "examples" / "haproxy-tls.cfg").read_text("utf-8")
+    with (
+        serve("daphne_ng.demo:application", directory, "--proxy-protocol") as server,
+        socket.create_server((HOST, 0)) as front,
+    ):
+        text = text.replace(":8001 ", f":{server.port} ").replace("/etc/haproxy/both.pem", str(pem))
+        (directory / "haproxy.cfg").write_text(text.replace("bind :443", f"bind fd@{front.fileno()}"))
+        haproxy = subprocess.Popen([program, "-db", "-f", directory / "haproxy.cfg"], pass_fds=[front.fileno()])
+        try:
+            yield front.getsockname()[1]
+        finally:
+            haproxy.kill()
+            haproxy.wait()
+
+
+@pytest.mark.parametrize(("way", "protocol"), [(directly, "HTTP/1.1"), (through_haproxy, "HTTP/2")])
+def test_the_page_and_its_socket_over_tls(tmp_path: Path, pem: Path, way: Any, protocol: str) -> None:
+    with (
+        way(tmp_path, pem) as port,
+        chromium(tmp_path, "--ignore-certificate-errors") as browser,
+    ):
+        browser.open(f"https://localhost:{port}/")
+        assert browser.text("protocol") == protocol
+        assert browser.text("scheme") == "https"
+        wait_for(lambda: browser.text("chat-status").startswith(f"Open over {protocol},"), "the chat", seconds=30)
+        say(browser, "Ash", "in secret")
+        wait_for(lambda: said(browser)[-1:] == [["Ash", "in secret"]], "the tab to hear itself", seconds=15)
+        browser.click("upload-sample")
+        assert uploaded(browser)[0] == SAMPLE_BYTES
+        assert browser.console() == []
+        browser.open("about:blank")

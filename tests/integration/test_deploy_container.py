@@ -115,14 +115,17 @@ def test_the_server_is_process_1_and_ends_in_order(here: Machine) -> None:
         done = container.inside(check)
         assert done.returncode == 0, done.stderr
         # A request that runs when the container is stopped is answered.
-        ask = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/slow').status)"
+        ask = f"import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}); c.request('GET', '/slow'); "
+        ask += "print('asked', flush=True); print(c.getresponse().status)"
         user = [] if os.getuid() == 0 else ["--user", "--preserve-credentials"]
         with subprocess.Popen(
             ["nsenter", "--target", str(container.pid), *user, "--net", sys.executable, "-c", ask],
             stdout=subprocess.PIPE,
             text=True,
         ) as client:
-            pause(0.6)
+            assert client.stdout is not None
+            assert client.stdout.readline() == "asked\n"
+            pause(0.3)
             assert container.signal(number) == 0
             assert client.communicate(timeout=20)[0] == "200\n"
     assert "Killed 0 pending application instances" in container.log

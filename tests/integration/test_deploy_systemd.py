@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.deploying import EXAMPLES, Machine, Pressure, ask, free_port, machine, pause, pid_of, stop
-from tests.integration.serving import HERE, HOST, require_program
+from tests.integration.deploying import EXAMPLES, Machine, Pressure, ask, machine, pause, pid_of, stop
+from tests.integration.serving import HERE, HOST, free_port, require_program
 
 pytestmark = pytest.mark.system
 

@@ -659,8 +659,10 @@ REFUSED: list[tuple[list[str], str]] = [
     (["-b", "eth99"], r"cannot listen on .*: the host name cannot be resolved \(.*\)"),
     (["-b", ":80"], r"daphne-ng: error: --bind :80: there is no address before the port"),
     (["-b", "a:http"], r"daphne-ng: error: --bind a:http: 'http' is not a port"),
-    (["-b", "a:99999"], r"daphne-ng: error: a port must be between 0 and 65535, not 99999"),
-    (["-p", "-1"], r"daphne-ng: error: a port must be between 0 and 65535, not -1"),
+    (["-b", "a:99999"], r"daphne-ng: error: --bind a:99999: a port must be between 0 and 65535"),
+    (["-b", "http://a:80"], r"daphne-ng: error: --bind http://a:80: should read HOST or HOST:PORT"),
+    (["-b", "unix:/run/s"], r"daphne-ng: error: --bind unix:/run/s: a UNIX socket is given with --unix-socket"),
+    (["-p", "-1"], r"daphne-ng: error: --port must be between 0 and 65535, not -1"),
     (["--fd", "-1"], r"daphne-ng: error: a file descriptor must not be negative, and -1 is"),
     (["--fd", "99"], r"endpoint 'fd:fileno=99': descriptor 99 is not open"),
     (

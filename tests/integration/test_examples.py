@@ -19,7 +19,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.serving import APPS, HOST, Running, require_program, serve, wait_for
+from tests.integration.deploying import machine
+from tests.integration.serving import APPS, HOST, Running, free_port, require_program, serve, wait_for
 from tests.integration.webdriver import KEYS, Browser, chromium
 
 pytestmark = pytest.mark.system
@@ -40,12 +41,15 @@ def copied(name: str, directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def served(project: Path, *, port: int = 0, beside: Path | None = None, **environment: str) -> Iterator[Running]:
+def served(
+    project: Path, *options: str, port: int = 0, beside: Path | None = None, **environment: str
+) -> Iterator[Running]:
     """Serve a project from its own directory, or from one beside it that gets the log of one more process."""
     listen = ("-b", HOST, "-p", str(port))
     with serve(
         f"{project.name}.asgi:application",
         beside or project,
+        *options,
         imports=project if beside else APPS,
         environment=environment,
         listen=listen,
@@ -59,8 +63,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis that keeps nothing."""
     pytest.importorskip("channels_redis")
     directory = tmp_path_factory.mktemp("redis")
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [require_program("redis-server"), "--bind", HOST, "--port", str(port)]
     command += ["--save", "", "--appendonly", "no", "--dir", str(directory)]
     log_path = directory / "redis.log"
@@ -430,14 +433,15 @@ def other(other_window: Browser) -> Iterator[Browser]:
     assert messages == []
 
 
-def join(browser: Browser, server: Running, name: str, room: str = "garden") -> None:
+def join(browser: Browser, server: Running | str, name: str, room: str = "garden") -> None:
     """Make an account in the page for it, and go to a room."""
-    browser.open(f"{server.url}/join/")
+    url = server if isinstance(server, str) else server.url
+    browser.open(f"{url}/join/")
     for field, text in {"username": name, "password1": PASSWORD, "password2": PASSWORD}.items():
         browser.type(f"id_{field}", text)
     browser.click("go")
     wait_for(lambda: browser.title == "Garden - chat", "the first room to open")
-    browser.open(f"{server.url}/rooms/{room}/")
+    browser.open(f"{url}/rooms/{room}/")
     live(browser)
 
 
@@ -500,6 +504,46 @@ def test_two_users_talk_and_see_each_other(chat: Running, browser: Browser, othe
     browser.open(f"{chat.url}/rooms/garden/")
     hears(browser, "Rowan", "And a little of both.")
     assert len(said(browser)) == 5
+
+
+@contextlib.contextmanager
+def directly(project: Path, pem: Path) -> Iterator[int]:
+    with served(project, "--ssl-certfile", str(pem)) as server:
+        yield server.port
+
+
+@contextlib.contextmanager
+def behind_nginx(project: Path, pem: Path) -> Iterator[int]:
+    with machine() as here, served(project, "--proxy-headers") as server:
+        port = free_port()
+        listen = f"listen {HOST}:{port} ssl http2; ssl_certificate {pem}; ssl_certificate_key {pem}"
+        site = here.file("nginx.conf", {"unix:/run/proj/proj.sock": f"{HOST}:{server.port}", "listen 80": listen})
+        # The project's own files are served by Django here.
+        with here.nginx(site.replace("location /static/", "location /srv/"), port=port):
+            yield port
+
+
+@contextlib.contextmanager
+def behind_haproxy(project: Path, pem: Path) -> Iterator[int]:
+    with machine() as here, served(project, "--proxy-protocol") as server, socket.create_server((HOST, 0)) as front:
+        site = (EXAMPLES / "haproxy-tls.cfg").read_text("utf-8").replace("/etc/haproxy/both.pem", str(pem))
+        site = site.replace(":8001 ", f":{server.port} ").replace("bind :443", f"bind fd@{front.fileno()}")
+        (here.root / "haproxy.cfg").write_text(site)
+        command = [require_program("haproxy"), "-db", "-f", str(here.root / "haproxy.cfg")]
+        with here.started("haproxy", command, lambda: True, pass_fds=[front.fileno()]):
+            yield front.getsockname()[1]
+
+
+@pytest.mark.parametrize("way", [directly, behind_nginx, behind_haproxy])
+def test_a_user_signs_in_and_talks_over_tls(way: Any, pem: Path, tmp_path: Path) -> None:
+    """Django compares the page's origin, with its scheme, to what it knows of the request."""
+    project = copied("chat", tmp_path)
+    with way(project, pem) as port, chromium(tmp_path, "--ignore-certificate-errors") as browser:
+        join(browser, f"https://localhost:{port}", "Hazel")
+        say(browser, "Nobody else can read this.")
+        hears(browser, "Hazel", "Nobody else can read this.")
+        assert browser.console() == []
+        browser.open("about:blank")
 
 
 def test_the_door(chat: Running, browser: Browser, pictures: Path) -> None:

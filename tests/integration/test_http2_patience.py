@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tests.support.ws import squeezed, text
 WINDOW_MAX = 2**31 - 1
 # On a quiet machine it is 0.03 to 0.05 s, and was 0.2 to 0.7 s. The bystander shares a process with the busy client.
 SLOWEST_SECONDS = 0.5
+ATTEMPTS = 4
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,16 @@ def dial(site: Site) -> Peer:
     return peer
 
 
+def check_patience(attempt: Callable[[], float]) -> None:
+    """Have the bystander served soon at least once: a busy machine keeps it waiting now and then, a defect always."""
+    slowest = []
+    for _ in range(ATTEMPTS):
+        slowest.append(attempt())
+        if slowest[-1] < SLOWEST_SECONDS:
+            return
+    raise AssertionError(f"the bystander had to wait for {slowest} seconds")
+
+
 def test_interleaved_uploads_in_tiny_frames_arrive_whole(site: Site) -> None:
     noise = random.Random(9113)
     bodies = {stream: noise.randbytes(1500) for stream in range(1, 81, 2)}
@@ -58,14 +69,17 @@ def test_interleaved_uploads_in_tiny_frames_arrive_whole(site: Site) -> None:
 
 @pytest.mark.parametrize("path", [b"/sink", b"/deaf"])
 def test_a_body_in_frames_of_a_byte(site: Site, path: bytes) -> None:
-    with Bystander(site) as bystander, dial(site) as peer:
-        peer.send(post(1, path))
-        peer.flood(data(1, b"x") * 40_000)
-        peer.settle()
-        assert not peer.goaways
-        with site.connect() as other:
-            other.get(b"/go")
-    assert bystander.slowest < SLOWEST_SECONDS
+    def attempt() -> float:
+        with Bystander(site) as bystander, dial(site) as peer:
+            peer.send(post(1, path))
+            peer.flood(data(1, b"x") * 40_000)
+            peer.settle()
+            assert not peer.goaways
+            with site.connect() as other:
+                other.get(b"/go")
+        return bystander.slowest
+
+    check_patience(attempt)
 
 
 def tunnels(peer: Peer, count: int, *more: tuple[bytes, bytes]) -> range:
@@ -85,17 +99,24 @@ def tunnels(peer: Peer, count: int, *more: tuple[bytes, bytes]) -> range:
 
 
 def test_small_messages_in_a_hundred_tunnels(site: Site) -> None:
-    with Bystander(site) as bystander, dial(site) as peer:
-        streams = tunnels(peer, 100)
-        peer.flood(b"".join(data(stream, text("") * 500) for stream in streams))
-        peer.wait(lambda: all(len(peer.answer(stream).body) == 1000 for stream in streams), "the echoes")
-    assert bystander.slowest < SLOWEST_SECONDS
+    def attempt() -> float:
+        with Bystander(site) as bystander, dial(site) as peer:
+            streams = tunnels(peer, 100)
+            peer.flood(b"".join(data(stream, text("") * 500) for stream in streams))
+            peer.wait(lambda: all(len(peer.answer(stream).body) == 1000 for stream in streams), "the echoes")
+        return bystander.slowest
+
+    check_patience(attempt)
 
 
 def test_a_bomb_in_each_of_eighty_tunnels(site: Site) -> None:
     bomb = squeezed("a" * MIB)
-    with Bystander(site) as bystander, dial(site) as peer:
-        streams = tunnels(peer, 80, (b"sec-websocket-extensions", b"permessage-deflate"))
-        peer.flood(b"".join(data(stream, bomb) for stream in streams))
-        peer.wait(lambda: all(peer.answer(stream).body for stream in streams), "the answers")
-    assert bystander.slowest < SLOWEST_SECONDS
+
+    def attempt() -> float:
+        with Bystander(site) as bystander, dial(site) as peer:
+            streams = tunnels(peer, 80, (b"sec-websocket-extensions", b"permessage-deflate"))
+            peer.flood(b"".join(data(stream, bomb) for stream in streams))
+            peer.wait(lambda: all(peer.answer(stream).body for stream in streams), "the answers")
+        return bystander.slowest
+
+    check_patience(attempt)

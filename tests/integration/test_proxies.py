@@ -18,7 +18,7 @@ from websockets.sync.client import connect, unix_connect
 
 from daphne_ng.config import Config
 from daphne_ng.server import Server
-from tests.integration.serving import HERE, HOST, Running, require_program, serve, wait_for
+from tests.integration.serving import HERE, HOST, Running, free_port, require_program, serve, wait_for
 from tests.integration.test_django import PROJECT, prepare
 from tests.support.h2_client import Http2Client, Http2WebSocket
 
@@ -290,11 +290,6 @@ def program(command: list[str], port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def page(port: int, path: str, **headers: str) -> Any:

@@ -26,6 +26,7 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError, LifespanError, ReactorError
 from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.server import Server
+from tests.integration.serving import SLACK
 from tests.support import asgi_apps
 from tests.support.asgi import Client, body, on_sockets, serving, start
 
@@ -65,7 +66,7 @@ class Process:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for(self, pattern: str, timeout: float = 15) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 60) -> re.Match[str]:
         """Wait until a line matches."""
         with self._changed:
             found = self._changed.wait_for(lambda: re.search(pattern, self.log) or not self._reader.is_alive(), timeout)
@@ -91,7 +92,7 @@ class Process:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         return client
 
-    def exit_code(self, timeout: float = 10) -> int:
+    def exit_code(self, timeout: float = 30) -> int:
         """Wait for its end."""
         code = self.popen.wait(timeout)
         self._reader.join(5)
@@ -134,11 +135,11 @@ def test_a_signal_ends_the_server_after_the_running_requests(number: int) -> Non
                 socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
             except ConnectionError:
                 break
-            assert time.monotonic() - began < 0.9, "it still listens"
+            assert time.monotonic() - began < 2.5, "it still listens"
             time.sleep(0.02)
         assert response.read() == b"end"
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * SLACK
     assert "Killed 0 pending application instances" in server.log
     assert "Traceback" not in server.log
 
@@ -153,7 +154,7 @@ def test_idle_connections_do_not_delay_the_end_for_long() -> None:
         began = time.monotonic()
         server.popen.terminate()
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * SLACK
         silent.close()
         half.close()
 
@@ -167,7 +168,7 @@ def test_a_second_signal_hurries() -> None:
         began = time.monotonic()
         server.popen.terminate()
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * SLACK
         assert client.recv(100).startswith(b"HTTP/1.1 503 ")
     assert "Killed 1 pending application instances" in server.log
     assert "Traceback" not in server.log
@@ -180,7 +181,7 @@ def test_a_second_signal_hurries_the_lifespan_too() -> None:
         began = time.monotonic()
         server.popen.terminate()
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * SLACK
     assert "Traceback" not in server.log
 
 
@@ -249,7 +250,7 @@ def test_a_signal_during_the_startup_ends_it() -> None:
         began = time.monotonic()
         server.popen.terminate()
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * SLACK
     assert "Listening" not in server.log
     assert "Traceback" not in server.log
 
@@ -300,7 +301,7 @@ async def test_a_host_program_keeps_its_executor_unless_threads_are_asked_for(mo
 
         def one() -> int:
             with contextlib.suppress(threading.BrokenBarrierError):
-                barrier.wait(0.2)
+                barrier.wait(1.0)
             return threading.get_ident()
 
         return len(set(await asyncio.gather(*[loop.run_in_executor(None, one) for _ in range(8)])))
@@ -516,7 +517,7 @@ async def test_requests_pipelined_behind_cancelled_ones_do_not_begin() -> None:
             await asyncio.sleep(0.01)
         began = time.monotonic()
         await server.shutdown()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 2 * SLACK
         assert [(await client.response()).status for _ in range(3)] == [503] * 3
         assert await client.closed() == b""
     assert events == ["begin /1", "end /1", "lifespan over"]

@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.integration.serving import HOST, MIB, Running, serve, wait_for
+from tests.integration.serving import HOST, MIB, SLACK, Running, serve, wait_for
 
 APPLICATION = "starlette_app:application"
 FILE_BYTES = 5 * MIB
@@ -62,6 +62,7 @@ def test_the_state_of_the_lifespan_is_shared_and_copied_for_each_request(client:
 def test_a_stopping_server_finishes_what_has_begun_and_then_ends_the_lifespan(tmp_path: Path) -> None:
     with serve(APPLICATION, tmp_path) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
         assert "the application starts" in running.log
+        client.get("/seen/nothing")  # who is connected may ask even while the server stops
         answer = pool.submit(client.get, "/slow")
         time.sleep(0.3)
         running.process.send_signal(signal.SIGTERM)
@@ -77,12 +78,12 @@ def test_a_stopping_server_finishes_what_has_begun_and_then_ends_the_lifespan(tm
 def test_a_stream_arrives_part_by_part(client: httpx.Client, prefix: str) -> None:
     started = time.monotonic()
     headers = {"Accept-Encoding": "identity"}
-    with client.stream("GET", f"{prefix}/stream?count=3&every=0.3", headers=headers) as answer:
+    with client.stream("GET", f"{prefix}/stream?count=3&every=1", headers=headers) as answer:
         assert answer.headers["transfer-encoding"] == "chunked"
         assert answer.headers.get("x-wrapped") == ("yes" if prefix else None)
         lines = answer.iter_lines()
         assert next(lines) == "line 0"
-        assert time.monotonic() - started < 0.3
+        assert time.monotonic() - started < 1.9  # the last comes after two seconds
         assert list(lines) == ["line 1", "line 2"]
 
 
@@ -93,11 +94,9 @@ def test_a_stream_is_compressed_by_the_middleware(client: httpx.Client) -> None:
 
 
 def test_a_background_task_goes_on_while_the_connection_serves_the_next_request(client: httpx.Client) -> None:
-    started = time.monotonic()
     assert client.get("/background").text == "answered"
     # The client has one connection, so this is the same one.
     assert seen(client, "background") == "running"
-    assert time.monotonic() - started < 0.4
     wait_for(lambda: seen(client, "background") == "done", "the task to end")
 
 
@@ -173,7 +172,7 @@ def test_is_disconnected_turns_true(server: Running, client: httpx.Client, body:
         wait_for(lambda: seen(client, name) == f"watching after {len(body)} bytes", "the endpoint to watch")
         time.sleep(0.2)
         assert seen(client, name) == f"watching after {len(body)} bytes"
-    wait_for(lambda: seen(client, name) == "disconnected", "the endpoint to see it", seconds=1.0)
+    wait_for(lambda: seen(client, name) == "disconnected", "the endpoint to see it", seconds=SLACK)
 
 
 def test_an_upload_that_breaks_off_raises_client_disconnect(server: Running, client: httpx.Client) -> None:
@@ -205,7 +204,7 @@ def test_a_stream_ends_after_its_client(server: Running, client: httpx.Client, p
     assert seen(client, name) is None
     response.close()
     connection.close()
-    wait_for(lambda: seen(client, name) == "ended", "the stream to end", seconds=3.0)
+    wait_for(lambda: seen(client, name) == "ended", "the stream to end", seconds=3 * SLACK)
 
 
 # -- WebSockets -------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class TestFloods:
                 sent += connection.send(binary(b"x" * 60_000))
         reset(connection)
         server.expect("Application did not accept in time")  # it may be noticed in the same moment
-        wait_for(lambda: ask(server, "/ended").get("flood") == "websocket.disconnect", "the end", 7.0)
+        wait_for(lambda: ask(server, "/ended").get("flood") == "websocket.disconnect", "the end")
 
 
 class TestLeaving:

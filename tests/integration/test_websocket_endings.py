@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.serving import HOST, MIB, Running, serve, wait_for
+from tests.integration.serving import HOST, MIB, SLACK, Running, serve, wait_for
 
 APPLICATION = "sockets:application"
 HANDSHAKE = (
@@ -67,14 +67,14 @@ def seen(server: Running, name: str) -> Any:
 
 
 def test_every_open_socket_is_told_1012_when_the_server_stops(tmp_path: Path) -> None:
-    with serve(APPLICATION, tmp_path, "--graceful-timeout", "5") as server, contextlib.ExitStack() as stack:
+    with serve(APPLICATION, tmp_path, "--graceful-timeout", "60") as server, contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(dial(server, path)) for path in ("/echo", "/count", "/scope") * 4]
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         for ws in sockets:
             assert ended(ws) == (1012, GOING)
-        assert server.process.wait(10) == 0
-        assert time.monotonic() - began < 3
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - began < 3 * SLACK
     assert "Killed 0 pending application instances" in server.log
     assert server.log.count("WSDISCONNECT") == len(sockets)
 
@@ -88,8 +88,8 @@ def test_a_client_that_does_not_answer_the_close_holds_the_server_no_longer_than
         data = rest(connection)
         assert data[:4] == b"\x88\x1e\x03\xf4"
         assert data[4:] == GOING.encode()
-        assert server.process.wait(10) == 0
-        assert 4 < time.monotonic() - began < 8  # close_timeout is 5 s
+        assert server.process.wait(30) == 0
+        assert 4 < time.monotonic() - began < 5 + 3 * SLACK  # close_timeout is 5 s
 
 
 def test_a_handshake_that_is_undecided_when_the_server_stops_is_answered(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_an_application_that_does_not_see_the_end_is_cancelled_when_the_server_s
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             assert ended(ws) == (1012, GOING)
-            assert server.process.wait(10) == 0
-            assert time.monotonic() - began < 4
+            assert server.process.wait(20) == 0
+            assert time.monotonic() - began < 1.5 + 2.5 * SLACK
     assert "Killed 1 pending application instances" in server.log
 
 
@@ -150,8 +150,8 @@ def test_a_client_that_does_not_read_does_not_hold_the_stopping_server_for_long(
             time.sleep(0.5)
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(10) == 0
-            assert time.monotonic() - began < 8  # close_timeout is 5 s
+            assert server.process.wait(30) == 0
+            assert time.monotonic() - began < 5 + 3 * SLACK  # close_timeout is 5 s
     assert "Killed 0 pending application instances" in server.log  # its send() raised
 
 
@@ -166,7 +166,7 @@ def test_an_application_that_does_not_accept_in_time_is_answered_with_403(tmp_pa
             with dial(server, "/undecided?name=a"):
                 pass
         assert caught.value.response.status_code == 403
-        assert 0.9 < time.monotonic() - began < 3
+        assert 0.9 < time.monotonic() - began < 1 + 2 * SLACK
         assert wait_for(lambda: seen(server, "a") != "asked" and seen(server, "a"), "the end")["code"] == 1006
 
 
@@ -176,18 +176,18 @@ def test_the_longest_life_of_a_socket_ends_it(tmp_path: Path) -> None:
         ws.send("x")
         assert ws.recv(5) == "x"
         assert ended(ws) == (1000, "The WebSocket has reached its longest life.")
-        assert 0.8 < time.monotonic() - began < 3
+        assert 0.8 < time.monotonic() - began < 1 + 2 * SLACK
         assert seen(server, "a")["code"] == 1000
 
 
 def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_dropped(tmp_path: Path) -> None:
-    with serve(APPLICATION, tmp_path, "--ping-interval", "1", "--ping-timeout", "1") as server:
+    with serve(APPLICATION, tmp_path, "--ping-interval", "1", "--ping-timeout", "2") as server:
         with dial(server, "/echo") as ws, raw(server, "/count?name=mute") as mute:
             began = time.monotonic()
             assert rest(mute) in (b"\x89\x00", b"")  # the reset may overtake the ping
-            assert 1.5 < time.monotonic() - began < 5
+            assert 2.5 < time.monotonic() - began < 3 + 3 * SLACK
             assert seen(server, "mute") == {"code": 1006, "reason": "The client did not answer a ping."}
-            time.sleep(max(0, began + 3.5 - time.monotonic()))
+            time.sleep(max(0, began + 5.5 - time.monotonic()))
             ws.send("still here")
             assert ws.recv(5) == "still here"
 

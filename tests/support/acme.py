@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -11,12 +12,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 NOW = dt.datetime(2027, 1, 15, 8, 0, tzinfo=dt.UTC)
 
+
+class HasPublicKey(Protocol):
+    """A private key, or a request that it has signed."""
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Return the public key."""
+
+
 _AUTHORITY_KEY = ec.generate_private_key(ec.SECP256R1())
 _AUTHORITY_NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "An authority")])
 
 
 def _certificate(
-    builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, begin: dt.datetime, days: float
+    builder: x509.CertificateBuilder, key: HasPublicKey, begin: dt.datetime, days: float
 ) -> x509.Certificate:
     return (
         builder.issuer_name(_AUTHORITY_NAME)
@@ -28,7 +37,7 @@ def _certificate(
     )
 
 
-def chain_for(name: str, key: ec.EllipticCurvePrivateKey, begin: dt.datetime = NOW, days: float = 90) -> bytes:
+def chain_for(name: str, key: HasPublicKey, begin: dt.datetime = NOW, days: float = 90) -> bytes:
     """Return a certificate of `name` and that of the authority, as PEM."""
     names = x509.SubjectAlternativeName([x509.DNSName(name)])
     leaf = x509.CertificateBuilder().subject_name(x509.Name([])).add_extension(names, critical=False)

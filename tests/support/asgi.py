@@ -533,7 +533,7 @@ class Client:
             else:
                 raise AssertionError(f"the server sent {event!r}")
 
-    async def closed(self, timeout: float = 5.0) -> bytes:
+    async def closed(self, timeout: float = 20.0) -> bytes:
         """Wait for the server to close; return what it sent until then."""
         async with asyncio.timeout(timeout):
             try:
@@ -548,7 +548,7 @@ def on_sockets(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
     @functools.wraps(test)
     def wrapper(*args: Any, loop_kind: str, **kwargs: Any) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await test(*args, **kwargs)
             current = asyncio.current_task()
             left = [task for task in asyncio.all_tasks() if task is not current]

@@ -28,7 +28,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     if path == "/slow":
         await send({"type": "http.response.body", "body": b"begin,", "more_body": True})
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
     await send({"type": "http.response.body", "body": text})
 
 

@@ -21,7 +21,7 @@ import wsproto.events
 
 Fields = Iterable[tuple[bytes, bytes]]
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
 
 
 @dataclass

@@ -21,7 +21,7 @@ import hpack
 from tests.support import h2
 from tests.support.h2 import fields
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
 
 T = TypeVar("T")
 

@@ -613,14 +613,15 @@ def test_run_raises_what_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("args", "error"),
     [
-        ("no_such_module:app", "application 'no_such_module:app': no module named 'no_such_module'"),
+        ("json.no_such:app", "application 'json.no_such:app': no module named 'json.no_such'"),
         ("json:nope", "application 'json:nope': 'json' has no attribute 'nope'"),
         ("--factory", "--factory: no application is given"),
         ("--app-dir /no/such json:nope", "--app-dir: '/no/such' is not a directory"),
         ("--env-file /no/such json:nope", "--env-file: cannot read '/no/such': No such file or directory"),
         ("no/such.py:app", "application 'no/such.py:app': there is no file 'no/such.py'"),
+        ("--log-fmt %(nothing)s json:nope", "--log-fmt: Formatting field not found in record: 'nothing'"),
         ("--head-timeout -1", "--head-timeout must be at least 0, not -1"),
-        ("-p 99999", "a port must be between 0 and 65535, not 99999"),
+        ("-p 99999", "--port must be between 0 and 65535, not 99999"),
         ("--header a/b:c", "--header: 'a/b' is not a header name"),
         ("--root-path %ff", "--root-path: '%ff' is not UTF-8 once it is percent-decoded"),
         ("--root-path app", "--root-path must begin with a slash, and must not hold control characters"),
@@ -665,6 +666,26 @@ def test_options_that_do_not_parse_exit_with_two(enter: Callable[..., tuple[int,
 
     assert code == 2
     assert text.splitlines()[-1].startswith("daphne-ng: error: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ("--host 127.0.0.1 json:nope", "--host; here it is --bind"),
+        ("--uds=/run/s json:nope", "--uds=/run/s; here it is --unix-socket"),
+        ("--loop uvloop json:nope", "--loop; leave it out"),
+        ("--wrkers 2 json:nope", "--wrkers; is it --workers?"),
+        ("--no-such-option json:nope", "--no-such-option"),
+        ("json:nope runserver", "runserver (there is one application: 'json:nope')"),
+    ],
+)
+def test_an_unknown_option_is_named_with_what_may_be_meant(
+    enter: Callable[..., tuple[int, str]], args: str, error: str
+) -> None:
+    code, text = enter(*args.split())
+
+    assert code == 2
+    assert text.splitlines()[-1] == f"daphne-ng: error: unrecognized arguments: {error}"
 
 
 def test_a_wrong_endpoint_is_reported_like_any_setting(enter: Callable[..., tuple[int, str]]) -> None:

@@ -109,6 +109,43 @@ def test_the_loop_of_daphnes_reactor_is_an_attribute_of_its_server_module() -> N
     assert printed == "True\n"
 
 
+@needs_no_daphne
+def test_importing_its_server_installs_the_reactor_as_daphne_does() -> None:
+    printed = run(
+        """
+        import sys
+        from daphne_ng.compat import install_as_daphne
+        install_as_daphne()
+        import daphne.server
+        assert "twisted.internet.reactor" in sys.modules
+        from twisted.internet import reactor
+        async def application(scope, receive, send):
+            raise NotImplementedError
+        server = daphne.server.Server(application, ["tcp:0:interface=127.0.0.1"], signal_handlers=False)
+        reactor.callLater(0, lambda: print(reactor.running))
+        server.ready_callable = lambda: reactor.callLater(0, server.stop)
+        server.run()
+        """
+    )
+    assert printed == "True\n"
+
+
+@needs_no_daphne
+def test_where_another_reactor_is_installed_importing_the_server_says_so() -> None:
+    printed = run(
+        """
+        import logging, sys
+        logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+        from twisted.internet import selectreactor
+        selectreactor.install()
+        from daphne_ng.compat import install_as_daphne
+        install_as_daphne()
+        import daphne.server
+        """
+    )
+    assert printed.startswith("WARNING SelectReactor is installed already; ")
+
+
 def test_the_real_daphne_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "daphne").mkdir()
     (tmp_path / "daphne" / "__init__.py").touch()
@@ -267,3 +304,5 @@ def test_it_is_a_program_for_the_current_directory(tmp_path: Path) -> None:
     assert "1 line to look at" in done.stdout
     done = subprocess.run([*program, "nosuch"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (2, "nosuch is not a directory\n")
+    done = subprocess.run([*program, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "usage: python -m daphne_ng.compat [DIRECTORY]\n")

@@ -116,8 +116,29 @@ def test_a_callable_that_has_no_signature_is_let_through() -> None:
 # -- what cannot be found ------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_module_is_named() -> None:
-    assert refusal("no_such_module:app") == "no module named 'no_such_module'"
+def test_an_unknown_module_is_named_with_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend("/no/such/place")
+    assert refusal("no_such_module:app") == (
+        "no module named 'no_such_module'; searched '/no/such/place' (see --app-dir) and what is installed"
+    )
+
+
+def test_an_address_is_no_module() -> None:
+    assert refusal("127.0.0.1:8000") == "no module named '127'; an address to listen on is given with --bind"
+
+
+def test_a_dot_in_place_of_the_colon_is_seen(module: Module) -> None:
+    name = module(ASGI)
+    assert refusal(f"{name}.application") == (
+        f"no module named '{name}.application'; '{name}' is not a package; is it '{name}:application'?"
+    )
+
+
+@pytest.mark.parametrize("source", ["async def view(request): pass\n", "def view(a, b, c, d): pass\n"])
+def test_a_callable_with_other_arguments_is_no_application(module: Module, source: str) -> None:
+    name = module(source)
+    arguments = source[source.index("(") : source.index(")") + 1]
+    assert refusal(f"{name}:view") == f"takes {arguments}, not (scope, receive, send), so it is no ASGI application"
 
 
 def test_an_unknown_submodule_is_named() -> None:

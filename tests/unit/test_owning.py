@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import weakref
 from typing import Any
 
@@ -11,8 +13,40 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.owning import Relaxing, Sweeper, size_executor, threads_asked_for
+from daphne_ng.owning import Children, Relaxing, Sweeper, size_executor, threads_asked_for
 from tests.support.asgi import on_loop
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX alone forks")
+def test_a_child_has_neither_the_sockets_nor_the_handlers_of_the_server() -> None:
+    class Socket:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    class Port:
+        socket = Socket()
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    wakeup = signal.set_wakeup_fd(-1)
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        children = Children(lambda: [Port(), object()])
+        children._hold()
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        children.leave()
+        found = [signal.getsignal(number) for number in numbers]
+        assert found == [signal.SIG_DFL, signal.default_int_handler, signal.SIG_IGN]
+        assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert Port.socket.closed == 1
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("value", "threads"), [(None, None), ("", None), ("1", 1), ("007", 7)])

@@ -99,6 +99,7 @@ def serve(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[dict[str, A
         with override_settings(ASGI_APPLICATION="runserver_project.application", SETTINGS_MODULE="x", **settings):
             address = options.pop("addrport")
             command._raw_ipv6, command.addr, command.port = False, address or "127.0.0.1", "0"
+            command._take(options)
             command.inner_run(None, **options)
         return DaphneServer.given, capsys.readouterr().out
 
@@ -201,8 +202,11 @@ def test_an_application_that_cannot_be_had_says_why(path: str | None, message: s
     ids=str,
 )
 def test_a_wrong_option_is_an_error_of_the_command(wrong: dict[str, Any]) -> None:
+    options = {"proxy_headers_host": None, "proxy_headers_port": None, **wrong}
+    command = Command()
+    command._take(options)
     with pytest.raises(CommandError):
-        Command()._config({"proxy_headers_host": None, "proxy_headers_port": None, **wrong})
+        command._config(options)
 
 
 @pytest.mark.parametrize(

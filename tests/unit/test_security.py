@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
+
+import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.security import Security
@@ -55,5 +58,17 @@ def test_none_begins_after_the_stop() -> None:
         source.go_on.set()
         await asyncio.sleep(0.1)
         assert source.readings == [True]
+
+    asyncio.run(scenario())
+
+
+def test_a_directory_without_certificates_is_worth_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "certs").mkdir()
+        Security(Config(ssl_cert_dir="~/certs"), [b"http/1.1"], asyncio.get_running_loop()).tls()
+        assert f"there is no .pem file in '{tmp_path / 'certs'}'" in caplog.text
 
     asyncio.run(scenario())

@@ -112,6 +112,12 @@ class Command(DjangoCommand):
     server_cls: Any = ServerClass()
     """What serves: `daphne_ng.server.Server`, or anything that takes the keywords of Daphne's."""
 
+    # Daphne's: handle() sets them, for an inner_run() that a project has written after Daphne's.
+    http_timeout: Any = None
+    websocket_handshake_timeout: Any = 5
+    websocket_max_message_size: Any = _MIB
+    websocket_max_frame_size: Any = _MIB
+
     _server: Any = None
     _ended: threading.Event | None = None
 
@@ -182,6 +188,7 @@ class Command(DjangoCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check the options, then go on as Django does."""
+        self._take(options)
         if options["use_asgi"]:
             if not getattr(settings, "ASGI_APPLICATION", None):
                 raise CommandError("You have not set ASGI_APPLICATION, which is needed to run the server.")
@@ -281,22 +288,28 @@ class Command(DjangoCommand):
             return logging.WARNING, style.HTTP_BAD_REQUEST
         return logging.ERROR, style.HTTP_SERVER_ERROR
 
-    def _config(self, options: dict[str, Any]) -> Config:
-        changes = {name: options[name] for name in _SETTINGS if options.get(name) is not None}
-        changes |= _END
+    def _take(self, options: dict[str, Any]) -> None:
+        self.http_timeout = options.get("http_timeout")
+        self.websocket_handshake_timeout = options.get("websocket_handshake_timeout", 5)
         for what in ("message", "frame"):
             size = options.get(f"websocket_max_{what}_size")
             if size is None:
                 size = getattr(settings, f"DAPHNE_WEBSOCKET_MAX_{what.upper()}_SIZE", _MIB)
-            changes[f"websocket_max_{what}_size"] = size
+            setattr(self, f"websocket_max_{what}_size", size)
+
+    def _config(self, options: dict[str, Any]) -> Config:
+        changes = {name: options[name] for name in _SETTINGS if options.get(name) is not None}
+        changes |= _END
         if options.get("proxy_headers"):
             changes["proxy_address_header"] = options["proxy_headers_host"] or "X-Forwarded-For"
             changes["proxy_port_header"] = options["proxy_headers_port"] or "X-Forwarded-Port"
             changes["proxy_proto_header"] = "X-Forwarded-Proto"
         try:
             return Config(
-                http_timeout=options.get("http_timeout"),
-                websocket_handshake_timeout=options.get("websocket_handshake_timeout", 5),
+                http_timeout=self.http_timeout,
+                websocket_handshake_timeout=self.websocket_handshake_timeout,
+                websocket_max_message_size=self.websocket_max_message_size,
+                websocket_max_frame_size=self.websocket_max_frame_size,
                 root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
                 **changes,
             )

@@ -9,7 +9,7 @@ import urllib.request
 from queue import Empty
 from typing import Any
 
-from daphne_ng.testing import BaseDaphneTestingInstance, DaphneProcess, DaphneTestingInstance
+from daphne_ng.testing import BaseDaphneTestingInstance, DaphneProcess, DaphneTestingInstance, _reinstall_reactor
 
 
 async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -62,6 +62,24 @@ class Marks:
         self.calls.value += b"teardown"
 
 
+class OwnRun(DaphneProcess):
+    """Its `run` is made after Daphne's, as that of projects which change something in the process first."""
+
+    def run(self) -> None:
+        """Serve."""
+        _reinstall_reactor()
+
+        from twisted.internet import reactor
+
+        from daphne_ng.endpoints import build_endpoint_description_strings
+        from daphne_ng.server import Server
+
+        endpoints = build_endpoint_description_strings(host=self.host, port=0)
+        self.server = Server(self.get_application(), endpoints, signal_handlers=False, **self.kwargs)
+        reactor.callLater(0.1, self.resolve_port)
+        self.server.run()
+
+
 def fetch(port: int, path: str = "/", **headers: str) -> str:
     """Return a page."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
@@ -69,9 +87,9 @@ def fetch(port: int, path: str = "/", **headers: str) -> str:
         return response.read().decode()
 
 
-def serve(get_application: Any, **more: Any) -> DaphneProcess:
+def serve(get_application: Any, kind: type[DaphneProcess] = DaphneProcess, **more: Any) -> DaphneProcess:
     """Start a process, and wait until it listens or has ended."""
-    process = DaphneProcess("127.0.0.1", get_application, **more)
+    process = kind("127.0.0.1", get_application, **more)
     process.start()
     while not process.ready.wait(0.05) and process.is_alive():
         pass
@@ -106,6 +124,10 @@ def results() -> dict[str, Any]:
     found["page"] = fetch(process.port.value)
     found["plain"] = end(process)
     found["calls"] = marks.calls.value.decode()
+
+    process = serve(get_hello, OwnRun)
+    found["own run"] = fetch(process.port.value)
+    end(process)
 
     process = serve(get_hello)
     with socket.create_connection(("127.0.0.1", process.port.value)) as client:

@@ -54,7 +54,7 @@ async def background(request: Request) -> Response:
 
     async def work() -> None:
         events["background"] = "running"
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2)
         events["background"] = "done"
 
     return PlainTextResponse("answered", background=BackgroundTask(work))

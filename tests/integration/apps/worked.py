@@ -6,15 +6,21 @@ import asyncio
 import contextlib
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 if "FAIL_IMPORT" in os.environ or Path("fail-import").exists():
     raise ImportError("on purpose")
-if Path("crash-later").exists():
-    threading.Timer(0.3, os._exit, [7]).start()
+if "HELPER" in os.environ:
+    os.system("sleep 20 &")
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+if Path("stuck-import").exists():
+    time.sleep(600)
+if "CLOSE_ALL" in os.environ:
+    os.closerange(3, 1000)
 
 GREETING = Path("greeting").read_text() if Path("greeting").exists() else ""
 hoard: list[bytes] = []
@@ -36,6 +42,8 @@ async def lifespan(receive: Any, send: Any) -> None:
         return
     print(f"startup {os.getpid()}", file=sys.stderr, flush=True)
     await send({"type": "lifespan.startup.complete"})
+    if Path("crash-later").exists():
+        asyncio.get_running_loop().call_later(0.3, os._exit, 7)
     await receive()
     print(f"shutdown {os.getpid()}", file=sys.stderr, flush=True)
     if "STUCK_SHUTDOWN" in os.environ:
@@ -150,6 +158,15 @@ async def grow(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, str(os.getpid()))
 
 
+async def fork(scope: Any, receive: Any, send: Any) -> None:
+    """Leave a process that lives longer than the server."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        os._exit(0)
+    await answer(send, str(child))
+
+
 async def die(scope: Any, receive: Any, send: Any) -> None:
     os._exit(9)
 
@@ -164,4 +181,5 @@ WAYS = {
     "/generator": hang_generator,
     "/grow": grow,
     "/die": die,
+    "/fork": fork,
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 import pytest
 
+from daphne_ng.net import tunnel
 from daphne_ng.net.tunnel import Turns
 from tests.support import h2
 from tests.support.asgi import on_loop, settle
@@ -18,18 +18,35 @@ def over(turns: Turns) -> bool:
     return turns.over
 
 
-def work(log: list[str], name: str, seconds: float = 0.0) -> None:
+class Clock:
+    """Time passes while something works, and at no other time."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(tunnel, "perf_counter", clock)
+    return clock
+
+
+def work(log: list[str], name: str, clock: Clock | None = None) -> None:
     log.append(name)
-    time.sleep(seconds)
+    if clock is not None:
+        clock.now += 0.006
 
 
 @on_loop
-async def test_a_turn_that_is_used_up_ends() -> None:
+async def test_a_turn_that_is_used_up_ends(clock: Clock) -> None:
     turns, log = Turns(asyncio.get_running_loop()), list[str]()
     assert not over(turns)
     turns.take(lambda data: work(log, data.decode()), b"quick")
     assert not over(turns)
-    turns.take(lambda data: work(log, data.decode(), 0.006), b"slow")
+    turns.take(lambda data: work(log, data.decode(), clock), b"slow")
     assert over(turns)
     assert log == ["quick", "slow"]
     await settle()
@@ -37,11 +54,11 @@ async def test_a_turn_that_is_used_up_ends() -> None:
 
 
 @on_loop
-async def test_others_come_in_between() -> None:
+async def test_others_come_in_between(clock: Clock) -> None:
     loop = asyncio.get_running_loop()
     turns, log = Turns(loop), list[str]()
     for name in "abc":
-        turns.soon(lambda name=name: work(log, name, 0.006))  # type: ignore[misc]
+        turns.soon(lambda name=name: work(log, name, clock))  # type: ignore[misc]
 
     def other() -> None:
         if "c" not in log:
@@ -56,7 +73,7 @@ async def test_others_come_in_between() -> None:
 
 
 @on_loop
-async def test_who_comes_again_comes_behind_the_others_and_later() -> None:
+async def test_who_comes_again_comes_behind_the_others_and_later(clock: Clock) -> None:
     loop = asyncio.get_running_loop()
     turns, log = Turns(loop), list[str]()
 

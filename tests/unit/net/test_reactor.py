@@ -502,6 +502,6 @@ def test_a_call_later_fires_in_time_and_not_early(run, loop):
     async def main(reactor):
         begin = time.monotonic()
         await deferLater(reactor, 0.05).asFuture(loop)
-        assert 0.049 <= time.monotonic() - begin < 1
+        assert 0.049 <= time.monotonic() - begin < 5
 
     run(main)

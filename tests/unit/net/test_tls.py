@@ -388,6 +388,30 @@ def test_a_challenge_is_answered_to_those_who_ask_for_it(directory: Path, versio
             shake_hands(source.context(), asking, "a.test")
 
 
+def test_the_first_certificate_of_a_name_is_served_as_soon_as_it_is_there(directory: Path) -> None:
+    """Another process has put it there, and nobody has looked at the files since."""
+    (directory / "new.test.pem").write_bytes(b"")
+    write_pem(directory / "DEFAULT.pem", "a.test")
+    source = CertificateDirectory(SETTINGS, str(directory))
+    default = source.certificate("default").serial_number
+    unsure = context_of()
+    unsure.check_hostname = False
+    assert serial(shake_hands(source.context(), unsure, "new.test")[0]) == default
+    write_pem(directory / "new.test.pem", "new.test")
+    client, _ = shake_hands(source.context(), context_of(), "new.test")
+    assert serial(client) == source.certificate("new.test").serial_number != default
+
+
+def test_a_first_certificate_that_is_wrong_is_read_once(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (directory / "new.test.pem").write_bytes(b"")
+    source = CertificateDirectory(SETTINGS, str(directory))
+    (directory / "new.test.pem").write_bytes(b"wrong")
+    for _ in range(3):
+        with pytest.raises((ssl.SSLError, SSL.Error)):
+            shake_hands(source.context(), context_of(), "new.test")
+    assert caplog.text.count("Kept the certificate for 'new.test' as it was") == 1
+
+
 def serial(client: Any) -> int:
     return x509.load_der_x509_certificate(client.tls.getpeercert(binary_form=True)).serial_number
 

@@ -72,6 +72,17 @@ def test_an_instance_leaves_its_process_out_when_it_is_pickled() -> None:
     assert copy.host == "127.0.0.1"
 
 
+def test_an_application_in_another_process_uses_the_files_of_the_one_that_sent_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = TestApplication.setup_storage, TestApplication.result_storage
+    sent = pickle.dumps(TestApplication(lock=None))
+    monkeypatch.setattr(TestApplication, "setup_storage", "there")
+    monkeypatch.setattr(TestApplication, "result_storage", "there too")
+    pickle.loads(sent)
+    assert (TestApplication.setup_storage, TestApplication.result_storage) == here
+
+
 # -- the application that notes ---------------------------------------------------------------------------------------
 
 
