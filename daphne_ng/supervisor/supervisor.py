@@ -43,6 +43,8 @@ _END_MARGIN_SECONDS = 5.0
 # Those that mean something to the supervisor alone, or that a process does not survive before it has handlers.
 _NOT_FOR_BEGINNERS = frozenset((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 _READ_BYTES = 65536
+# So many workers per wanted one may be draining when another is replaced.
+_DRAINING_MAX = 3
 # Workers report once a second.
 _SILENCE_SECONDS = 3.0
 _PROGRESS_SECONDS = 1.0
@@ -576,7 +578,7 @@ class Supervisor:
         current = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
         if now >= self._spawn_at:
             for worker in current:
-                if worker.unwanted and worker.replaced_by is None and now >= worker.unwanted_from:
+                if worker.unwanted and worker.replaced_by is None and now >= worker.unwanted_from and self._has_room():
                     self._replace(worker, worker.unwanted)
         missing = self._count - len(current)
         if missing > 0 and now >= self._spawn_at:
@@ -591,11 +593,18 @@ class Supervisor:
         if not self._rolling or any(self._is_awaited(worker) for worker in self._workers):
             return
         while self._to_roll:
+            if not self._has_room():
+                return
             worker = self._to_roll.pop(0)
             if worker in self._workers and not worker.retired:
                 self._replace(worker, "all are")
                 return
         self._end_roll("")
+
+    # Workers that drain take memory as long as their last request. Who asks for new ones faster than that waits; not
+    # for ever, since every end has its limit.
+    def _has_room(self) -> bool:
+        return sum(worker.retired for worker in self._workers) < _DRAINING_MAX * self._count
 
     # One that is to go itself is not: it may hang with the code that was there before.
     def _is_awaited(self, worker: _Worker) -> bool:

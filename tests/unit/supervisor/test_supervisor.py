@@ -588,6 +588,21 @@ def test_one_that_does_not_go_is_killed_after_all_its_limits(make: Any) -> None:
     assert it.living == [2]
 
 
+def test_new_ones_wait_while_too_many_old_ones_drain(make: Any) -> None:
+    it = make(1).started()
+    for _ in range(3):
+        it.tell(signal.SIGHUP)
+        it.processes[-1].say("ready")
+        it.turn()
+    assert it.living == [1, 2, 3, 4]
+    it.tell(signal.SIGHUP)
+    it.turn(5)
+    assert it.living == [1, 2, 3, 4]
+    it.processes[1].exit()
+    it.turn()
+    assert it.living == [1, 3, 4, 5]
+
+
 # -- signals ---------------------------------------------------------------------------------------------------
 
 
