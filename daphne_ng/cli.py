@@ -50,6 +50,7 @@ from daphne_ng.loading import (
 from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure
 from daphne_ng.supervisor.command import (
     become_worker,
+    forget_unprintable,
     handle_log_signals,
     needs_supervisor,
     open_standard_descriptors,
@@ -143,6 +144,8 @@ class CommandLineInterface:
             interface.parser.exit(1, f"{interface.parser.prog}: error: {' '.join(str(error).split())}\n")
         except KeyboardInterrupt:
             interface.parser.exit(130)
+        finally:
+            forget_unprintable()
 
     def run(self, args: Sequence[str]) -> None:
         """Parse ``args``, then serve until the server stops.

@@ -47,6 +47,7 @@ _ONCE = frozenset(
         "test_websocket_endings",
         "test_websocket_memory",
         "test_workers",
+        "test_workers_process",
     }
 )
 

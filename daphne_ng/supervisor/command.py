@@ -18,6 +18,7 @@ from daphne_ng.supervisor.notify import Notifier
 
 __all__ = [
     "become_worker",
+    "forget_unprintable",
     "handle_log_signals",
     "needs_supervisor",
     "open_standard_descriptors",
@@ -117,6 +118,23 @@ def open_standard_descriptors() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
             os.set_inheritable(number, True)
+
+
+def forget_unprintable() -> None:
+    """Throw away what standard output and error hold and cannot get rid of: a terminal or a pipe that is gone.
+
+    To be called last. Else the interpreter tries once more, and exits with 120 whatever the exit code was.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except AttributeError:  # there is none
+            continue
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                opened = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(opened, stream.fileno())
+                os.close(opened)
 
 
 @contextlib.contextmanager

@@ -208,11 +208,11 @@ def test_a_drain_tells_how_it_comes_along_and_asks_for_the_time_that_it_takes(
 
 @both
 def test_signs_of_life_come_at_half_the_interval(tmp_path: Path, system: System, options: tuple[str, ...]) -> None:
-    with serve(APP, tmp_path, *options, environment=told(system, WATCHDOG_USEC="1000000")):
-        wait_for(lambda: len(system.times("WATCHDOG")) >= 6, "signs of life", 15)
-    times = system.times("WATCHDOG")[:6]
-    assert all(later - before < 1.0 for before, later in zip(times, times[1:], strict=False))
-    assert 0.35 < (times[-1] - times[0]) / 5 < 0.75
+    with serve(APP, tmp_path, *options, environment=told(system, WATCHDOG_USEC="2000000")):
+        wait_for(lambda: len(system.times("WATCHDOG")) >= 5, "signs of life", 15)
+    times = system.times("WATCHDOG")[:5]
+    assert all(later - before < 2.0 for before, later in zip(times, times[1:], strict=False))
+    assert 0.7 < (times[-1] - times[0]) / 4 < 1.5
 
 
 def test_no_signs_of_life_are_sent_for_another_process_or_if_none_are_wanted(tmp_path: Path, system: System) -> None:
@@ -245,7 +245,7 @@ def test_one_healthy_worker_is_a_sign_of_life_and_none_is_none(tmp_path: Path, s
         start = time.monotonic()
         with asking(server, "/block/5"):
             pass
-        assert longest_silence(system, start, time.monotonic()) < 1.5
+        assert longest_silence(system, start, time.monotonic()) < 3
         start = time.monotonic()
         # Who is blocked accepts nobody, so the second request reaches the other.
         with asking(server, "/block/8"):

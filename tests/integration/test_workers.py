@@ -5,50 +5,23 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import pwd
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.integration.serving import APPS, HERE, HOST, needs_procfs, require_program, serve, wait_for
-from tests.integration.working import APP, Load, Workers, workers
+from tests.integration.serving import APPS, HOST, SLACK, needs_procfs, require_program, serve, wait_for
+from tests.integration.working import APP, SERVER, Load, Workers, ends_within, start, workers
 
 pytestmark = [needs_procfs, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-ROOT = HERE.parents[1]
-LAUNCH = str(HERE / "launch.py")
-SERVER = (sys.executable, "-m", "daphne_ng")
-NOBODY = pwd.getpwnam("nobody")
 BLOCKED = r"WARNING +The event loop has been blocked"
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory whose path fits into the address of a UNIX socket, and that anybody can read."""
-    with tempfile.TemporaryDirectory(prefix="dng") as path:
-        os.chmod(path, 0o755)
-        yield Path(path)
-
-
-def ends_within(running: Workers, seconds: float, number: int = signal.SIGTERM) -> int:
-    """Send a signal, and return the exit code; it must come within so many seconds."""
-    running.signal(number)
-    try:
-        return running.server.process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"it runs after {seconds} s:\n{running.log}") from None
 
 
 # -- nothing is lost -------------------------------------------------------------------------------------------
@@ -225,24 +198,24 @@ def test_every_frame_that_was_read_before_our_close_is_delivered(
     tmp_path: Path, count: int | None, number: int
 ) -> None:
     """The application takes them slowly: most are still with the server when it closes."""
-    numbers = [str(one) for one in range(150)]
+    numbers = [str(one) for one in range(200)]
     with workers(tmp_path, count=count) as running, contextlib.ExitStack() as stack:
         url = f"ws://{HOST}:{running.server.port}/slow"
         sockets = [stack.enter_context(connect(url, proxy=None)) for _ in range(3)]
         for ws in sockets:
             for one in numbers:
                 ws.send(one)
-        time.sleep(0.3)  # they are read
+        time.sleep(1)  # they are read, and the application has taken half of them at most
         running.signal(number)
         for ws in sockets:
             with pytest.raises(ConnectionClosed) as closed:
-                ws.recv(5)
+                ws.recv(20)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
-        wait_for(lambda: len(pondered(tmp_path)) == len(sockets), "the applications", 10)
+        wait_for(lambda: len(pondered(tmp_path)) == len(sockets), "the applications", 20)
         assert pondered(tmp_path) == [f"1012 {' '.join(numbers)}"] * len(sockets)
         if number == signal.SIGTERM:
-            assert running.server.process.wait(10) == 0
+            assert running.server.process.wait(20) == 0
 
 
 def pondered(directory: Path) -> list[str]:
@@ -263,7 +236,7 @@ def test_who_waits_to_be_accepted_at_the_end_is_served(tmp_path: Path) -> None:
         for connection in queued:
             with connection:
                 assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
-        assert running.server.process.wait(10) == 0
+        assert running.server.process.wait(20) == 0
 
 
 def test_a_proxy_whose_header_comes_during_the_end_is_served(tmp_path: Path) -> None:
@@ -279,7 +252,7 @@ def test_a_proxy_whose_header_comes_during_the_end_is_served(tmp_path: Path) -> 
                 answer = connection.recv(65536).lower()
                 assert answer.startswith(b"http/1.1 200 ok"), answer
                 assert b"connection: close" in answer
-        assert running.server.process.wait(10) == 0
+        assert running.server.process.wait(20) == 0
 
 
 # -- workers that fail -----------------------------------------------------------------------------------------
@@ -316,7 +289,7 @@ def test_a_worker_that_is_told_to_stop_by_others_is_replaced_at_once(tmp_path: P
             os.kill(pid, signal.SIGTERM)
         began = time.monotonic()
         running.wait_ready(4)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * SLACK
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
         running.wait_settled(2)
 
@@ -432,14 +405,6 @@ def test_workers_that_were_stopped_together_with_their_supervisor_are_not_replac
 # -- starting --------------------------------------------------------------------------------------------------
 
 
-def start(directory: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = os.environ | {"PYTHONPATH": str(APPS)} | environment
-    command = [*SERVER, "-b", HOST, "--workers", "2", *options]
-    return subprocess.run(
-        command, cwd=directory, env=variables, timeout=60, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
 def test_an_application_that_cannot_be_imported_ends_the_whole(tmp_path: Path) -> None:
     done = start(tmp_path, "-p", "0", APP, FAIL_IMPORT="1")
     assert done.returncode == 1
@@ -469,38 +434,6 @@ def test_a_port_in_use_ends_the_whole_before_any_worker(tmp_path: Path) -> None:
     assert "starts" not in done.stdout
 
 
-def test_a_key_that_the_user_cannot_read_ends_the_whole_with_the_reason(short: Path, pem: Path) -> None:
-    if os.getuid():
-        pytest.skip("only root can become another user")
-    key = short / "key.pem"
-    shutil.copy(pem, key)
-    key.chmod(0o600)
-    python = public_python()
-    environment = os.environ | {"PYTHONPATH": str(APPS)} | python.get("environment", {})
-    options = [
-        "--workers",
-        "2",
-        "-e",
-        f"ssl:0:privateKey={key}:certKey={key}:interface={HOST}",
-        "--user",
-        "nobody",
-        APP,
-    ]
-    done = subprocess.run(
-        [*python.get("program", SERVER), *options],
-        cwd=short,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    done.stdout += done.stderr
-    assert done.returncode == 1
-    assert "key.pem" in done.stdout
-    assert "ermission denied" in done.stdout
-    assert "Traceback" not in done.stdout
-
-
 @pytest.mark.system
 def test_workers_that_crash_again_and_again_are_given_up(tmp_path: Path) -> None:
     """They are ready, and die soon after."""
@@ -510,7 +443,7 @@ def test_workers_that_crash_again_and_again_are_given_up(tmp_path: Path) -> None
     assert done.returncode == 7
     assert re.search(r"CRITICAL Worker \d+ \(process \d+\) ended with code 7, as \d+ before it: giving up", done.stdout)
     assert "the next starts in 2.0 s" in done.stdout  # it backs off
-    assert 4 < time.monotonic() - began < 40
+    assert time.monotonic() - began > 4
 
 
 def test_new_code_that_does_not_start_keeps_the_old_workers(tmp_path: Path) -> None:
@@ -540,7 +473,7 @@ def test_a_signal_during_the_start(tmp_path: Path, number: int, moment: str) -> 
             time.sleep(0.4)
         server.process.send_signal(number)
         if number in (signal.SIGTERM, signal.SIGINT):
-            assert server.process.wait(5) == 0
+            assert server.process.wait(20) == 0
         else:
             running = Workers(server)
             if number == signal.SIGHUP:
@@ -549,344 +482,6 @@ def test_a_signal_during_the_start(tmp_path: Path, number: int, moment: str) -> 
             running.wait_settled(2)
             assert running.fetch()
         assert "Traceback" not in server.log
-
-
-# -- what does not want to end ---------------------------------------------------------------------------------
-
-LIMITS = ("--graceful-timeout", "1", "--application-close-timeout", "1", "--lifespan-shutdown-timeout", "1")
-
-
-@pytest.mark.parametrize("count", [0, 2], ids=["alone", "workers"])
-@pytest.mark.parametrize(
-    "way",
-    ["thread", "swallow", "events", "flood", "generator", pytest.param("block", marks=pytest.mark.system)],
-)
-def test_nothing_holds_up_the_end(tmp_path: Path, way: str, count: int) -> None:
-    """The limits are 1 s for requests, 1 s for those that are cancelled, twice 5 s for connections, 1 s for the lifespan."""
-    options = ("--workers", str(count)) if count else ()
-    with serve(APP, tmp_path, *LIMITS, *options) as server:
-        running = Workers(server)
-        server.expect(
-            "ignores its cancellation", "took too long", BLOCKED, "does not end", "These threads run", "MainThread"
-        )
-        server.expect(r"CRITICAL (uvloop|asyncio)_\d:$", "Dropped a connection")
-        if count:
-            running.wait_ready(count)
-        asked = running.ask(f"/{way}")
-        time.sleep(0.5)
-        began = time.monotonic()
-        running.signal(signal.SIGTERM)
-        code = server.process.wait(30)
-        took = time.monotonic() - began
-        print(f"{way}: {took:.1f} s")
-        # A process whose loop is blocked has been ended by force. Its supervisor has not.
-        assert code == (1 if way == "block" and not count else 0)
-        server.process.returncode = 0
-        # All limits together, and the supervisor's margin.
-        assert took < (26 if way == "block" else 9)
-        if way == "thread" and not count:
-            assert "stuck_view" in server.log
-        asked.close()
-
-
-def test_a_second_signal_ends_the_workers_at_once_and_a_third_kills(tmp_path: Path) -> None:
-    with workers(tmp_path) as running:
-        asked = [running.ask("/swallow"), running.ask("/?600")]
-        running.server.expect("ignores its cancellation")
-        time.sleep(0.3)
-        running.signal(signal.SIGTERM)
-        running.server.wait_for_log("Waiting for . running requests")
-        began = time.monotonic()
-        running.signal(signal.SIGTERM)
-        assert running.server.process.wait(8) == 0
-        assert time.monotonic() - began < 6
-        for one in asked:
-            one.close()
-
-
-def test_progress_is_told_every_second(tmp_path: Path) -> None:
-    with serve(APP, tmp_path) as server:
-        running = Workers(server)
-        asked = running.ask("/?2.5")
-        time.sleep(0.3)
-        assert ends_within(running, 8) == 0
-        lines = re.findall(r"Waiting for 1 request and 1 connection, (\d+) seconds left", server.log)
-        assert lines[:2] == ["29", "28"]
-        asked.close()
-
-
-# -- signals ---------------------------------------------------------------------------------------------------
-
-
-def test_control_c_in_a_terminal_ends_gracefully(tmp_path: Path) -> None:
-    """It comes to every process of the group, and the supervisor tells its workers besides: that is once, not twice."""
-    command = [*SERVER, "-b", HOST, "-p", "0", "--workers", "2", APP]
-    with (tmp_path / "log").open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(APPS)},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    log = tmp_path / "log"
-    wait_for(lambda: log.read_text().count("is ready") == 2, "the workers", 20)
-    port = int(re.search(r"address \S+:(\d+)", log.read_text())[1])  # type: ignore[index]
-    asked = socket.create_connection((HOST, port), 10)
-    asked.sendall(b"GET /?1.5 HTTP/1.1\r\nHost: x\r\n\r\n")
-    time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
-    assert asked.recv(65536).startswith(b"HTTP/1.1 200 OK")
-    assert process.wait(10) == 0
-    assert "Traceback" not in log.read_text()
-    assert "KeyboardInterrupt" not in log.read_text()
-    asked.close()
-
-
-def test_a_stop_of_the_whole_unit_by_systemd_is_graceful(tmp_path: Path) -> None:
-    """KillMode=control-group, systemd's default, sends SIGTERM to workers too."""
-    with workers(tmp_path) as running:
-        asked = running.ask("/?1.5")
-        time.sleep(0.3)
-        for pid in [running.server.pid, *running.running]:
-            os.kill(pid, signal.SIGTERM)
-        assert asked.recv(65536).startswith(b"HTTP/1.1 200 OK")
-        assert running.server.process.wait(10) == 0
-        asked.close()
-
-
-def test_usr1_opens_the_access_log_of_every_worker_again(tmp_path: Path) -> None:
-    with workers(tmp_path, "--access-log", "access") as running:
-        running.fetch("/before")
-        wait_for(lambda: "/before" in (tmp_path / "access").read_text(), "a line")
-        (tmp_path / "access").rename(tmp_path / "moved")
-        running.signal(signal.SIGUSR1)
-        wait_for((tmp_path / "access").exists, "a new file")
-        time.sleep(0.5)
-        for _ in range(10):
-            running.fetch("/after")
-        wait_for(lambda: (tmp_path / "access").read_text().count("/after") == 10, "the lines")
-        assert "/after" not in (tmp_path / "moved").read_text()
-
-
-def test_usr2_tells_what_every_worker_does(tmp_path: Path) -> None:
-    with workers(tmp_path, *LIMITS) as running:
-        running.server.expect("ignores its cancellation", r"WARNING +(serving|HTTP|Connection|Task|   )", "GET|POST")
-        asked = running.ask("/swallow?x=1")
-        time.sleep(0.3)
-        running.signal(signal.SIGUSR2)
-        running.server.wait_for_log(r"2 workers wanted")
-        running.server.wait_for_log(r"serving: 1 connections, 1 applications running")
-        running.server.wait_for_log(r"/swallow, \d\.\d s old")
-        running.server.wait_for_log(r"worked\.py:\d+ in swallow")
-        running.server.wait_for_log(r"Connection Http1 of 127\.0\.0\.1.*: 0 bytes unsent")
-        running.server.wait_for_log(r"Task lifespan")
-        asked.close()
-
-
-# -- reload ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("watchfiles", [True, False], ids=["watchfiles", "polling"])
-def test_reload_serves_the_new_code_and_refuses_nobody(tmp_path: Path, watchfiles: bool) -> None:
-    if watchfiles:
-        pytest.importorskip("watchfiles")
-    else:
-        (tmp_path / "watchfiles.py").write_text("raise ImportError\n")
-    code = Path(APPS / "worked.py").read_text()
-    (tmp_path / "mine.py").write_text(code)
-    with workers(tmp_path, "--reload", count=0, app="mine:application", imports=tmp_path) as running:
-        running.server.expect("which was to replace", "The workers are not replaced: the new code does not start")
-        with Load(running.server.port, kept=2, fresh=2, sockets=2, http2=1) as load:
-            load.wait(50)
-            time.sleep(0.5)
-            (tmp_path / "mine.py").write_text("syntax error\n" + code)
-            running.server.wait_for_log("the new code does not start; the old goes on", 20)
-            load.wait(50)
-            (tmp_path / "mine.py").write_text(code + "\nGREETING = ''\n")
-            running.server.wait_for_log("All workers are replaced", 20)
-            load.wait(50)
-            running.wait_settled(1)
-        assert load.failures == {}
-        assert len(load.by_pid) == 2
-        assert "mine.py changed" in running.log
-
-
-TERMINAL = """import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
-
-
-@pytest.mark.parametrize("reload", [True, False], ids=["reload", "workers"])
-def test_a_terminal_that_is_closed_ends_what_is_being_developed(tmp_path: Path, reload: bool) -> None:
-    """A service goes on: SIGHUP is a reload."""
-    ours, theirs = os.openpty()
-    options = ["-u", "s", "--access-log", "access", *(["--reload"] if reload else ["--workers", "2"]), APP]
-    process = subprocess.Popen(
-        [sys.executable, "-c", TERMINAL, *SERVER[1:], *options],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{APPS}"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    said = b""
-    while said.count(b"is ready") < (1 if reload else 2):
-        said += os.read(ours, 65536)
-    running = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    before = set(running.read_text().split())
-    os.close(ours)
-    try:
-        if not reload:
-            wait_for(lambda: len(set(running.read_text().split()) - before) >= 2, "new workers", 20)
-            process.terminate()
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
-    assert not (tmp_path / "s").exists()
-
-
-# -- sockets ---------------------------------------------------------------------------------------------------
-
-
-def test_the_file_of_a_unix_socket_stays_over_rolling_restarts_and_goes_at_the_end(short: Path) -> None:
-    path = short / "s"
-    with workers(short, listen=("-u", str(path))) as running:
-        inode = path.stat().st_ino
-        running.roll()
-        assert path.stat().st_ino == inode
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(path))
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert client.recv(65536).startswith(b"HTTP/1.1 200")
-        os.kill(running.running[0], signal.SIGKILL)
-        running.server.expect("was killed by SIGKILL")
-        running.wait_ready(5)
-        assert path.stat().st_ino == inode
-    assert not path.exists()
-
-
-def test_sockets_of_systemd_are_handed_down_and_outlive_everything(short: Path) -> None:
-    with socket.create_server((HOST, 0)) as inherited:
-        program = [sys.executable, LAUNCH, f"{inherited.fileno()}:3", "LISTEN_FDS=1", "LISTEN_PID=@pid", "--", *SERVER]
-        options = {"program": program, "inherit": [inherited.fileno()], "listen": ["-e", "systemd:domain=INET:index=0"]}
-        with workers(short, **options) as running:
-            with Load(running.server.port) as load:
-                load.wait()
-                running.roll()
-            assert load.failures == {}
-        # Not shut down: who comes now waits for the next server.
-        with socket.create_connection(inherited.getsockname()):
-            pass
-
-
-def test_standard_input_is_handed_down(short: Path) -> None:
-    with socket.create_server((HOST, 0)) as inherited:
-        program = [sys.executable, LAUNCH, f"{inherited.fileno()}:0", "--", *SERVER]
-        options = {"program": program, "inherit": [inherited.fileno()], "listen": ["--fd", "0"]}
-        with workers(short, **options) as running:
-            running.roll()
-            with Load(running.server.port) as load:
-                load.wait()
-            assert load.failures == {}
-
-
-def test_tls_and_the_proxy_protocol_are_the_workers_concern(short: Path, pem: Path) -> None:
-    import ssl
-
-    endpoint = f"haproxy:ssl:0:privateKey={pem}:certKey={pem}:interface={HOST}"
-    with workers(short, "--forwarded-allow-ips", HOST, listen=("-e", endpoint)) as running:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        for _ in range(4):
-            raw = running.server.connect()
-            raw.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
-            with context.wrap_socket(raw) as client:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                assert client.recv(65536).startswith(b"HTTP/1.1 200")
-        wait_for(lambda: "192.0.2.1" in running.log, "the access log")
-
-
-def test_with_reuse_port_every_worker_listens_for_itself(tmp_path: Path) -> None:
-    with workers(tmp_path, "--reuse-port") as running:
-        wait_for(lambda: {int(running.fetch()) for _ in range(30)} == set(running.running), "both workers")
-        with Load(running.server.port, sockets=0) as load:
-            load.wait(500)
-        assert load.failures == {}
-        running.roll()
-        assert running.fetch()
-
-
-def public_python() -> dict[str, Any]:
-    """Return the options of `serve` for an interpreter that anybody may run: a virtual environment may be root's alone."""
-    done = subprocess.run(
-        ["su", "-s", "/bin/sh", "nobody", "-c", f"{sys.executable} -c 'import daphne_ng'"], check=False
-    )
-    if done.returncode == 0:
-        return {}
-    places = [str(APPS), str(ROOT), *(place for place in sys.path if place.endswith("site-packages"))]
-    python = shutil.which("python3", path="/usr/bin")
-    program = [python or "", "-m", "daphne_ng"]
-    environment = {"PYTHONPATH": os.pathsep.join(places)}
-    command = f"PYTHONPATH={environment['PYTHONPATH']} {python} -c 'import daphne_ng.server'"
-    done = subprocess.run(["su", "-s", "/bin/sh", "nobody", "-c", command], check=False)
-    if done.returncode:
-        pytest.skip("there is no interpreter that another user may run")
-    return {"program": program, "environment": environment}
-
-
-# -- the process -----------------------------------------------------------------------------------------------
-
-
-def test_the_pid_file_names_the_supervisor_and_goes_with_it(tmp_path: Path) -> None:
-    with workers(tmp_path, "--pid", "pid") as running:
-        assert int((tmp_path / "pid").read_text()) == running.server.pid
-        running.roll()
-        os.kill(running.running[0], signal.SIGTERM)
-        running.wait_ready(5)
-        assert int((tmp_path / "pid").read_text()) == running.server.pid
-        done = start(tmp_path, "-p", "0", "--pid", "pid", APP)
-        assert done.returncode == 1
-        assert f"pid belongs to process {running.server.pid}, which runs" in done.stdout
-    assert not (tmp_path / "pid").exists()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("options", [["--user", "nobody"], ["--user", str(NOBODY.pw_uid), "--group", "daemon"]])
-def test_workers_run_as_another_user_and_sockets_are_opened_before(short: Path, options: list[str]) -> None:
-    listen = ("-b", HOST, "-p", "0", "-u", str(short / "s"))
-    with workers(short, *options, "--umask", "027", listen=listen, **public_python()) as running:
-        uid, gid, *_ = (said := running.fetch("/identity")).split()
-        assert int(uid) == NOBODY.pw_uid
-        assert (int(gid) == NOBODY.pw_gid) == ("--group" not in options)
-        assert "[0" not in said
-        assert f" 27 {NOBODY.pw_dir}" in said
-        assert (short / "s").stat().st_uid == 0
-        running.roll()
-        assert running.fetch()
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_process_without_standard_input_and_output_serves_and_ends_in_order(tmp_path: Path, count: int) -> None:
-    """What is opened first would get their numbers."""
-    command = f"exec {sys.executable} -m daphne_ng -u s --workers {count} --access-log access {APP} <&- >&- 2>&-"
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{APPS}"}
-    process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=environment)
-    try:
-        wait_for((tmp_path / "s").exists, "the socket", 20)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
-            client.connect(os.path.relpath(tmp_path / "s"))
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
-    finally:
-        process.terminate()
-        code = process.wait(20)
-    assert code == 0
 
 
 # -- in the long run -------------------------------------------------------------------------------------------

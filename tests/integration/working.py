@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,10 +22,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from tests.bench import procfs
-from tests.integration.serving import HOST, Running, serve, wait_for
+from tests.integration.serving import APPS, HOST, Running, serve, wait_for
 from tests.support.h2_client import Http2Client
 
 APP = "worked:application"
+SERVER = (sys.executable, "-m", "daphne_ng")
 PATIENCE = 20.0
 
 _READY = re.compile(r"Worker (\d+) \(process (\d+)\) is ready")
@@ -104,6 +108,24 @@ def workers(directory: Path, *options: str, count: int | None = 2, **more: Any) 
         if count is not None:
             running.wait_ready(count or 1)
         yield running
+
+
+def ends_within(running: Workers, seconds: float, number: int = signal.SIGTERM) -> int:
+    """Send a signal, and return the exit code; it must come within so many seconds."""
+    running.signal(number)
+    try:
+        return running.server.process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it runs after {seconds} s:\n{running.log}") from None
+
+
+def start(directory: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a supervisor that is expected to end at once."""
+    variables = os.environ | {"PYTHONPATH": str(APPS)} | environment
+    command = [*SERVER, "-b", HOST, "--workers", "2", *options]
+    return subprocess.run(
+        command, cwd=directory, env=variables, timeout=60, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def _trusting(protocol: str) -> ssl.SSLContext:
