@@ -140,7 +140,7 @@ _COMMAND = re.compile(r"""["']-|["'][\w.]+:\w+["']""")
 # Elsewhere.
 _WORD = re.compile(r"(?<![\w.-])daphne(?![\w-])")
 _VERSION = re.compile(r"(?<=\bdaphne) *[=<>~!]=?[^\s\"';#]*")
-_MODULE = re.compile(r"""(?<=-m)([ "',]+)daphne\b""")
+_MODULE = re.compile(r"""(?:(?<=-m)|(?<=\bimport))([ "',]+)daphne\b|(?<=\bfrom)( +)daphne(?=[\w.]* import\b)""")
 _RENAMED = "daphne.http_protocol", "daphne.ws_protocol"
 
 
@@ -181,7 +181,7 @@ def _advice(line: str, python: bool) -> str:
     code = (line.split("#", 1)[0] if python else line).strip()
     if not python:
         changed = _VERSION.sub("", code.replace("channels[daphne]", "channels[] daphne"))
-        changed = _WORD.sub("daphne-ng", _MODULE.sub(r"\1daphne_ng", changed)).replace("channels[] ", "channels and ")
+        changed = _WORD.sub("daphne-ng", _MODULE.sub(_as_module, changed)).replace("channels[] ", "channels and ")
         return changed if changed != code else ""
     if _IMPORT.match(code):
         if any(name in code for name in _RENAMED):
@@ -193,6 +193,10 @@ def _advice(line: str, python: bool) -> str:
         hyphen = "-" if _COMMAND.search(code) and not _MODULE.search(code) else "_"
         return _NAME.sub(rf"\1daphne{hyphen}ng\2\1", code)
     return ""
+
+
+def _as_module(match: re.Match[str]) -> str:
+    return f"{match[1] or match[2]}daphne_ng"
 
 
 def _required(match: re.Match[str]) -> str:

@@ -422,7 +422,7 @@ class Supervisor:
                     worker.kill_at = min(worker.kill_at, self._clock() + _END_MARGIN_SECONDS)
         else:
             self._stopping = True
-            logger.info("Stopping %d workers", len(self._workers))
+            logger.info("Stopping %s", "1 worker" if len(self._workers) == 1 else f"{len(self._workers)} workers")
             self._notifier.send("STOPPING=1")
             # Here first: the last worker to close a socket takes those who wait there.
             self._sockets.close()
@@ -597,7 +597,7 @@ class Supervisor:
                 return
             worker = self._to_roll.pop(0)
             if worker in self._workers and not worker.retired:
-                self._replace(worker, "all are")
+                self._replace(worker, "all workers are")
                 return
         self._end_roll("")
 

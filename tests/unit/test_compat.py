@@ -216,7 +216,10 @@ SAMPLE = {
     "Procfile": "web: daphne -p $PORT -b 0.0.0.0 proj.asgi:application\n",
     "Dockerfile": 'RUN pip install daphne==4.1\nCMD ["python", "-m", "daphne", "proj.asgi:application"]\n',
     "proj/start.py": 'os.execv(sys.executable, ["python", "-m", "daphne", "proj.asgi:application"])\n',
-    "start.sh": "exec python -m daphne proj.asgi:application\n",
+    "start.sh": (
+        "exec python -m daphne proj.asgi:application\n"
+        "python -c 'import daphne'\npython -c 'from daphne.cli import CommandLineInterface'\necho from daphne\n"
+    ),
     "proj.service": "ExecStart=/srv/venv/bin/daphne -u /run/proj.sock proj.asgi:application\n",
     "node_modules/x/a.py": "import daphne\n",
     ".git/config.py": "import daphne\n",
@@ -254,6 +257,15 @@ setup.py:1
 start.sh:1
   - exec python -m daphne proj.asgi:application
   + exec python -m daphne_ng proj.asgi:application
+start.sh:2
+  - python -c 'import daphne'
+  + python -c 'import daphne_ng'
+start.sh:3
+  - python -c 'from daphne.cli import CommandLineInterface'
+  + python -c 'from daphne_ng.cli import CommandLineInterface'
+start.sh:4
+  - echo from daphne
+  + echo from daphne-ng
 proj/run.py:1
   - import daphne.server as s
   + import daphne_ng.server as s
@@ -276,7 +288,7 @@ proj/start.py:1
   - os.execv(sys.executable, ["python", "-m", "daphne", "proj.asgi:application"])
   + os.execv(sys.executable, ["python", "-m", "daphne_ng", "proj.asgi:application"])
 
-16 lines to look at. Where code cannot be changed, call daphne_ng.compat.install_as_daphne() first:
+19 lines to look at. Where code cannot be changed, call daphne_ng.compat.install_as_daphne() first:
 `import daphne` then means daphne-ng.
 """
 
