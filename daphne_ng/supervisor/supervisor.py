@@ -23,7 +23,8 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.owning import longest_end
 from daphne_ng.supervisor.notify import Notifier
-from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, STOP, Assignment, LineReader
+from daphne_ng.supervisor.process import Launcher, WorkerProcess, ending
+from daphne_ng.supervisor.protocol import END, HURRY, STOP
 from daphne_ng.supervisor.sockets import SharedSockets
 
 __all__ = ["Supervisor", "command_of_this_process"]
@@ -40,44 +41,12 @@ _BACK_OFF_MAX_SECONDS = 30.0
 _HOPELESS_MAX_SECONDS = 300.0
 # What a worker's end may take beyond its own limits, and all that it has when there is no time for those.
 _END_MARGIN_SECONDS = 5.0
-# Those that mean something to the supervisor alone, or that a process does not survive before it has handlers.
-_NOT_FOR_BEGINNERS = frozenset((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 _READ_BYTES = 65536
 # So many workers per wanted one may be draining when another is replaced.
 _DRAINING_MAX = 3
 # Workers report once a second.
 _SILENCE_SECONDS = 3.0
 _PROGRESS_SECONDS = 1.0
-
-
-class _Worker:
-    def __init__(
-        self, number: int, process: subprocess.Popen[bytes], report: int, orders: int, started_at: float
-    ) -> None:
-        self.number = number
-        self.process = process
-        self.report = report
-        self.orders = orders
-        self.lines = LineReader()
-        self.started_at = self.beat_at = started_at
-        self.ready = False
-        self.settles_at = 0.0
-        self.replaces: _Worker | None = None
-        self.replaced_by: _Worker | None = None
-        self.retired = False
-        # Why it is to be replaced in any case, until another is ready in its place; and when that may start.
-        self.unwanted = ""
-        self.unwanted_from = 0.0
-        self.blocked = False
-        self.kill_at: float | None = None
-        self.given_up_at: float | None = None
-
-    def order(self, order: bytes) -> None:
-        with contextlib.suppress(OSError):  # it is ending, or has not read thousands of them
-            os.write(self.orders, order)
-
-    def __str__(self) -> str:
-        return f"Worker {self.number} (process {self.process.pid})"
 
 
 def command_of_this_process() -> list[str]:
@@ -114,20 +83,18 @@ class Supervisor:
         self._config = config
         self._count = count
         self._count_max = max(count, config.limit_workers)
-        self._command = list(command)
         self._notifier = notifier or Notifier({})
         self._watcher = watcher
-        self._popen = popen
         self._clock = clock
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._heard: set[int] = set()
         self._number = 0
-        self._run_id = uuid.uuid4().hex
+        self._launcher = Launcher(command, config, sockets.shared, uuid.uuid4().hex, watcher is None, popen)
         self._failures = 0
         self._hopeless = 0
         self._spawn_at = 0.0
-        self._to_roll: list[_Worker] = []
+        self._to_roll: list[WorkerProcess] = []
         self._rolling = False
         self._stopping = False
         self._hurried = False
@@ -166,7 +133,7 @@ class Supervisor:
         return self._exit_code
 
     # The kernel may hold a process in a call that does not end, such as one to a file server that is gone.
-    def _wait_for_killed(self, worker: _Worker) -> None:
+    def _wait_for_killed(self, worker: WorkerProcess) -> None:
         try:
             worker.process.wait(_END_MARGIN_SECONDS)
         except subprocess.TimeoutExpired:
@@ -222,7 +189,7 @@ class Supervisor:
     # -- what systemd is told ----------------------------------------------------------------------------------
 
     # Whether it serves, as far as is known: one that is blocked reports nothing.
-    def _is_healthy(self, worker: _Worker, now: float) -> bool:
+    def _is_healthy(self, worker: WorkerProcess, now: float) -> bool:
         silence = max(self._notifier.watchdog_seconds or 0.0, _SILENCE_SECONDS)
         return worker.ready and not worker.retired and now - worker.beat_at < silence
 
@@ -314,53 +281,23 @@ class Supervisor:
 
     # -- operations ------------------------------------------------------------------------------------------
 
-    def _spawn(self, replaces: _Worker | None = None) -> None:
+    def _spawn(self, replaces: WorkerProcess | None = None) -> None:
         self._number += 1
         try:
-            identity, environment = _identity(self._config)
-            (report, report_write), (orders_read, orders) = _two_pipes()
-        except (OSError, KeyError) as error:  # no descriptor is left, or the user is there no more
+            worker = self._launcher.start(self._number, self._clock())
+        except (OSError, subprocess.SubprocessError, KeyError) as error:
             self._not_started(error, replaces)
             return
-        os.set_blocking(report, False)
-        os.set_blocking(orders, False)
-        shared = self._sockets.shared
-        assignment = Assignment(self._number, report_write, orders_read, shared, self._run_id)
-        descriptors = [report_write, orders_read, *(one.fileno for one in shared if one.fileno >= 0)]
-        if self._watcher is not None:
-            # What is compiled is found again by the source's size and its time in whole seconds. A file that is saved
-            # twice within one would be served as it was first.
-            environment = environment | {"PYTHONDONTWRITEBYTECODE": "1"}
-        # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
-        # that a debugger in it can read from the terminal.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_BEGINNERS)
-        try:
-            process = self._popen(
-                self._command,
-                env=os.environ | environment | {ENVIRONMENT: assignment.to_environment()},
-                pass_fds=descriptors,
-                **identity,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            os.close(report)
-            os.close(orders)
-            self._not_started(error, replaces)
-            return
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            os.close(report_write)
-            os.close(orders_read)
-        worker = _Worker(self._number, process, report, orders, self._clock())
         worker.replaces = replaces
         if replaces is not None:
             replaces.replaced_by = worker
         self._workers.append(worker)
-        self._selector.register(report, selectors.EVENT_READ, worker)
-        self._heard.add(report)
+        self._selector.register(worker.report, selectors.EVENT_READ, worker)
+        self._heard.add(worker.report)
         logger.info("%s starts", worker)
 
     # The system has no process to give, or the user may not read the interpreter, or it is not there any more.
-    def _not_started(self, error: Exception, replaces: _Worker | None) -> None:
+    def _not_started(self, error: Exception, replaces: WorkerProcess | None) -> None:
         if not self._announced:
             raise ConfigurationError(f"a worker cannot be started: {error}") from error
         if replaces is not None:
@@ -371,12 +308,12 @@ class Supervisor:
         delay = self._back_off(self._clock())
         logger.error("A worker cannot be started: %s; the next try is in %.1f s", error, delay)
 
-    def _replace(self, worker: _Worker, reason: str) -> None:
+    def _replace(self, worker: WorkerProcess, reason: str) -> None:
         if worker.replaced_by is None and not worker.retired:
             logger.info("%s is replaced: %s", worker, reason)
             self._spawn(replaces=worker)
 
-    def _retire(self, worker: _Worker, order: bytes = STOP) -> None:
+    def _retire(self, worker: WorkerProcess, order: bytes = STOP) -> None:
         if worker.retired:
             return
         self._limit_end(worker)
@@ -385,24 +322,23 @@ class Supervisor:
         else:
             self._kill(worker)  # it serves nobody
 
-    def _limit_end(self, worker: _Worker) -> None:
+    def _limit_end(self, worker: WorkerProcess) -> None:
         worker.retired = True
         # One that is blocked will not hear of it.
         limit = 0.0 if worker.blocked else longest_end(self._config)
         worker.kill_at = self._clock() + limit + _END_MARGIN_SECONDS
 
-    def _kill(self, worker: _Worker) -> None:
+    def _kill(self, worker: WorkerProcess) -> None:
         worker.retired = True
         worker.kill_at = None
         worker.given_up_at = self._clock() + _END_MARGIN_SECONDS
         worker.process.kill()
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: WorkerProcess) -> None:
         if worker.report in self._heard:
             self._heard.discard(worker.report)
             self._selector.unregister(worker.report)
-        os.close(worker.report)
-        os.close(worker.orders)
+        worker.close()
         if worker.replaces is not None:
             worker.replaces.replaced_by = None
         if worker.replaced_by is not None:
@@ -431,7 +367,7 @@ class Supervisor:
 
     # -- what workers do -------------------------------------------------------------------------------------
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: WorkerProcess) -> None:
         try:
             data = os.read(worker.report, _READ_BYTES)
         except BlockingIOError:
@@ -454,7 +390,7 @@ class Supervisor:
             self._selector.unregister(worker.report)
 
     # It asks for another in its place. A limit that is too low must not keep the machine busy with starts.
-    def _grant(self, worker: _Worker, reason: str) -> None:
+    def _grant(self, worker: WorkerProcess, reason: str) -> None:
         if worker.unwanted or worker.retired:
             return
         worker.unwanted, worker.unwanted_from = reason, worker.settles_at
@@ -466,7 +402,7 @@ class Supervisor:
         worker.unwanted_from = self._clock() + delay
         logger.warning("%s is over its limit before it serves: %s; it stays for %g s", worker, reason, delay)
 
-    def _became_ready(self, worker: _Worker) -> None:
+    def _became_ready(self, worker: WorkerProcess) -> None:
         worker.ready = True
         worker.settles_at = self._clock() + _SETTLED_SECONDS
         logger.info("%s is ready", worker)
@@ -492,7 +428,7 @@ class Supervisor:
             if not worker.retired:
                 self._died(worker, code, replaced)
             elif code and worker.given_up_at is None:
-                logger.warning("%s, which was about to end, %s", worker, _ending(code))
+                logger.warning("%s, which was about to end, %s", worker, ending(code))
             else:
                 logger.info("%s has ended", worker)
 
@@ -506,8 +442,8 @@ class Supervisor:
                     return
                 os.waitpid(ended.si_pid, 0)
 
-    def _died(self, worker: _Worker, code: int, replaced: _Worker | None) -> None:
-        how = _ending(code)
+    def _died(self, worker: WorkerProcess, code: int, replaced: WorkerProcess | None) -> None:
+        how = ending(code)
         now = self._clock()
         if worker.ready and now >= worker.settles_at:
             logger.error("%s %s; another takes its place", worker, how)
@@ -564,7 +500,7 @@ class Supervisor:
             self._workers.remove(worker)
             self._forget(worker)
 
-    def _is_blocked(self, worker: _Worker, now: float) -> bool:
+    def _is_blocked(self, worker: WorkerProcess, now: float) -> bool:
         # Under --reload it may be a debugger that holds it.
         limit = 0.0 if self._config.reload else self._config.worker_timeout
         return limit > 0 and not worker.blocked and now - worker.beat_at >= limit
@@ -607,7 +543,7 @@ class Supervisor:
         return sum(worker.retired for worker in self._workers) < _DRAINING_MAX * self._count
 
     # One that is to go itself is not: it may hang with the code that was there before.
-    def _is_awaited(self, worker: _Worker) -> bool:
+    def _is_awaited(self, worker: WorkerProcess) -> bool:
         starts = not (worker.ready or worker.retired)
         return worker.replaces is not None or (starts and worker not in self._to_roll)
 
@@ -635,41 +571,3 @@ class Supervisor:
                     self._kill(worker)  # it has begun with what was there before
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
-
-
-# Both or none.
-def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
-    one = os.pipe()
-    try:
-        return one, os.pipe()
-    except OSError:
-        for end in one:
-            os.close(end)
-        raise
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:  # one of those for real time
-        return f"was killed by signal {-code}"
-
-
-# As whom a worker runs: keywords of Popen, and what the environment says of a user.
-def _identity(config: Config) -> tuple[dict[str, Any], dict[str, str]]:
-    import grp
-    import pwd
-
-    keywords: dict[str, Any] = {}
-    environment = {}
-    if config.user:
-        entry = pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
-        others = [group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem]
-        keywords = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": others}
-        environment = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
-    if config.group:
-        keywords["group"] = int(config.group) if config.group.isdigit() else config.group
-        keywords["extra_groups"] = []
-    return keywords, environment

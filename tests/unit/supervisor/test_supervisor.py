@@ -492,7 +492,7 @@ def test_nothing_is_replaced_when_the_system_gives_no_process(make: Any, caplog:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pwd")
 def test_a_user_that_is_removed_does_not_end_the_supervisor(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     it = make().started()
-    it._config = Config(user="is-not-there")
+    it._launcher._config = Config(user="is-not-there")
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     it.tell(signal.SIGHUP)
     assert it.living == [1, 2]

@@ -1,0 +1,178 @@
+"""One worker as its supervisor sees it: the process, its two pipes, and what has been heard of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from daphne_ng.config import Config
+from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader
+
+__all__ = ["Launcher", "WorkerProcess", "ending"]
+
+# Those that mean something to the supervisor alone, or that a process does not survive before it has handlers.
+_NOT_FOR_BEGINNERS = frozenset((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+
+
+class WorkerProcess:
+    """A worker from its start to its end.
+
+    Args:
+        number: From 1, never used again.
+        process: A `subprocess.Popen`.
+        report: Descriptor to read what it says from.
+        orders: Descriptor to write what it is told to.
+        started_at: Time on the supervisor's clock, in seconds.
+    """
+
+    def __init__(
+        self, number: int, process: subprocess.Popen[bytes], report: int, orders: int, started_at: float
+    ) -> None:
+        self.number = number
+        self.process = process
+        self.report = report
+        self.orders = orders
+        self.lines = LineReader()
+        self.started_at = self.beat_at = started_at
+        self.ready = False
+        self.settles_at = 0.0
+        """When it counts as one that works, once it is ready; 0 afterwards."""
+        self.replaces: WorkerProcess | None = None
+        self.replaced_by: WorkerProcess | None = None
+        self.retired = False
+        """Whether its end has begun."""
+        self.unwanted = ""
+        """Why it is to be replaced in any case, until another is ready in its place."""
+        self.unwanted_from = 0.0
+        """When that may begin."""
+        self.blocked = False
+        self.kill_at: float | None = None
+        self.given_up_at: float | None = None
+
+    def order(self, order: bytes) -> None:
+        """Tell it something; lost if it is ending, or has not read thousands of orders."""
+        with contextlib.suppress(OSError):
+            os.write(self.orders, order)
+
+    def close(self) -> None:
+        """Close the pipes."""
+        os.close(self.report)
+        os.close(self.orders)
+
+    def __str__(self) -> str:
+        return f"Worker {self.number} (process {self.process.pid})"
+
+
+class Launcher:
+    """Starts workers.
+
+    Args:
+        command: The program and its arguments.
+        config: Says as whom they run.
+        shared: What they listen on.
+        run_id: The same for all of them, and for nobody else.
+        compiles: Whether they may leave compiled modules behind.
+        popen: Starts a process, as `subprocess.Popen`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        config: Config,
+        shared: Sequence[SharedSocket],
+        run_id: str,
+        compiles: bool,
+        popen: Callable[..., Any],
+    ) -> None:
+        self._command = list(command)
+        self._config = config
+        self._shared = list(shared)
+        self._run_id = run_id
+        self._compiles = compiles
+        self._popen = popen
+
+    def start(self, number: int, now: float) -> WorkerProcess:
+        """Start a worker.
+
+        Args:
+            number: Its number.
+            now: The time on the supervisor's clock, in seconds.
+
+        Raises:
+            OSError: The system has no process or descriptor to give, or the interpreter cannot be run.
+            subprocess.SubprocessError: The same, between fork and exec.
+            KeyError: The user or the group does not exist any more.
+        """
+        identity, environment = _identity(self._config)
+        (report, report_write), (orders_read, orders) = _two_pipes()
+        os.set_blocking(report, False)
+        os.set_blocking(orders, False)
+        assignment = Assignment(number, report_write, orders_read, self._shared, self._run_id)
+        descriptors = [report_write, orders_read, *(one.fileno for one in self._shared if one.fileno >= 0)]
+        if not self._compiles:
+            # What is compiled is found again by the source's size and its time in whole seconds. A file that is saved
+            # twice within one would be served as it was first.
+            environment = environment | {"PYTHONDONTWRITEBYTECODE": "1"}
+        # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
+        # that a debugger in it can read from the terminal.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_BEGINNERS)
+        try:
+            process = self._popen(
+                self._command,
+                env=os.environ | environment | {ENVIRONMENT: assignment.to_environment()},
+                pass_fds=descriptors,
+                **identity,
+            )
+        except BaseException:
+            os.close(report)
+            os.close(orders)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            os.close(report_write)
+            os.close(orders_read)
+        return WorkerProcess(number, process, report, orders, now)
+
+
+# Both or none.
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    one = os.pipe()
+    try:
+        return one, os.pipe()
+    except OSError:
+        for end in one:
+            os.close(end)
+        raise
+
+
+def ending(code: int) -> str:
+    """Say how a process ended whose `Popen` has this return code."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # one of those for real time
+        return f"was killed by signal {-code}"
+
+
+# As whom a worker runs: keywords of Popen, and what the environment says of a user.
+def _identity(config: Config) -> tuple[dict[str, Any], dict[str, str]]:
+    import grp
+    import pwd
+
+    keywords: dict[str, Any] = {}
+    environment = {}
+    if config.user:
+        entry = pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
+        others = [group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem]
+        keywords = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": others}
+        environment = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+    if config.group:
+        keywords["group"] = int(config.group) if config.group.isdigit() else config.group
+        keywords["extra_groups"] = []
+    return keywords, environment
