@@ -55,5 +55,6 @@ _ONCE = frozenset(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what need not run on every interpreter."""
     for item in items:
-        if item.path.stem in _ONCE:
+        # Properties are of logic alone.
+        if item.path.stem in _ONCE or item.path.parent.name == "properties":
             item.add_marker("once")

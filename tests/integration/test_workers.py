@@ -63,9 +63,9 @@ def test_a_rolling_restart_of_what_begins_with_more_loses_nothing(
 
 
 @pytest.mark.system
-def test_ten_rolling_restarts_lose_nothing(tmp_path: Path) -> None:
+def test_many_rolling_restarts_lose_nothing(tmp_path: Path) -> None:
     with workers(tmp_path) as running, Load(running.server.port, kept=12, fresh=4, sockets=12, http2=3) as load:
-        for _ in range(10):
+        for _ in range(5):
             running.roll()
             load.wait(100)
     assert load.failures == {}
@@ -102,7 +102,7 @@ def test_a_worker_that_has_served_enough_is_replaced_before_it_goes(tmp_path: Pa
     limits = ("--limit-max-requests", "400", "--limit-max-requests-jitter", "100")
     with workers(tmp_path, *limits) as running:
         with Load(running.server.port) as load:
-            running.wait_ready(8, 60)
+            running.wait_ready(5, 60)
         assert load.failures == {}
         assert "it has served" in running.log
 
