@@ -47,7 +47,7 @@ from daphne_ng.loading import (
     read_environment,
     search_directories,
 )
-from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure
+from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure, enable_loggers
 from daphne_ng.supervisor.command import (
     become_worker,
     forget_unprintable,
@@ -190,6 +190,7 @@ class CommandLineInterface:
         handle_log_signals(lambda: self.server, access_log)
         try:
             application = self._application(options)
+            enable_loggers()
             if options.application is None or config.reload:
                 # The demo's page keeps a stream open, and so do many that are being developed. It would hold up Ctrl-C,
                 # and new code, for the whole of the grace period.

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
+import traceback
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from daphne_ng.errors import ConfigurationError
 
-__all__ = ["DEFAULT_FORMAT", "LEVELS", "asyncio_debug", "configure", "configure_twisted_log"]
+__all__ = [
+    "DEFAULT_FORMAT",
+    "LEVELS",
+    "asyncio_debug",
+    "configure",
+    "configure_twisted_log",
+    "enable_loggers",
+    "log_end",
+]
 
 DEFAULT_FORMAT = "%(asctime)-15s %(levelname)-8s %(message)s"
 
@@ -17,6 +29,12 @@ LEVELS = ("critical", "error", "warning", "info", "debug")
 
 _QUIETEST, _LOUDEST = 0, 3
 _BY_VERBOSITY = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
+
+# Whose loggers are ours: Twisted's has its failures in our protocols.
+_OURS = ("daphne_ng", "twisted")
+# Nobody knows of this logger. Who disables it disables all that exist, as `logging.config.dictConfig` does unless
+# 'disable_existing_loggers' is False; who means one of ours leaves this one alone.
+_bystander = logging.getLogger("daphne_ng.logconfig.bystander")
 
 _twisted_log_begun = False
 
@@ -40,11 +58,88 @@ def configure(verbosity: int = 1, log_fmt: str = DEFAULT_FORMAT, log_level: str 
     try:
         # Otherwise every line would be a traceback that says what is wrong with the format.
         logging.Formatter(log_fmt).format(logging.makeLogRecord({}))
-        logging.basicConfig(level=level, format=log_fmt)
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=level, format=log_fmt)
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(_Unwritten(handler))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"--log-fmt: {error}") from None
     if log_level is not None:
         logging.getLogger().setLevel(level)
+
+
+class _Unwritten(logging.Filter):
+    """Lets through what no other handler writes to the same stream.
+
+    Django's own handler does while DEBUG is on, and so do those of packages that print to the console and propagate.
+    Under a server that sets up no root handler each of their lines comes once.
+
+    Args:
+        handler: Whose filter this is.
+    """
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        stream = getattr(self._handler, "stream", None)
+        return all(getattr(other, "stream", None) is not stream for other in _writing(record, besides=self._handler))
+
+
+# The handlers that a record comes to and that write it.
+def _writing(record: logging.LogRecord, besides: logging.Handler | None = None) -> Iterator[logging.Handler]:
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        for handler in logger.handlers:
+            if handler is not besides and record.levelno >= handler.level and handler.filter(record):
+                yield handler
+        logger = logger.parent if logger.propagate else None
+
+
+def enable_loggers() -> None:
+    """Switch the server's loggers on again, if somebody has switched off all loggers that there were.
+
+    To be called when code of the application's has run that may have set up logging. Levels stay, and so does what was
+    disabled by name.
+    """
+    if not _bystander.disabled:
+        return
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in _OURS:
+            logger.disabled = False
+
+
+def log_end(logger: logging.Logger, level: int, message: str, error: BaseException | None = None) -> None:
+    """Log what ends the process, and write it to standard error unless a handler of the log does that.
+
+    Whatever the application has made of `logging`: nobody should find an exit code and no reason.
+
+    Args:
+        logger: Where it belongs.
+        level: Of `logging`.
+        message: One line.
+        error: Comes with its traceback.
+    """
+    enable_loggers()
+    logger.log(level, "%s", message, exc_info=error, stacklevel=2)
+    if sys.stderr is None or _is_shown(logger, level):
+        return
+    story = "".join(traceback.format_exception(error)) if error is not None else ""
+    with contextlib.suppress(OSError, ValueError):  # gone, or closed
+        sys.stderr.write(f"daphne-ng: error: {message}\n{story}")
+        sys.stderr.flush()
+
+
+# Whether what is logged at a level comes to standard error.
+def _is_shown(logger: logging.Logger, level: int) -> bool:
+    if logger.disabled or not logger.isEnabledFor(level):
+        return False
+    if not logger.hasHandlers():
+        return logging.lastResort is not None and level >= logging.lastResort.level
+    record = logger.makeRecord(logger.name, level, __file__, 0, "", (), None)
+    return any(getattr(handler, "stream", None) in (sys.stderr, sys.__stderr__) for handler in _writing(record))
 
 
 def asyncio_debug(verbosity: int) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
+from daphne_ng.logconfig import log_end
 
 __all__ = [
     "HANG_UP",
@@ -261,7 +262,11 @@ class HardEnd:
         # Whoever is stuck may hold the lock of a log's handler. Where no thread can be started, that has to be risked.
         with contextlib.suppress(RuntimeError):
             _thread.start_new_thread(self._fall, ())
-        logger.critical("The process does not end by itself within %g s, and is ended. These threads run:", seconds)
+        log_end(
+            logger,
+            logging.CRITICAL,
+            f"The process does not end by itself within {seconds:g} s, and is ended. These threads run:",
+        )
         frames = sys._current_frames()
         for thread in threading.enumerate():
             if not thread.daemon and thread.ident in frames:

@@ -33,7 +33,7 @@ from daphne_ng.config import Config
 from daphne_ng.draining import Drain
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
 from daphne_ng.errors import ConfigurationError, LifespanError
-from daphne_ng.logconfig import asyncio_debug, configure_twisted_log
+from daphne_ng.logconfig import asyncio_debug, configure_twisted_log, enable_loggers, log_end
 from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
@@ -117,6 +117,7 @@ class Server:
         config: Config | None = None,
     ) -> None:
         given = locals()
+        enable_loggers()  # the application has been imported
         changes = {
             field: given[keyword]
             for keyword, field in _KEYWORDS.items()
@@ -167,7 +168,7 @@ class Server:
         self._thread_error: BaseException | None = None
         self._littered: Callable[[], None] | None = None
         if not self.endpoints:
-            logger.error("No endpoints. This server will not listen on anything.")
+            log_end(logger, logging.ERROR, "No endpoints. This server will not listen on anything.")
             sys.exit(1)
 
     # -- Daphne's interface ------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ class Server:
     def listen_error(self, failure: Any) -> None:
         """Report a port that cannot listen, and give up."""
         text = failure if isinstance(failure, str) else failure.getErrorMessage()
-        logger.critical("Listen failure: %s", text)
+        log_end(logger, logging.CRITICAL, f"Listen failure: {text}")
         self.exit_code = EXIT_LISTEN
         self.abort_start = True
 
@@ -470,7 +471,10 @@ class Server:
         if type(self).create_application is not Server.create_application:
             context.start_application = self._create_application
         self._lifespan = Lifespan(self.application, config.lifespan, logger)
-        await self._lifespan.startup(config.lifespan_startup_timeout)
+        try:
+            await self._lifespan.startup(config.lifespan_startup_timeout)
+        finally:
+            enable_loggers()  # it may have been what sets up logging
         runner.state = self._lifespan.state
         context.start_clock()
         factory = ServerFactory(context)
@@ -515,11 +519,11 @@ class Server:
         try:
             await self._start(reactor)
         except LifespanError as error:
-            logger.error("%s", error)
+            log_end(logger, logging.ERROR, str(error))
             self.exit_code = EXIT_LIFESPAN
             self.abort_start = True
-        except Exception:
-            logger.exception("The server could not start")
+        except Exception as error:
+            log_end(logger, logging.ERROR, "The server could not start", error)
             self.exit_code = 1
             self.abort_start = True
         if self.abort_start:

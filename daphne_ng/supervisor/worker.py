@@ -16,6 +16,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
+from daphne_ng.logconfig import log_end
 from daphne_ng.supervisor.inherited import Inherited
 from daphne_ng.supervisor.protocol import END, HURRY, Assignment, line
 
@@ -157,7 +158,11 @@ class Worker:
             beat_at = self._beat_at
             late = time.monotonic() - beat_at - _BEAT_SECONDS
             if late > _ORPHAN_SECONDS and os.getppid() != self._parent:
-                logger.critical("The supervisor has ended, and the event loop is blocked: this worker ends now")
+                log_end(
+                    logger,
+                    logging.CRITICAL,
+                    "The supervisor has ended, and the event loop is blocked: this worker ends now",
+                )
                 os._exit(1)
             if late >= limit and reported != beat_at:
                 reported = beat_at

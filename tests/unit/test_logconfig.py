@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import logging.config
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from twisted.logger import LogBeginner, Logger, LogPublisher
 
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.logconfig import asyncio_debug, configure, configure_twisted_log
+from daphne_ng.logconfig import asyncio_debug, configure, configure_twisted_log, enable_loggers, log_end
 
 
 @contextlib.contextmanager
@@ -162,3 +163,147 @@ def test_standard_streams_and_warnings_are_not_taken_over() -> None:
     configure_twisted_log(2, Twisted().begun)
 
     assert (sys.stdout, sys.stderr, warnings.showwarning) == before
+
+
+# -- what the application makes of logging -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def fresh_loggers() -> Iterator[None]:
+    """Gives every logger its ``disabled`` and level back."""
+    loggers = [one for one in logging.Logger.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    before = [(one, one.disabled, one.level, one.propagate, one.handlers[:]) for one in loggers]
+    try:
+        yield
+    finally:
+        for one, disabled, level, propagate, handlers in before:
+            one.disabled, one.propagate = disabled, propagate
+            one.handlers[:] = handlers
+            one.setLevel(level)
+
+
+OURS, THEIRS = "daphne_ng.server", "somebody.else"
+USUAL: dict[str, Any] = {
+    "version": 1,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"level": "INFO", "handlers": ["console"]},
+}
+
+
+def test_loggers_that_a_dict_config_has_disabled_are_on_again_and_others_are_not() -> None:
+    ours, theirs = logging.getLogger(OURS), logging.getLogger(THEIRS)
+    with fresh_root(), fresh_loggers():
+        logging.config.dictConfig(USUAL)
+        assert ours.disabled
+
+        enable_loggers()
+
+        assert not ours.disabled
+        assert theirs.disabled
+
+
+def test_it_works_as_often_as_logging_is_set_up() -> None:
+    with fresh_root(), fresh_loggers():
+        for _ in range(2):
+            logging.config.dictConfig(USUAL)
+            enable_loggers()
+            assert not logging.getLogger(OURS).disabled
+
+
+def test_a_logger_that_is_disabled_by_name_stays_so() -> None:
+    ours = logging.getLogger(OURS)
+    with fresh_loggers():
+        ours.disabled = True
+
+        enable_loggers()
+
+        assert ours.disabled
+
+
+def test_levels_stay() -> None:
+    with fresh_root(), fresh_loggers():
+        logging.config.dictConfig(USUAL | {"loggers": {OURS: {"level": "CRITICAL"}}})
+
+        enable_loggers()
+
+        assert logging.getLogger(OURS).level == logging.CRITICAL
+        assert not logging.getLogger("daphne_ng.cli").disabled
+
+
+def test_what_ends_the_process_is_said_once_where_the_log_goes_to_standard_error() -> None:
+    with fresh_root(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+        configure(log_fmt="%(levelname)s %(message)s")
+        log_end(logging.getLogger(OURS), logging.ERROR, "no more")
+
+    assert stderr.getvalue() == "ERROR no more\n"
+
+
+@pytest.mark.parametrize(
+    "how", ["another stream", "a level", "the logger's level", "disabled", "a filter", "no propagation"]
+)
+def test_what_ends_the_process_is_said_whatever_became_of_the_log(how: str) -> None:
+    logger = logging.getLogger(OURS)
+    with fresh_root() as root, fresh_loggers(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+        handler = logging.StreamHandler(io.StringIO() if how == "another stream" else stderr)
+        root.addHandler(handler)
+        if how == "a level":
+            handler.setLevel(logging.CRITICAL)
+        elif how == "the logger's level":
+            logger.setLevel(logging.CRITICAL)
+        elif how == "disabled":
+            logger.disabled = True
+        elif how == "a filter":
+            handler.addFilter(lambda record: False)
+        elif how == "no propagation":
+            logger.propagate = False
+            logger.addHandler(logging.NullHandler())
+
+        log_end(logger, logging.ERROR, "no more", LookupError("lost"))
+
+    first, *rest = stderr.getvalue().splitlines()
+    assert first == "daphne-ng: error: no more"
+    assert rest == ["LookupError: lost"]
+
+
+def test_without_any_handler_python_says_it() -> None:
+    with fresh_root(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+        log_end(logging.getLogger(OURS), logging.ERROR, "no more")
+
+    assert stderr.getvalue() == "no more\n"
+
+
+def test_without_standard_error_there_is_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with fresh_root() as root:
+        root.addHandler(logging.NullHandler())
+        log_end(logging.getLogger(OURS), logging.ERROR, "no more")
+
+
+# -- lines that would come twice -----------------------------------------------------------------------------------
+
+
+def test_a_line_that_another_handler_writes_to_the_same_stream_comes_once() -> None:
+    logger = logging.getLogger(THEIRS)
+    with fresh_root(), fresh_loggers(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+        configure()
+        logger.addHandler(logging.StreamHandler(stderr))  # as Django's has it while DEBUG is on
+        logger.warning("Not Found: /x")
+
+    assert stderr.getvalue() == "Not Found: /x\n"
+
+
+@pytest.mark.parametrize("how", ["a level", "a filter", "another stream"])
+def test_a_line_that_the_other_handler_does_not_write_there_comes_all_the_same(how: str) -> None:
+    logger = logging.getLogger(THEIRS)
+    with fresh_root(), fresh_loggers(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+        configure()
+        handler = logging.StreamHandler(io.StringIO() if how == "another stream" else stderr)
+        if how == "a level":
+            handler.setLevel(logging.ERROR)
+        elif how == "a filter":
+            handler.addFilter(lambda record: False)  # as Django's once DEBUG is off
+        logger.addHandler(handler)
+        logger.warning("Not Found: /x")
+
+    assert stderr.getvalue().endswith("WARNING  Not Found: /x\n")
+    assert stderr.getvalue().count("\n") == 1
