@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from daphne_ng.pieces import JOIN_MAX_BYTES, append_piece, as_bytes
+
 __all__ = ["MESSAGE_COST_BYTES", "Inbox", "MessageInbox"]
 
 MESSAGE_COST_BYTES = 256
@@ -87,7 +89,10 @@ class Inbox(_Buffer):
 
     def put(self, data: bytes) -> bool:
         """Add a part. True asks for a pause in reading."""
-        self.parts.append(data)
+        if self.parts:
+            append_piece(self.parts, data, min(self._high, JOIN_MAX_BYTES))
+        else:
+            self.parts.append(data)
         self.buffered += len(data)
         if self._waiters:
             self.wake()
@@ -113,13 +118,14 @@ class Inbox(_Buffer):
         """
         parts = self.parts
         if len(parts) == 1:
-            data: bytes = parts[0]
+            data = as_bytes(parts[0])
             parts.clear()
         elif self.buffered <= self._high:
             data = b"".join(parts)
             parts.clear()
         else:
-            data = parts.pop(0)
+            # Two neighbours are longer than what is joined, so that the list is short.
+            data = as_bytes(parts.pop(0))
         self.buffered -= len(data)
         if self._paused and self.buffered <= self._low:
             self._paused = False

@@ -43,6 +43,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from daphne_ng.net.listening import ListenOptions
+from daphne_ng.pieces import append_piece
 
 if sys.platform != "win32":
     from twisted.internet import unix
@@ -249,7 +250,8 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
     def _buffer(self, chunks: list[bytes], total: int) -> None:
         if not total or not self.connected or self._writeDisconnected or self._aborting or self._send_failed:
             return
-        self._tempDataBuffer.extend(chunks)
+        for chunk in chunks:
+            append_piece(self._tempDataBuffer, chunk)
         self._tempDataLen += total
         self._direct = False
         self._maybePauseProducer()

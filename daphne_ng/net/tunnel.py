@@ -31,6 +31,7 @@ from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.flow import socket_transport, unsent_bytes
 from daphne_ng.net.websocket import WebSocketChannel
+from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.wire.ws_handshake import WebSocketRequest
 
 if TYPE_CHECKING:
@@ -51,13 +52,15 @@ class Turns:
         loop: The loop.
     """
 
-    __slots__ = ("_loop", "_queue", "_spent", "_under_way")
+    __slots__ = ("_loop", "_queue", "_spent", "_under_way", "number")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: deque[Callable[[], None]] = deque()
         self._spent = 0.0
         self._under_way = False
+        self.number = 0
+        """Changes with every turn in which something was taken."""
 
     @property
     def over(self) -> bool:
@@ -83,6 +86,7 @@ class Turns:
 
     def _begin(self) -> None:
         self._under_way = False
+        self.number += 1
         self._spent = 0.0
         queue = self._queue
         end = perf_counter() + _TURN_SECONDS
@@ -113,6 +117,7 @@ class Tunnel:
         "_connection",
         "_context",
         "_counted",
+        "_delivered_in",
         "_ended",
         "_held",
         "_info",
@@ -155,7 +160,9 @@ class Tunnel:
         self._ended = False
         # Reading begins when the handshake has been answered.
         self._paused = True
-        self._held: list[bytes] = []
+        self._held: list[Any] = []
+        # The turn in which the last frame was delivered as it came.
+        self._delivered_in = -1
         # Bytes whose window is kept back.
         self._owed = 0
         # The client has ended its half, behind what is held, or before anybody reads.
@@ -185,13 +192,17 @@ class Tunnel:
         channel = self._channel
         if channel is None:
             return False  # nobody's: the window may go on
+        turns = self._turns
         if self._paused or self._held:
-            self._held.append(data)
-        elif self._turns.over:
+            append_piece(self._held, data)
+        elif turns.over or self._delivered_in == turns.number:
+            # One read brings many frames. What follows the first is joined, so that a client that cuts its messages up
+            # makes no work of the pieces.
             self._held.append(data)
             self._deliver_soon()
         else:
-            self._turns.take(channel.receive_data, data)
+            self._delivered_in = turns.number
+            turns.take(channel.receive_data, data)
             if not self._paused:
                 return False
         self._owed += len(data)
@@ -337,10 +348,8 @@ class Tunnel:
             channel = self._channel
             if channel is None:
                 return
-            data = held[0]
-            channel.receive_data(data)
-            # Not before: what comes meanwhile goes behind it.
-            del held[:1]
+            # Nothing of the connection is read within this call, so that nothing can overtake the piece.
+            channel.receive_data(as_bytes(held.pop(0)))
             if perf_counter() >= end and held and not self._paused:
                 self._deliver_soon()
                 return

@@ -23,6 +23,7 @@ from autobahn.websocket.compress import PerMessageDeflateOfferAccept
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 
 from daphne_ng.config import Config
+from daphne_ng.pieces import append_piece
 from daphne_ng.wire.ws import WebSocketConnection
 from daphne_ng.wire.ws_deflate import is_whole
 from daphne_ng.wire.ws_frames import unmask
@@ -187,6 +188,17 @@ class _Session(WebSocketServerProtocol):
             return self._corrupt(error)
         self.message_data_total_length += missing
         return judged
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """Keep a piece of a data frame. Pieces come as the client cuts them."""
+        if not self.failedByMe:
+            append_piece(self.frame_data, payload)
+
+    def onMessageFrame(self, payload: Any) -> None:
+        """Put a whole frame behind those of its message."""
+        if not self.failedByMe:
+            for piece in payload:
+                append_piece(self.message_data, piece)
 
     def onFrameEnd(self) -> Any:
         """Take the end of a frame."""

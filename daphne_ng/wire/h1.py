@@ -30,6 +30,7 @@ from __future__ import annotations
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, WireError
+from daphne_ng.pieces import as_bytes
 from daphne_ng.wire.h1_driver import Http1Driver
 from daphne_ng.wire.h1_ending import NEVER, Http1Ending
 from daphne_ng.wire.h1_parser import Http1Message, Http1Parser
@@ -489,13 +490,13 @@ class Http1Connection(Http1Ending):
         self._sink = sink
         if message.ended:
             for part in message.parts:
-                sink.body_received(part)
+                sink.body_received(as_bytes(part))
             message.parts = ()
             sink.body_ended(message.trailers)
             return
         message.sink = sink
         for part in message.parts:
-            if sink.body_received(part):
+            if sink.body_received(as_bytes(part)):
                 self._sink_full = True
         message.parts = ()
 

@@ -22,6 +22,7 @@ import httptools
 
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
+from daphne_ng.pieces import append_piece
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.forwarded import root_path_of
 from daphne_ng.wire.grammar import HOST, connection_options
@@ -80,7 +81,7 @@ class Http1Message:
 
     # Defaults on the class, as in `RequestHead`.
     sink: RequestSink | None = None
-    parts: Sequence[bytes] = ()
+    parts: Any = ()
     """Body parts that came before the exchange."""
     body_bytes = 0
     """Body bytes parsed so far."""
@@ -92,7 +93,10 @@ class Http1Message:
 
     def add_part(self, data: bytes) -> None:
         """Keep a body part for the exchange to come."""
-        self.parts = [*self.parts, data] if len(self.parts) < 8 else [b"".join((*self.parts, data))]
+        if self.parts:
+            append_piece(self.parts, data)
+        else:
+            self.parts = [data]
 
 
 class Http1Parser:

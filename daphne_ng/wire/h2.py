@@ -41,6 +41,7 @@ from h2.stream import H2Stream
 
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
+from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.wire.h1_writer import ResponseDefaults
 from daphne_ng.wire.h2_driver import Http2Driver
 from daphne_ng.wire.h2_frames import (
@@ -480,7 +481,7 @@ class Http2Connection(Http2Streams):
             stream.sink = sink
             if stream.early is not None:
                 for part in stream.early:
-                    if sink.body_received(part) and not stream.holding:
+                    if sink.body_received(as_bytes(part)) and not stream.holding:
                         self._begin_holding(stream, now)
                 stream.early = None
             if stream.ended and stream.sink is not None:
@@ -513,7 +514,7 @@ class Http2Connection(Http2Streams):
             if stream.sink is None:
                 if stream.early is None:
                     stream.early = []
-                stream.early.append(data)
+                append_piece(stream.early, data)
             else:
                 full = stream.sink.body_received(data)
                 if stream.closed:

@@ -26,6 +26,7 @@ from h2.stream import H2Stream
 
 from daphne_ng._types import Headers
 from daphne_ng.errors import BodyLengthMismatch
+from daphne_ng.pieces import append_piece
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1_writer import DROP_LENGTH
 from daphne_ng.wire.h2_frames import CANCEL, INTERNAL_ERROR, NEVER
@@ -107,7 +108,7 @@ class Http2Stream:
         # the request's body
         self.ended = ended
         """Whether it is complete."""
-        self.early: list[bytes] | None = None
+        self.early: list[Any] | None = None
         self.received_bytes = 0
         self.window: ReceiveWindow | None = None
         self.holding = False
@@ -128,7 +129,7 @@ class Http2Stream:
         self.body_bytes_sent = 0
         """See `ResponsePort.body_bytes_sent`. Counted when the stream takes them, as on HTTP/1.1 the transport does."""
         # what waits to be sent
-        self.parts: deque[bytes | memoryview] | None = None
+        self.parts: deque[Any] | None = None
         self.buffered = 0
         self.end_due = False
         self.trailers_due: bytes | None = None
@@ -380,7 +381,7 @@ class Http2Stream:
         """Let bytes wait to be sent."""
         if self.parts is None:
             self.parts = deque()
-        self.parts.append(data)
+        append_piece(self.parts, data)
         self.buffered += len(data)
         self._connection.queue(self)
 

@@ -31,6 +31,7 @@ GROUND = [
     "daphne_ng.config_processes",
     "daphne_ng.config_endpoints",
     "daphne_ng.config",
+    "daphne_ng.pieces",
     "daphne_ng.port",
     "daphne_ng._types",
 ]

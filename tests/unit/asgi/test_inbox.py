@@ -34,8 +34,8 @@ def test_reaching_the_high_mark_asks_for_a_pause_until_the_low_mark() -> None:
     assert inbox.put(b"x" * 9) is False
     assert inbox.put(b"x") is True
     assert inbox.put(b"x" * 5) is True
-    assert inbox.take() == (b"x" * 9, False)  # six are left
-    assert inbox.take() == (b"xxxxxx", True)
+    assert inbox.take() == (b"x" * 10, False)  # five are left
+    assert inbox.take() == (b"xxxxx", True)
     assert inbox.put(b"x") is False
 
 

@@ -169,6 +169,7 @@ async def test_messages_go_both_ways() -> None:
     one = Tunnelled(application)
     await settle()
     assert not one.tunnel.body_received(ws.text("hello") + ws.binary(b"\0")[:3])
+    await settle()
     assert not one.tunnel.body_received(ws.binary(b"\0")[3:])
     await settle()
     assert application.received == ["hello", b"\0"]
@@ -373,6 +374,7 @@ async def test_a_client_that_breaks_a_rule_gets_a_close_frame_and_time_to_read_i
     assert event.code == 1002
     assert one.stream.state == "finished"
     assert not one.stream.abandoned
+    await settle()
     assert not one.tunnel.body_received(b"what it still sends")
     one.tunnel.body_ended(())
     await settle()
