@@ -129,6 +129,11 @@ class CommandLineInterface:
     def entrypoint(cls) -> None:
         """Run with the options of the process, and exit on any error. The console script's target."""
         open_standard_descriptors()
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                # As SIGINT is for what a script has started with ``&``. Whoever sends it by hand wants the end, also
+                # while the application is imported.
+                signal.signal(number, handler)
         if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             # The kernel keeps from process 1 what it has no handler for: a container could not be stopped while the
             # application is imported. The server has handlers of its own later.
@@ -214,8 +219,9 @@ class CommandLineInterface:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
-        from daphne_ng.owning import Children, HardEnd
+        from daphne_ng.owning import Children, HardEnd, take_interrupt
 
+        take_interrupt(from_program=True)  # what the application has set
         Children(lambda: server.listeners).release()
         server.hard_end = end = HardEnd()
         if self._assignment:

@@ -32,6 +32,7 @@ __all__ = [
     "longest_end",
     "relax_collector",
     "size_executor",
+    "take_interrupt",
     "threads_asked_for",
 ]
 
@@ -192,8 +193,26 @@ def handlers_of_signals() -> dict[int, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     numbers = (signal.SIGINT, signal.SIGTERM, HANG_UP)
-    found = {number: signal.getsignal(number) for number in numbers if number is not None}
-    return {number: handler for number, handler in found.items() if handler is not None}
+    # One that was not installed from Python is None, and cannot be put back.
+    return {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers if number is not None}
+
+
+def take_interrupt(*, from_program: bool) -> None:
+    """Have SIGINT be for whoever runs a reactor: Twisted handles it only where Python's own handler stands.
+
+    It is ignored in a process that a script has started with ``&``, and an application may have left it to the kernel,
+    which would end the process without a drain. A debugger keeps the handler that stops in it.
+
+    Args:
+        from_program: Whether a handler that the program has set, a function of Python's, gives way too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    debugger = getattr(sys.modules.get("bdb"), "Bdb", ())
+    if callable(handler) and (not from_program or isinstance(getattr(handler, "__self__", None), debugger)):
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # A moment for connections that were aborted; the lifespan's task gets two seconds at its end, and tasks and generators

@@ -15,10 +15,10 @@ import contextlib
 import inspect
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -38,6 +38,7 @@ from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
 from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
+from daphne_ng.running import ReactorOfRun, RunSignals, hand_on
 from daphne_ng.security import Security
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
@@ -48,9 +49,6 @@ EXIT_LISTEN = 1
 """Exit code when an endpoint cannot be listened on."""
 EXIT_LIFESPAN = 3
 """Exit code when the application's startup failed."""
-
-# How long a command line lives after a second signal, at most.
-_HURRIED_SECONDS = 5.0
 
 # Server's keyword -> Config's field, where Daphne's constructor has them.
 _KEYWORDS = {
@@ -167,6 +165,7 @@ class Server:
         self._embedding: tuple[Any, bool, bool] = (None, False, False)
         self._thread_error: BaseException | None = None
         self._littered: Callable[[], None] | None = None
+        self._signals: RunSignals | None = None
         if not self.endpoints:
             log_end(logger, logging.ERROR, "No endpoints. This server will not listen on anything.")
             sys.exit(1)
@@ -176,37 +175,86 @@ class Server:
     def run(self) -> None:
         """Serve until stopped. Blocks; `exit_code` and `abort_start` tell how it went.
 
+        In the main thread, SIGINT, SIGTERM and SIGHUP are handled meanwhile; in any other `stop` ends it. It may be
+        called again when it has returned, and in several threads at a time.
+
         Raises:
-            ReactorError: A reactor is installed that cannot serve.
+            ReactorError: A reactor runs that cannot serve.
         """
-        reactor = reactors.install()
-        loop = reactors.event_loop_of(reactor)
+        with ReactorOfRun() as reactor:
+            if reactors.is_running(reactor):
+                self._run_beside(reactor)
+            else:
+                self._run_whole(reactor)
+
+    def _prepare(self, loop: asyncio.AbstractEventLoop) -> RunSignals:
         configure_twisted_log(self.verbosity)
-        asyncio.set_event_loop(loop)
         if asyncio_debug(self.verbosity):
             loop.set_debug(True)
         if self.config.asgi_threads is None:
             owning.size_executor(loop, owning.threads_asked_for())
-        if self.abort_start:
-            return
         owning.relax_collector()
         self._littered = owning.Sweeper(loop).ask
+        self._signals = signals = RunSignals(self)
+        signals.take()
+        return signals
+
+    # On a reactor that nobody runs yet.
+    def _run_whole(self, reactor: Any) -> None:
+        loop = reactors.event_loop_of(reactor)
+        asyncio.set_event_loop(loop)
+        if self.abort_start:
+            return
+        signals = self._prepare(loop)
         main = loop.create_task(self._run_main(reactor), name="server")
-        handlers = owning.handlers_of_signals() if self.signal_handlers else {}
-        if owning.HANG_UP in handlers:
-            signal.signal(owning.HANG_UP, lambda number, frame: self.reload_certificates())
         try:
-            reactor.run(installSignalHandlers=self.signal_handlers)
+            reactor.run(installSignalHandlers=bool(signals))
         finally:
             # Twisted leaves its own in place. What may keep the process now, such as a thread of the application that
             # never ends, must give way to the next signal.
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            if self.hard_end is not None:
-                self.hard_end.cancel()
+            self._end_run()
         owning.end_tasks(loop)
         if main.done() and not main.cancelled():
             main.result()
+
+    # On a reactor that runs in another thread, and goes on afterwards.
+    def _run_beside(self, reactor: Any) -> None:
+        loop = reactors.event_loop_of(reactor)
+        if self.abort_start:
+            return
+        self._prepare(loop).stop_server()
+        ended: Future[None] = Future()
+
+        async def main() -> None:
+            reactor.addSystemEventTrigger("before", "shutdown", self._end_beside, ended)
+            await self._start_or_say_why(reactor)
+            if not self.abort_start:
+                assert self._stop_requested is not None  # made by the start
+                await self._stop_requested.wait()
+            await self._finish()
+
+        reactor.callFromThread(lambda: hand_on(loop.create_task(main(), name="server"), ended))
+        try:
+            ended.result()
+        finally:
+            self._end_run()
+
+    # The reactor stops, and its loop with it: by then whoever waits in another thread must have been told.
+    def _end_beside(self, ended: Future[None]) -> Deferred[None]:
+        assert self._loop is not None  # the reactor runs on it
+
+        async def end() -> None:
+            await self._finish()
+            await asyncio.wrap_future(ended)
+
+        return Deferred.fromFuture(self._loop.create_task(end()))
+
+    def _end_run(self) -> None:
+        assert self._signals is not None  # made by `_prepare`
+        self._signals.give_back()
+        self._signals = self._littered = None
+        if self.hard_end is not None:
+            self.hard_end.cancel()
 
     def stop(self) -> None:
         """Stop the server: at once before it runs, gracefully afterwards. May be called from any thread."""
@@ -511,11 +559,19 @@ class Server:
             self.ready_callable()
 
     async def _run_main(self, reactor: Any) -> None:
-        if self.hard_end is not None and owning.handlers_of_signals() and self.signal_handlers:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._bounded(signal.getsignal(number)))
+        assert self._signals is not None  # made by `_prepare`
+        self._signals.bound(reactor)
         # After the first signal Twisted waits for this; a second one hurries.
         reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
+        await self._start_or_say_why(reactor)
+        if self.abort_start:
+            self._stop_reactor()
+            return
+        assert self._stop_requested is not None  # made by the start
+        await self._stop_requested.wait()
+        self._stop_reactor()
+
+    async def _start_or_say_why(self, reactor: Any) -> None:
         try:
             await self._start(reactor)
         except LifespanError as error:
@@ -526,12 +582,6 @@ class Server:
             log_end(logger, logging.ERROR, "The server could not start", error)
             self.exit_code = 1
             self.abort_start = True
-        if self.abort_start:
-            self._stop_reactor()
-            return
-        assert self._stop_requested is not None  # made by the start
-        await self._stop_requested.wait()
-        self._stop_reactor()
 
     def _stop_reactor(self) -> None:
         if self._reactor is not None and self._reactor.running and not self._stopping:
@@ -563,32 +613,10 @@ class Server:
     def _before_shutdown(self) -> Deferred[None]:
         assert self._loop is not None  # the reactor runs on it
         self._stopping = True
-        self._bound_end(owning.longest_end(self.config))
-        if self.signal_handlers and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._second_signal)
+        if self._signals is not None:
+            self._signals.bound_end(owning.longest_end(self.config))
+            self._signals.hurry()
         return Deferred.fromFuture(self._loop.create_task(self._finish()))
-
-    def _second_signal(self, number: int, frame: Any) -> None:
-        self._bound_end(_HURRIED_SECONDS)
-        self.hurry()
-
-    # Twisted's handler asks the loop to stop. One that is blocked does not hear of it.
-    def _bounded(self, handler: Any) -> Callable[[int, Any], None]:
-        signals = 0
-
-        def handle(number: int, frame: Any) -> None:
-            nonlocal signals
-            signals += 1
-            self._bound_end(owning.longest_end(self.config) if signals == 1 else _HURRIED_SECONDS)
-            handler(number, frame)
-
-        return handle
-
-    def _bound_end(self, seconds: float) -> None:
-        if self.hard_end is not None:
-            self.hard_end.exit_code = self.exit_code or 1
-            self.hard_end.begin(seconds)
 
     @property
     def _draining(self) -> bool:

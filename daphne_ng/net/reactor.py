@@ -44,7 +44,15 @@ if sys.platform != "win32":
     from daphne_ng.net.ports import UNIXPort
     from daphne_ng.net.transports import UNIXServer
 
-__all__ = ["DaphneReactor", "current", "event_loop_of", "install", "new_event_loop"]
+__all__ = [
+    "DaphneReactor",
+    "current",
+    "event_loop_of",
+    "install",
+    "is_running",
+    "make_ready",
+    "new_event_loop",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +100,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         self._closed = False
         self._detached: asyncio.Future[None] | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._needs_sweep = type(eventloop).__module__.partition(".")[0] == "uvloop"
+        self._needs_sweep = _needs_sweep(eventloop)
         super().__init__(eventloop)
         self._continuousPolling = _FilePolling(self)
 
@@ -261,6 +269,39 @@ class DaphneReactor(AsyncioSelectorReactor):
         finally:
             self._signals.uninstall()
 
+    def renew(self, eventloop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Move to another loop, on which the reactor can run, also where it has run before.
+
+        Delayed calls come along, and whoever holds this reactor goes on with it. A loop that the reactor has made is
+        closed.
+
+        Args:
+            eventloop: The loop to run on from now on. Without one, a new one, which `close` then closes.
+
+        Raises:
+            ReactorError: The reactor is running.
+        """
+        if self._started or self._closed:
+            raise ReactorError("a reactor that runs, or was closed, cannot be renewed")
+        waiting = [reader for reader in self._internalReaders if reader in self._readers]
+        for reader in waiting:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.removeReader(reader)
+        for handle in (self._sweep_timer, self._timerHandle):
+            if handle is not None:
+                handle.cancel()
+        self._sweep_timer = self._timerHandle = self._scheduledAt = None
+        if self._owns_loop and not self._asyncioEventloop.is_closed():
+            self._asyncioEventloop.close()
+        self._owns_loop = eventloop is None
+        self._asyncioEventloop = new_event_loop() if eventloop is None else eventloop
+        self._needs_sweep = _needs_sweep(self._asyncioEventloop)
+        for reader in waiting:
+            self.addReader(reader)
+        if self._startedBefore:
+            self._forget_run()
+        self._reschedule()
+
     def startRunning(self, installSignalHandlers: bool = True) -> None:
         """See ``ReactorBase``; only the global reactor, or the only one, makes its thread the I/O thread."""
         self._registerAsIOThread = _installed() in (None, self)
@@ -330,12 +371,15 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     def _finish_detach(self) -> None:
         future, self._detached = self._detached, None
+        self._forget_run()
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def _forget_run(self) -> None:
         # Firing an event uses its triggers up. These two are the reactor's own, set once in its __init__.
         self.addSystemEventTrigger("during", "shutdown", self.crash)
         self.addSystemEventTrigger("during", "shutdown", self.disconnectAll)
         self._startedBefore = False
-        if future is not None and not future.done():
-            future.set_result(None)
 
     def close(self) -> None:
         """Give back what the reactor holds: its waker, its timers, and its loop if the reactor made that.
@@ -368,6 +412,10 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     def _child_exited(self) -> None:
         self._asyncioEventloop.call_soon_threadsafe(process.reapAllProcesses)
+
+
+def _needs_sweep(loop: asyncio.AbstractEventLoop) -> bool:
+    return type(loop).__module__.partition(".")[0] == "uvloop"
 
 
 def _backlog(backlog: int, options: ListenOptions) -> int:
@@ -450,6 +498,27 @@ def event_loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
         raise ReactorError(f"{type(reactor).__name__} does not run on an asyncio event loop")
     assert isinstance(loop, asyncio.AbstractEventLoop)
     return loop
+
+
+def is_running(reactor: Any) -> bool:
+    """Tell whether a reactor runs, or is about to."""
+    return bool(getattr(reactor, "running", False) or getattr(reactor, "_started", False))
+
+
+def make_ready(reactor: Any) -> None:
+    """See that a reactor can be run: `DaphneReactor` can be any number of times, on a new loop if it has to.
+
+    Raises:
+        ReactorError: It is another one, and has run.
+    """
+    ran = reactor._startedBefore
+    closed = event_loop_of(reactor).is_closed()
+    if not (ran or closed):
+        return
+    if not isinstance(reactor, DaphneReactor):
+        why = "has run in this process" if ran else "is on an event loop that was closed"
+        raise ReactorError(f"{type(reactor).__name__} {why}, and cannot run again; daphne-ng's own reactor can")
+    reactor.renew(None if closed or reactor._owns_loop else reactor._asyncioEventloop)
 
 
 def install(eventloop: asyncio.AbstractEventLoop | None = None) -> Any:

@@ -244,7 +244,9 @@ def handle_log_signals(server: Callable[[], Any], access_log: Any) -> None:
 
     signal.signal(signal.SIGUSR1, take_reopen)
     signal.signal(signal.SIGUSR2, take_describe)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    )
 
 
 def _at_once(function: Callable[[], object]) -> None:

@@ -107,8 +107,10 @@ class Supervisor:
         self._look_at = 0.0
         # Process 1 of a container is given the processes whose parents have ended.
         self._adopts = os.getpid() == 1
-        # Who develops closes the terminal when they have done; a service may be told to reload without one.
-        self._terminals = [number for number in (0, 1, 2) if watcher is not None and os.isatty(number)]
+        # Who develops closes the terminal when they have done, unless they said nohup; a service may be told to reload
+        # without one.
+        closes = watcher is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        self._terminals = [number for number in (0, 1, 2) if closes and os.isatty(number)]
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -221,6 +223,8 @@ class Supervisor:
         names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGCHLD")
         numbers = [getattr(signal, name) for name in names]
         handled = {number: signal.signal(number, self._note) for number in numbers}
+        # Whoever started this process may have blocked some for itself.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         handled[-1] = signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
         return handled
 

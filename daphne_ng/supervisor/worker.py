@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -72,8 +71,6 @@ class Worker:
 
         server.ready_callable = ready
         server.stopping_callable = lambda: self._report("stopping")
-        # Ctrl-C in a terminal is for every process of the group. Until now it was to end this one without a traceback.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             server.run()
         finally:

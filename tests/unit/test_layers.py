@@ -52,6 +52,7 @@ LAYERS = [
             "daphne_ng.loading",
             "daphne_ng.logconfig",
             "daphne_ng.owning",
+            "daphne_ng.running",
             "daphne_ng.utils",
         ],
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import pdb
 import signal
 import weakref
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.owning import Children, Relaxing, Sweeper, size_executor, threads_asked_for
+from daphne_ng.owning import Children, Relaxing, Sweeper, size_executor, take_interrupt, threads_asked_for
 from tests.support.asgi import on_loop
 
 
@@ -136,3 +137,31 @@ def test_the_collector_relaxes_as_long_as_it_finds_nothing() -> None:
         gc.set_threshold(*before)
         if enabled:
             gc.enable()
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
+@pytest.mark.parametrize("from_program", [True, False])
+def test_sigint_is_for_the_reactor_whatever_it_was_at_the_start(handler: Any, from_program: bool) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        take_interrupt(from_program=from_program)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_sigint_that_the_program_handles_is_taken_for_the_command_line_alone_and_never_from_a_debugger() -> None:
+    def own(number: int, frame: Any) -> None: ...
+
+    debugger = pdb.Pdb()
+    before = signal.signal(signal.SIGINT, own)
+    try:
+        take_interrupt(from_program=False)
+        assert signal.getsignal(signal.SIGINT) is own
+        take_interrupt(from_program=True)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, debugger.sigint_handler)
+        take_interrupt(from_program=True)
+        assert signal.getsignal(signal.SIGINT) == debugger.sigint_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -429,8 +429,8 @@ def _run_again_and_again(command: list[str], variable: str) -> int:
             timer.start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as for a job in the background
-            signal.signal(number, end)
+        # Also where they were ignored until now, as SIGINT is for a job of a script in the background.
+        signal.signal(number, end)
     while not told.is_set():
         inner = subprocess.Popen(command, env=environment, close_fds=False)  # noqa: S603 (this command again)
         if told.is_set():

@@ -505,3 +505,47 @@ def test_a_call_later_fires_in_time_and_not_early(run, loop):
         assert 0.049 <= time.monotonic() - begin < 5
 
     run(main)
+
+
+# -- running again
+
+
+def test_renewed_it_runs_again_on_a_new_loop_and_delayed_calls_come_along():
+    reactor = DaphneReactor()
+    first = event_loop_of(reactor)
+    reactor.callWhenRunning(reactor.stop)
+    reactor.run(installSignalHandlers=False)
+    fired = []
+    reactor.callLater(0, fired.append, "delayed")
+    module.make_ready(reactor)
+    assert first.is_closed()
+    assert event_loop_of(reactor) is not first
+    reactor.addSystemEventTrigger("during", "shutdown", fired.append, "shutdown")
+    reactor.callWhenRunning(lambda: threading.Thread(target=reactor.callFromThread, args=[reactor.stop]).start())
+    reactor.run(installSignalHandlers=False)
+    assert fired == ["delayed", "shutdown"]
+    reactor.close()
+
+
+def test_a_reactor_keeps_the_loop_that_it_was_given_unless_that_was_closed(loop):
+    reactor = DaphneReactor(loop)
+    module.make_ready(reactor)  # has not run: nothing to do
+    for _ in range(2):
+        reactor.callWhenRunning(reactor.stop)
+        reactor.run(installSignalHandlers=False)
+        module.make_ready(reactor)
+        assert event_loop_of(reactor) is loop
+    loop.close()
+    module.make_ready(reactor)
+    assert event_loop_of(reactor) is not loop
+    reactor.callWhenRunning(reactor.stop)
+    reactor.run(installSignalHandlers=False)
+    reactor.close()
+
+
+def test_what_runs_or_was_closed_cannot_be_renewed(run):
+    async def main(reactor):
+        with pytest.raises(ReactorError, match="cannot be renewed"):
+            reactor.renew()
+
+    run(main)
