@@ -109,11 +109,23 @@ class Config(EndpointSettings):
     write_timeout: float = setting(
         60.0,
         "Timeouts",
-        "longest time without progress while a client does not read",
+        "longest time in which a client may take less of a response than --write-min-rate asks for, in its middle as "
+        "at its end; 0 for any length",
         flags=("--write-timeout",),
         unit="seconds",
         minimum=0,
         why="nginx's send_timeout.",
+    )
+    write_min_rate: float = setting(
+        240.0,
+        "Timeouts",
+        "least that a client must take while something is left for it, on average over --write-timeout; 0 for one byte "
+        "in that time",
+        flags=("--write-min-rate",),
+        unit="bytes per second",
+        minimum=0,
+        why="What Kestrel and IIS ask for. A modem was ten times as fast; without a floor a byte a minute would hold a "
+        "connection for ever.",
     )
     paused_read_timeout: float = setting(
         300.0,
@@ -134,9 +146,11 @@ class Config(EndpointSettings):
     close_timeout: float = setting(
         5.0,
         "Timeouts",
-        "time for a closing connection to flush before it is aborted",
+        "time for the client's part in an ending: to answer a Close frame or a close_notify; and, when the server "
+        "stops, to take what is left for it",
         unit="seconds",
         minimum=0,
+        why="A few round trips on a bad network. A client that is still taking bytes has --write-timeout instead.",
     )
     tls_handshake_timeout: float = setting(
         10.0,

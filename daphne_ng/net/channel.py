@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.endings import abort, close_half, peer_gone, release
-from daphne_ng.net.flow import WriteFlow, unsent_bytes
+from daphne_ng.net.flow import WriteFlow, unacknowledged_bytes
 
 __all__ = ["Channel", "DeadlineTimer", "Timed"]
 
@@ -82,10 +82,11 @@ class Channel:
         self._transport = transport
         self._info = info
         if flow is None:
-            flow = WriteFlow(transport, context.loop, context.config.write_timeout, self._stalled)
+            config = context.config
+            flow = WriteFlow(transport, context.loop, config.write_timeout, config.write_min_rate, self.drop)
             transport.registerProducer(flow, True)
         else:
-            flow.stalled = self._stalled
+            flow.stalled = self.drop
         self.flow = flow
         self.write: Callable[[bytes], None] = transport.write
         self.write_sequence: Callable[[list[bytes]], None] = transport.writeSequence
@@ -114,9 +115,9 @@ class Channel:
         self.flow.stopProducing()
         close_half(self._transport)
 
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
-        return unsent_bytes(self._transport)
+    def unacknowledged_bytes(self) -> int:
+        """Return how many bytes written the client has not acknowledged yet, as far as the system tells."""
+        return unacknowledged_bytes(self._transport)
 
     def release(self) -> None:
         """Close the socket; what the kernel holds still goes out."""
@@ -125,6 +126,24 @@ class Channel:
     def abort(self) -> None:
         """Drop the connection at once, so that what was cut off shows."""
         abort(self._transport)
+
+    def drop(self) -> None:
+        """The client has stopped reading: say so in the log, and drop the connection at once."""
+        config, left = self._context.config, self.unacknowledged_bytes()
+        self._context.log.info(
+            "Dropped a connection from %s: the client stopped reading; it had taken less than %g bytes a second for "
+            "%g s (--write-min-rate, --write-timeout), and %d bytes were left for it%s",
+            self._info.client_text or "a local client",
+            config.write_min_rate,
+            config.write_timeout,
+            left,
+            self._cut_off(left),
+        )
+        abort(self._transport)
+
+    # What is cut off, for the log: a clause, or nothing where that is not known.
+    def _cut_off(self, left: int) -> str:
+        return ""
 
     def peer_gone(self) -> bool:
         """Tell whether the client is known to have left, without reading."""
@@ -135,12 +154,6 @@ class Channel:
         # which looks at what has lived as long as a WebSocket only now and then.
         self.flow.stopProducing()
         self.flow.stalled = _nothing
-
-    def _stalled(self) -> None:
-        self._context.log.info(
-            "Dropped a connection from %s: the client stopped reading", self._info.client_text or "a local client"
-        )
-        abort(self._transport)
 
 
 def _nothing() -> None:

@@ -4,20 +4,32 @@ The transport holds what the kernel has not taken yet. Above its high mark (64 K
 and from then on `WriteFlow.writable` hands out futures; an application that awaits ``send()`` waits there, before it
 writes. When the transport has drained its buffer it calls `resumeProducing`, which resolves them.
 
-A client that reads nothing at all would keep them waiting for ever, so a pause without a byte of progress within the
-write timeout ends the connection.
+A client that reads nothing at all would keep them waiting for ever, so one that takes less than a floor within the
+write timeout loses its connection: `daphne_ng.wire.progress` has the rule. The kernel is asked when a timer fires, and
+never for a write.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-__all__ = ["WriteFlow", "socket_transport", "unsent_bytes"]
+from daphne_ng.wire.progress import Progress, first_look
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+__all__ = ["WriteFlow", "kernel_bytes", "socket_transport", "unacknowledged_bytes", "unsent_bytes"]
+
+# getsockopt(SOL_SOCKET, SO_NWRITE) of macOS, which Python has no name for: bytes in the send buffer.
+_SO_NWRITE = 0x1024
 
 
 @implementer(IPushProducer)
@@ -27,21 +39,27 @@ class WriteFlow:
     Args:
         transport: The consumer.
         loop: Makes the futures and the timer.
-        timeout: Longest pause without progress, in seconds; 0 for any length.
-        stalled: Called when that has passed.
+        timeout: Longest time, in seconds, in which a client may take less than the floor; 0 for any.
+        rate: The floor, in bytes a second.
+        stalled: Called when a client has stopped reading.
     """
 
-    __slots__ = ("_loop", "_timeout", "_timer", "_transport", "_unsent", "_waiters", "drained", "paused", "stalled")
+    __slots__ = ("_loop", "_rate", "_timeout", "_timer", "_transport", "_waiters", "drained", "paused", "stalled")
 
     def __init__(
-        self, transport: Any, loop: asyncio.AbstractEventLoop, timeout: float, stalled: Callable[[], None]
+        self,
+        transport: Any,
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        rate: float,
+        stalled: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._loop = loop
         self._timeout = timeout
+        self._rate = rate
         self.stalled = stalled
         self._timer: asyncio.TimerHandle | None = None
-        self._unsent = 0
         self._waiters: list[asyncio.Future[None]] = []
         self.drained: Callable[[], None] | None = None
         """Called when there is room again, for a protocol that shares the transport out by itself."""
@@ -65,8 +83,8 @@ class WriteFlow:
             return
         self.paused = True
         if self._timeout and self._timer is None:
-            self._unsent = unsent_bytes(self._transport)
-            self._timer = self._loop.call_later(self._timeout, self._check_progress)
+            # Nothing is asked yet: most pauses are over by then.
+            self._timer = self._loop.call_later(first_look(self._timeout), self._look, None)
 
     def resumeProducing(self) -> None:
         """The transport has room again."""
@@ -93,13 +111,14 @@ class WriteFlow:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _check_progress(self) -> None:
+    def _look(self, progress: Progress | None) -> None:
         self._timer = None
-        unsent = unsent_bytes(self._transport)
-        # Not "less than": TLS hands a large part down in slices, and the pause falls before the last of them.
-        if unsent != self._unsent:
-            self._unsent = unsent
-            self._timer = self._loop.call_later(self._timeout, self._check_progress)
+        left, now = unacknowledged_bytes(self._transport), self._loop.time()
+        if progress is None:
+            progress = Progress(left, now, self._timeout, self._rate)
+        wait = progress.look(left, now)
+        if wait:
+            self._timer = self._loop.call_later(wait, self._look, progress)
         else:
             self.stalled()
 
@@ -123,3 +142,47 @@ def unsent_bytes(transport: Any) -> int:
     if count is not None:
         return int(count)
     return len(getattr(below, "dataBuffer", b"")) - getattr(below, "offset", 0) + getattr(below, "_tempDataLen", 0)
+
+
+def unacknowledged_bytes(transport: Any) -> int:
+    """Return how many bytes below `transport` the peer has not acknowledged, those that the kernel holds included.
+
+    A transport that is not a socket's says so itself, in an attribute of this name.
+    """
+    below = socket_transport(transport)
+    count = getattr(below, "unacknowledged_bytes", None)
+    return int(count) if count is not None else unsent_bytes(below) + kernel_bytes(below)
+
+
+def kernel_bytes(transport: Any) -> int:
+    """Return how many bytes the kernel holds that the peer has not acknowledged, as far as the system says.
+
+    Linux says so for TCP exactly, a FIN counting as one byte. For a UNIX socket it says how much memory holds what the
+    peer has not read; that falls in steps of up to 50 KB. macOS says it for what is in the send buffer. Elsewhere this
+    is 0, and progress shows only when the kernel takes more.
+    """
+    try:
+        return _kernel_bytes(transport.fileno(), transport)
+    except (AttributeError, OSError, ValueError):
+        return 0  # the connection is lost, or its transport is no socket's
+
+
+def _of_linux(fd: int, _transport: Any) -> int:
+    count = bytearray(4)
+    fcntl.ioctl(fd, termios.TIOCOUTQ, count)
+    return int.from_bytes(count, sys.byteorder)
+
+
+def _of_macos(_fd: int, transport: Any) -> int:
+    return int(transport.socket.getsockopt(socket.SOL_SOCKET, _SO_NWRITE))
+
+
+def _of_nobody(_fd: int, _transport: Any) -> int:
+    return 0
+
+
+_kernel_bytes: Callable[[int, Any], int] = _of_nobody
+if sys.platform == "linux":
+    _kernel_bytes = _of_linux
+elif sys.platform == "darwin":
+    _kernel_bytes = _of_macos

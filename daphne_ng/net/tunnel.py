@@ -29,7 +29,7 @@ from zope.interface import implementer
 from daphne_ng._types import Headers
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.flow import socket_transport, unsent_bytes
+from daphne_ng.net.flow import socket_transport, unacknowledged_bytes, unsent_bytes
 from daphne_ng.net.websocket import WebSocketChannel
 from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.wire.ws_handshake import WebSocketRequest
@@ -285,6 +285,15 @@ class Tunnel:
         if self._stream is None:
             return 0
         return self._stream.unsent_bytes or unsent_bytes(self._connection)
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """Bytes that the client has not acknowledged, those of its other streams included, which share the connection.
+
+        A client that keeps this stream's window closed, and takes those of others, is the connection's to notice
+        (`Config.http2_stall_timeout`).
+        """
+        return self._stream.unsent_bytes + unacknowledged_bytes(self._connection) if self._stream is not None else 0
 
     def fileno(self) -> int:
         """The descriptor of the connection's socket, by which a client that has left is noticed; -1 after the end."""

@@ -29,11 +29,14 @@ class ConnectionDriver(Protocol):
     def close_writing(self) -> None:
         """Flush, then close our direction."""
 
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
+    def unacknowledged_bytes(self) -> int:
+        """Return how many bytes written the client has not acknowledged yet, as far as the system tells."""
 
     def release(self) -> None:
         """Close the socket; what the kernel holds still goes out."""
 
     def abort(self) -> None:
         """Drop the connection at once, so that what was cut off shows."""
+
+    def drop(self) -> None:
+        """The client has stopped reading: say so in the log, and drop the connection at once."""

@@ -207,7 +207,7 @@ class Http1Connection(Http1Ending):
             return
         self.deadline = NEVER
         if self._lingering:
-            self._end_passed()
+            self._end_passed(now)
         elif self._active is None:
             if self._queue:
                 self._update_deadline()  # the next exchange is about to begin

@@ -12,6 +12,7 @@ from daphne_ng.config import Config
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1_driver import Http1Driver
 from daphne_ng.wire.h1_parser import Http1Message
+from daphne_ng.wire.progress import Progress, watched
 
 __all__ = ["NEVER", "Http1Ending"]
 
@@ -38,9 +39,9 @@ class Http1Ending:
         "_lingering",
         "_paused",
         "_probe_deadline",
+        "_progress",
         "_queue",
         "_sink",
-        "_unsent",
         "armed_for",
         "deadline",
     )
@@ -56,7 +57,7 @@ class Http1Ending:
         self._closing = False  # the next response is the last, and says so
         self._lingering = False  # our half is closed, or all of it: input is thrown away
         self._closed = False  # both directions are closed, or will be once what was written is out
-        self._unsent = 0
+        self._progress: Progress | None = None  # of a client for which something is left at the end
         self._body_deadline = NEVER
         self._exchange_deadline = NEVER
         self._probe_deadline = NEVER
@@ -79,26 +80,32 @@ class Http1Ending:
         self._driver.resume_reading()
         self._set_deadline(self._driver.clock() + self._config.drain_timeout)
 
-    # The time for an ending has passed. A slow client may need longer than that for a large answer: as long as it takes
-    # bytes, it gets them. Then the second stage, and last the axe.
-    def _end_passed(self) -> None:
-        unsent = self._driver.unsent_bytes()
-        if unsent and unsent != self._unsent:
-            self._unsent = unsent
-            self._set_deadline(self._clock() + self._config.close_timeout)
+    # The time for an ending has passed. While something is left for the client, that is a pause like any other: it gets
+    # all as long as it takes some. Then the second stage. What is left when it takes none is lost.
+    def _end_passed(self, now: float) -> None:
+        left = self._driver.unacknowledged_bytes()
+        if left:
+            progress = self._progress = watched(self._progress, left, now, self._config)
+            wait = progress.look(left, now)
+            if wait:
+                self._set_deadline(now + wait)
+            else:
+                self._forget()
+                self._driver.drop()
         elif not self._closed:
             self._close()
-        elif unsent:
-            self._abort()
         else:
-            # The kernel has it all, and a slow client may still be reading: a reset would take it away again.
             self._driver.release()
 
     def _abort(self) -> None:
+        self._forget()
+        self._driver.abort()
+
+    # Nothing is waited for any more.
+    def _forget(self) -> None:
         self._closing = self._lingering = self._closed = True
         self._queue.clear()
         self.deadline = NEVER
-        self._driver.abort()
 
     # Close both directions, what has been written still going out.
     def _close(self) -> None:

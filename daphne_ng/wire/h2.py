@@ -281,7 +281,7 @@ class Http2Connection(Http2Streams):
         if self._lingering:
             if now >= self._end_deadline:
                 self._end_deadline = NEVER
-                self._end_passed()
+                self._end_passed(now)
             else:
                 self._due_at(self._end_deadline)
             return

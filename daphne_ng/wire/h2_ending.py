@@ -9,6 +9,7 @@ from __future__ import annotations
 from daphne_ng.config import Config
 from daphne_ng.wire.h2_driver import Http2Driver
 from daphne_ng.wire.h2_frames import NEVER
+from daphne_ng.wire.progress import Progress, watched
 
 __all__ = ["Http2Ending"]
 
@@ -28,7 +29,7 @@ class Http2Ending:
         self._lingering = False  # our half is closed, or all of it: input is thrown away
         self._closed = False  # both directions are closed, or will be once what was written is out
         self._paused = False
-        self._unsent = 0
+        self._progress: Progress | None = None  # of a client for which something is left at the end
         self._end_deadline = NEVER
         self.deadline = NEVER
         """When something must happen next; see `deadline_passed`."""
@@ -46,25 +47,26 @@ class Http2Ending:
             self._driver.resume_reading()
         self._end_in(self._config.drain_timeout)
 
-    # The time for an ending has passed. A slow client may need longer than that for a large answer: as long as it takes
-    # bytes, it gets them. Then the second stage, and last the axe.
-    def _end_passed(self) -> None:
-        unsent = self._driver.unsent_bytes()
-        if unsent and unsent != self._unsent:
-            self._unsent = unsent
-            self._end_in(self._config.close_timeout)
+    # The time for an ending has passed; see `h1_ending`.
+    def _end_passed(self, now: float) -> None:
+        left = self._driver.unacknowledged_bytes()
+        if left:
+            progress = self._progress = watched(self._progress, left, now, self._config)
+            wait = progress.look(left, now)
+            if wait:
+                self._end_in(wait)
+            else:
+                self._forget()
+                self._driver.drop()
         elif not self._closed:
             self._close()
-        elif unsent:
-            self._abort()
         else:
-            # The kernel has it all, and a slow client may still be reading: a reset would take it away again.
             self._driver.release()
 
-    def _abort(self) -> None:
+    # Nothing is waited for any more.
+    def _forget(self) -> None:
         self._lingering = self._closed = True
         self.deadline = self._end_deadline = NEVER
-        self._driver.abort()
 
     # Close both directions, what has been written still going out.
     def _close(self) -> None:

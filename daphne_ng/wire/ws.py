@@ -35,6 +35,7 @@ from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.port import ResponsePort, WebSocketSink
 from daphne_ng.wire.bucket import TokenBucket
+from daphne_ng.wire.progress import Progress, first_look, watched
 from daphne_ng.wire.ws_deflate import Deflater, inflate
 from daphne_ng.wire.ws_driver import WebSocketDriver, WebSocketEngine
 from daphne_ng.wire.ws_frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
@@ -100,14 +101,13 @@ class WebSocketConnection:
         "_owed",
         "_paused",
         "_pinged_at",
+        "_progress",
         "_rest",
         "_resting",
         "_shutting_down",
         "_sink",
         "_state",
-        "_stuck_since",
         "_take",
-        "_unsent",
         "_waits",
         "_write",
         "armed_for",
@@ -153,8 +153,7 @@ class WebSocketConnection:
         # of endings
         self._shutting_down = False
         self._finished = False
-        self._unsent = 0  # when it was looked at last, with no progress since
-        self._stuck_since = 0.0
+        self._progress: Progress | None = None  # of a client for which something is left at the end, or before a ping
         # of time
         self._heard_at = 0.0
         self._pinged_at = 0.0
@@ -575,7 +574,7 @@ class WebSocketConnection:
         self._tell_closed(code, reason)
         # A send() that waits for a client which does not read would hold a stopping server.
         self._driver.wake_senders()
-        self._unsent = self._driver.unsent_bytes()
+        self._progress = None
         self._set_deadline(self._clock() + self._config.close_timeout)
         # The client's Close frame may be behind messages that nobody receives any more.
         self._unpause()
@@ -596,28 +595,39 @@ class WebSocketConnection:
         self._driver.close()
         self._set_deadline(self._clock() + self._config.close_timeout)
 
-    # The time for an ending has passed. A slow client may need longer than that for what was sent before the Close
-    # frame: as long as it takes bytes, it gets them. Then the second stage, and last the axe.
+    # The time for an ending has passed. While something is left for the client, that is a pause like any other: it gets
+    # all as long as it takes some. Then the time for its answer, the second stage, and last the axe.
     def _end_passed(self, now: float) -> None:
-        unsent = self._driver.unsent_bytes()
-        if unsent and unsent != self._unsent:
-            self._unsent = unsent
-            self._set_deadline(now + self._config.close_timeout)
-        elif not self._finished:
-            self._finish()
-        elif unsent:
-            self._abort()
-        else:
+        left = self._driver.unacknowledged_bytes()
+        if left:
+            progress = self._progress = watched(self._progress, left, now, self._config)
+            wait = progress.look(left, now)
+            if wait:
+                self._set_deadline(now + wait)
+            else:
+                self._forget()
+                self._driver.drop()
+        elif self._finished:
             self._driver.release()
+        elif self._progress is not None:
+            # Only now has it got our Close frame.
+            self._progress = None
+            self._set_deadline(now + self._config.close_timeout)
+        else:
+            self._finish()
 
     def _abort(self) -> None:
+        self._forget()
+        self._driver.abort()
+
+    # Nothing is waited for any more.
+    def _forget(self) -> None:
         self._state = _ENDED
         self._finished = True
         self._rest = b""
         self._resting = False
         self._disengage()
         self.deadline = _NEVER
-        self._driver.abort()
 
     # -- time --------------------------------------------------------------------------------------------
 
@@ -640,28 +650,36 @@ class WebSocketConnection:
         if not self._pinged_at:
             if now >= self._heard_at + config.ping_interval > self._heard_at:
                 self._write(_PING)
+                self._progress = None
                 if config.ping_timeout:
                     self._pinged_at = now
                 else:
                     self._heard_at = now  # nobody waits for the answer
         elif now >= self._pinged_at + config.ping_timeout > self._pinged_at:
-            if not self._may_be_answered(now):
+            wait = self._patience(now)
+            if not wait:
                 self._tell_closed(1006, "The client did not answer a ping.")
                 self._abort()
                 return
-            self._pinged_at = now
+            self._pinged_at = now + wait - config.ping_timeout
         self._set_quiet_deadline(now)
 
-    # Whether the ping may not have gone out whole, and the client, slow as it is, takes what stands before it. How long
-    # it may leave its side full is the write timeout's; but that of the transport is at work only above its high mark.
-    def _may_be_answered(self, now: float) -> bool:
-        unsent = self._driver.unsent_bytes()
-        if not unsent:
-            return False
-        if unsent != self._unsent:
-            self._unsent = unsent
-            self._stuck_since = now
-        return not 0 < self._config.write_timeout <= now - self._stuck_since
+    # How long to wait yet for the answer to a ping. The client may be slow, and still taking what stands before it; how
+    # long it may leave its side full is the write timeout's, but that of the transport is at work only above its high
+    # mark. A client that has vanished takes nothing of what the kernel holds, and all of it is there.
+    def _patience(self, now: float) -> float:
+        driver, progress = self._driver, self._progress
+        left = driver.unacknowledged_bytes()
+        if not left:
+            return 0.0
+        if progress is None:
+            self._progress = watched(None, left, now, self._config)
+            return first_look(self._config.write_timeout)
+        if left >= progress.left and not driver.unsent_bytes():
+            return 0.0
+        if left > progress.left:
+            progress.restart(left, now)
+        return progress.look(left, now)
 
     def _set_quiet_deadline(self, now: float) -> None:
         config = self._config

@@ -94,6 +94,8 @@ class RecordingDriver:
         self.missing: list[int] = []
         self.waiter: Any = None
         self.unsent = 0
+        self.queued = 0  # what the kernel has taken and the client has not acknowledged
+        self.drops = 0
         self.refuse: Callable[[RequestHead], None] | None = None
         self.switched = False
         self.h1: Http1Connection
@@ -166,8 +168,12 @@ class RecordingDriver:
         assert self.state == "open"
         self.state = "half"
 
-    def unsent_bytes(self) -> int:
-        return self.unsent
+    def unacknowledged_bytes(self) -> int:
+        return self.unsent + self.queued
+
+    def drop(self) -> None:
+        self.drops += 1
+        self.abort()
 
     def release(self) -> None:
         assert self.state == "closed"

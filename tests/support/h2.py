@@ -198,6 +198,8 @@ class RecordingHttp2Driver:
         self.failures: list[tuple[int, str]] = []
         self.missing: list[int] = []
         self.unsent = 0
+        self.queued = 0  # what the kernel has taken and the client has not acknowledged
+        self.drops = 0
         self.refuse: Callable[[Http2Stream], None] | None = None
         self.h2: Http2Connection
         self.heads_refused: list[RequestHead | None] = []
@@ -269,8 +271,12 @@ class RecordingHttp2Driver:
         assert self.state == "open"
         self.state = "half"
 
-    def unsent_bytes(self) -> int:
-        return self.unsent
+    def unacknowledged_bytes(self) -> int:
+        return self.unsent + self.queued
+
+    def drop(self) -> None:
+        self.drops += 1
+        self.abort()
 
     def release(self) -> None:
         assert self.state == "closed"

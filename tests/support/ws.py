@@ -252,6 +252,8 @@ class RecordingWebSocketDriver:
         """Whether the connection waits for the next turn of the loop."""
         self.timer = NEVER
         self.unsent = 0
+        self.queued = 0  # what the kernel has taken and the client has not acknowledged
+        self.drops = 0
         self.waiter: Any = None
         self.wakes = 0
         """How often those who wait for `writable` were let go."""
@@ -312,6 +314,13 @@ class RecordingWebSocketDriver:
 
     def unsent_bytes(self) -> int:
         return self.unsent
+
+    def unacknowledged_bytes(self) -> int:
+        return self.unsent + self.queued
+
+    def drop(self) -> None:
+        self.drops += 1
+        self.abort()
 
     def release(self) -> None:
         assert self.state == "closed", f"release() when {self.state}"

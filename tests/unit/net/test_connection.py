@@ -101,10 +101,15 @@ async def test_a_client_that_reads_nothing_is_dropped(caplog: pytest.LogCaptureF
     wire = Wire(silent, write_timeout=60)
     transport = wire.connect()
     transport.protocol.dataReceived(GET)
+    transport.unsent_bytes = 70_000
     transport.producer.pauseProducing()
-    await asyncio.sleep(61)
+    await asyncio.sleep(59)
+    assert transport.ended == []
+    await asyncio.sleep(7)
     assert transport.ended == ["abort"]
     assert "Dropped a connection from 192.0.2.1:5000: the client stopped reading" in caplog.text
+    assert "--write-timeout" in caplog.text
+    assert "70000 bytes were left" in caplog.text
     transport.lost()
     await settle()
 

@@ -530,10 +530,15 @@ async def test_a_client_that_reads_nothing_is_dropped(caplog: pytest.LogCaptureF
     transport = wire.connect()
     client = dial(transport)
     client.request("/")
+    transport.unsent_bytes = 70_000
     transport.producer.pauseProducing()
-    await asyncio.sleep(61)
+    await asyncio.sleep(59)
+    assert transport.ended == []
+    await asyncio.sleep(7)
     assert transport.ended == ["abort"]
     assert "Dropped a connection from 192.0.2.1:5000: the client stopped reading" in caplog.text
+    assert "--write-timeout" in caplog.text
+    assert "70000 bytes were left" in caplog.text
     transport.lost()
     await settle()
 

@@ -278,13 +278,43 @@ class TestClosing:
         server = Http1Server(Replies(), close_timeout=5).feed(request(b"/", b"Connection: close"))
         assert server.state == "closed"
         server.driver.unsent = 1000
-        server.advance(5.1)
-        assert server.state == "closed"  # its first look: whether any of it goes out shows at the next
-        server.driver.unsent = 500
-        server.advance(5.1)
+        server.advance(60)
         assert server.state == "closed"
         server.advance(5.1)
         assert server.state == "aborted"
+        assert server.driver.drops == 1  # it has a line in the log
+
+    @pytest.mark.parametrize("close_timeout", [0, 0.2, 5])
+    def test_a_pause_at_the_end_is_a_pause_like_any_other(self, close_timeout: float) -> None:
+        server = Http1Server(Replies(), close_timeout=close_timeout, write_timeout=60)
+        server.driver.unsent, server.driver.queued = 100_000, 4_000_000
+        server.feed(request(b"/", b"Connection: close"))
+        for _ in range(10):
+            server.advance(59)
+            assert server.state == "closed"
+            server.driver.queued -= 20_000  # the kernel takes nothing meanwhile
+        server.driver.unsent = server.driver.queued = 0
+        server.advance(6)
+        assert server.state == "released"
+        assert server.driver.drops == 0
+
+    def test_a_byte_a_second_holds_no_connection_for_ever(self) -> None:
+        server = Http1Server(Replies(), write_timeout=60).feed(request(b"/", b"Connection: close"))
+        server.driver.queued = 4_000_000
+        for _ in range(70):
+            server.driver.queued -= 1
+            server.advance(1)
+        assert server.state == "aborted"
+
+    def test_lingering_lasts_while_the_client_takes_its_answer(self) -> None:
+        server = Http1Server(drain_timeout=1, close_timeout=0.2)
+        server.driver.queued = 50_000
+        server.feed(b"BROKEN\r\n\r\n")
+        server.advance(50)
+        assert server.state == "half"
+        server.driver.queued = 0
+        server.advance(7)
+        assert server.state == "released"
 
     def test_a_close_that_has_flushed_gives_the_socket_back_without_a_reset(self) -> None:
         server = Http1Server(Replies(), close_timeout=5).feed(request(b"/", b"Connection: close"))

@@ -454,17 +454,26 @@ class TestClosing:
 
     def test_a_slow_client_gets_what_was_sent_before_the_close_frame(self) -> None:
         server = open_websocket(close_timeout=5)
-        server.driver.unsent = 1000
+        server.driver.queued = 100_000
         server.close()
-        for left in (900, 800, 700):
-            server.driver.unsent = left
-            server.advance(5)
+        for left in (80_000, 60_000, 40_000):
+            server.advance(59)
             assert server.state == "open"
+            server.driver.queued = left
+        server.advance(70)
+        assert server.state == "aborted"
+        assert server.driver.drops == 1
+        assert server.driver.timer == float("inf")
+
+    def test_a_slow_client_has_its_time_to_answer_from_when_it_got_the_close_frame(self) -> None:
+        server = open_websocket(close_timeout=20)
+        server.driver.queued = 100_000
+        server.close().advance(50)
+        server.driver.queued = 0
+        server.advance(20)
+        assert server.state == "open"
         server.advance(5)
         assert server.state == "closed"
-        server.advance(5)
-        assert server.state == "aborted"
-        assert server.driver.timer == float("inf")
 
     def test_close_timeout_zero_is_now(self) -> None:
         server = open_websocket(close_timeout=0).close().advance(0)
@@ -735,13 +744,25 @@ class TestTime:
     def test_a_ping_that_is_not_out_yet_cannot_be_answered(self) -> None:
         server = open_websocket(ping_interval=20, ping_timeout=30)
         for left in range(20, 10, -1):
-            server.driver.unsent = left  # slow, but it reads
-            server.advance(50)
+            server.driver.queued = left * 20_000  # slow, but it reads
+            server.advance(4)
+            server.driver.unsent = 1000
+            server.advance(46)
+            server.driver.unsent = 0
         assert server.state == "open"
-        server.driver.unsent = 0
+        server.driver.queued = 0
         server.advance(60)
         assert server.state == "aborted"
         assert pings(server) == 1
+
+    def test_a_client_that_has_vanished_takes_nothing_of_what_the_kernel_holds(self) -> None:
+        server = open_websocket(ping_interval=20, ping_timeout=30)
+        server.driver.queued = 200
+        server.advance(20 + 29)
+        assert server.state == "open"
+        server.driver.queued = 300  # the application goes on writing
+        server.advance(7)
+        assert server.state == "aborted"
 
     def test_the_longest_life(self) -> None:
         server = open_websocket(websocket_timeout=100, ping_interval=20)
