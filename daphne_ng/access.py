@@ -23,9 +23,16 @@ from typing import Any, Protocol, TextIO
 
 from daphne_ng.errors import ConfigurationError
 
-__all__ = ["AccessLogGenerator", "LineWriter", "LoggingAccessLog", "escape", "open_access_log"]
+__all__ = ["CLIENT_LEFT", "AccessLogGenerator", "LineWriter", "LoggingAccessLog", "escape", "open_access_log"]
 
 logger = logging.getLogger(__name__)
+
+CLIENT_LEFT = 499
+"""The status of a request whose client has left, or whose stream has ended, before a response began.
+
+It is nginx's, which tools that read access logs know. Action loggers that were written for Daphne compare the status
+with numbers: Daphne does not call them for such a request.
+"""
 
 FLUSH_SECONDS = 0.25
 """How long a line may wait in a `LineWriter`: unnoticeable to ``tail -f``, yet hundreds of lines a write under load."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from daphne_ng.access import CLIENT_LEFT
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.asgi.websocket import WebSocketExchange
@@ -35,15 +36,16 @@ class Actions:
         self._log = log
 
     def record(self, exchange: HttpExchange) -> None:
-        """Tell of a request that was answered."""
+        """Tell of a request that was answered, or whose client has left."""
         head = exchange.head
+        status = exchange.status
         try:
             self._log_action(
                 "http",
                 "complete",
                 {
                     "path": head.target.decode("latin-1"),
-                    "status": exchange.status,
+                    "status": CLIENT_LEFT if status is None else status,
                     "method": head.method,
                     "client": exchange.info.client_text,
                     "time_taken": self._loop.time() - exchange.began_at,

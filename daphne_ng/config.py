@@ -5,7 +5,8 @@ own flags, help, unit, default and reason, so that ``--help`` and the reference 
 the same words. A field without flags is a rare limit: it can be set from Python only.
 
 A timeout or limit of ``0`` (or ``None`` where Daphne has it so) switches that limit off, except for the times that are
-granted at an end (`graceful_timeout`, `close_timeout`, `drain_timeout`, `application_close_timeout`): there 0 is "now".
+granted at an end (`graceful_timeout`, `close_timeout`, `drain_timeout`, `application_close_timeout` and those whose
+names begin with ``shutdown_``): there 0 is "now".
 """
 
 from __future__ import annotations
@@ -186,6 +187,23 @@ class Config(EndpointSettings):
         unit="seconds",
         minimum=0,
         why="A proxy may be sending a request just now. It is served, and told that it was the last.",
+    )
+    shutdown_application_timeout: float | None = setting(
+        None,
+        "Timeouts",
+        "time that applications have to end when the server stops, once they are cancelled; None for "
+        "application_close_timeout",
+        unit="seconds",
+        minimum=0,
+        why="The development server and the servers of tests end sooner, and have the usual patience until then.",
+    )
+    shutdown_close_timeout: float | None = setting(
+        None,
+        "Timeouts",
+        "time that connections and ports have to close when the server stops; None for close_timeout",
+        unit="seconds",
+        minimum=0,
+        why="As for shutdown_application_timeout.",
     )
 
     # -- limits ------------------------------------------------------------------------------------------

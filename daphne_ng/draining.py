@@ -19,6 +19,7 @@ from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
 from daphne_ng.net.context import ServerContext
+from daphne_ng.owning import last_limits
 
 __all__ = ["Drain"]
 
@@ -52,6 +53,7 @@ class Drain:
         decline: Callable[[Exchange], None],
     ) -> None:
         self._config = config
+        self._application_timeout, self._close_timeout = last_limits(config)
         self._context = context
         self._runner = runner
         self._lifespan = lifespan
@@ -82,12 +84,12 @@ class Drain:
         ports.clear()
         if not closing:
             return
-        done, late = await asyncio.wait(closing, timeout=self._config.close_timeout)
+        done, late = await asyncio.wait(closing, timeout=self._close_timeout)
         for future in done:
             if not future.cancelled() and future.exception() is not None:
                 logger.error("A port could not be closed", exc_info=future.exception())
         for future in late:
-            logger.error("A port could not be closed within %g s: %s", self._config.close_timeout, closing[future])
+            logger.error("A port could not be closed within %g s: %s", self._close_timeout, closing[future])
             future.cancel()
 
     async def _end_applications(self) -> None:
@@ -102,7 +104,7 @@ class Drain:
         # Requests pipelined behind those that are cancelled now would begin.
         context.start_application = self._decline
         killed = len(runner.exchanges)
-        patience = _HURRIED_APPLICATIONS_SECONDS if self._hurry.is_set() else config.application_close_timeout
+        patience = _HURRIED_APPLICATIONS_SECONDS if self._hurry.is_set() else self._application_timeout
         self._wait_for(lambda: f"{self._requests()} to end that were cancelled", patience)
         await self._unless_hurried(runner.cancel_all("the server is shutting down", patience))
         logger.info("Killed %i pending application instances", killed)
@@ -119,7 +121,7 @@ class Drain:
                 break
 
     async def _end_connections(self) -> None:
-        self._wait_for(self._connections, self._config.close_timeout)
+        self._wait_for(self._connections, self._close_timeout)
         await _first(self._close_the_last(), self._hurry.wait())
         for connection in list(self._context.connections):
             connection.abort()
@@ -129,12 +131,12 @@ class Drain:
     # does not see our close_notify, and would use up all of that time.
     async def _close_the_last(self) -> None:
         config, context = self._config, self._context
-        patience = min(config.drain_timeout, config.close_timeout)
+        patience = min(config.drain_timeout, self._close_timeout)
         if await context.wait_closed(patience):
             return
         for connection in list(context.connections):
             connection.release()
-        await context.wait_closed(config.close_timeout - patience)
+        await context.wait_closed(self._close_timeout - patience)
 
     async def _end_lifespan(self) -> None:
         patience = _HURRIED_LIFESPAN_SECONDS if self._hurry.is_set() else self._config.lifespan_shutdown_timeout

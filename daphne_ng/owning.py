@@ -29,6 +29,7 @@ __all__ = [
     "Sweeper",
     "end_tasks",
     "handlers_of_signals",
+    "last_limits",
     "longest_end",
     "relax_collector",
     "size_executor",
@@ -215,6 +216,15 @@ def take_interrupt(*, from_program: bool) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def last_limits(config: Config) -> tuple[float, float]:
+    """Return the seconds that applications have when the server stops, and those that connections have."""
+    application, close = config.shutdown_application_timeout, config.shutdown_close_timeout
+    return (
+        config.application_close_timeout if application is None else application,
+        config.close_timeout if close is None else close,
+    )
+
+
 # A moment for connections that were aborted; the lifespan's task gets two seconds at its end, and tasks and generators
 # that are left over get one each.
 _STEPS_SECONDS = 6.0
@@ -224,13 +234,8 @@ def longest_end(config: Config) -> float:
     """Return the seconds that a graceful end takes at most: all its limits together; infinity if one is missing."""
     if not config.lifespan_shutdown_timeout:
         return math.inf
-    return (
-        config.graceful_timeout
-        + config.application_close_timeout
-        + 2 * config.close_timeout
-        + config.lifespan_shutdown_timeout
-        + _STEPS_SECONDS
-    )
+    application, close = last_limits(config)
+    return config.graceful_timeout + application + 2 * close + config.lifespan_shutdown_timeout + _STEPS_SECONDS
 
 
 class HardEnd:

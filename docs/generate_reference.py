@@ -20,7 +20,15 @@ NOT_YET_FLAGS: frozenset[str] = frozenset()
 
 # What 0 means where a time has it; elsewhere the help says so.
 ZERO_IS_AT_ONCE = frozenset(
-    {"application_close_timeout", "close_timeout", "drain_timeout", "graceful_timeout", "shutdown_idle_timeout"}
+    {
+        "application_close_timeout",
+        "close_timeout",
+        "drain_timeout",
+        "graceful_timeout",
+        "shutdown_application_timeout",
+        "shutdown_close_timeout",
+        "shutdown_idle_timeout",
+    }
 )
 ZERO_IS_NEVER = frozenset({"http2_ping_interval"})
 

@@ -31,10 +31,11 @@ from daphne_ng.compat import InstallAsDaphne, is_installed
 __all__ = ["BaseDaphneTestingInstance", "DaphneProcess", "DaphneTestingInstance", "TestApplication"]
 
 # What terminate() leaves the applications and the interpreter, in seconds. A test suite starts hundreds of servers.
+# Until then the limits are those of any server, and a consumer's disconnect() may take its time.
 _END: dict[str, Any] = {
     "graceful_timeout": 0.0,
-    "application_close_timeout": 0.2,
-    "close_timeout": 0.2,
+    "shutdown_application_timeout": 0.2,
+    "shutdown_close_timeout": 0.2,
     "lifespan_shutdown_timeout": 1.0,
 }
 _EXIT_SECONDS = 0.5

@@ -231,6 +231,23 @@ def test_a_response_that_takes_too_long_is_503(server: Developing) -> None:
         assert client.get("/slow").status_code == 503
 
 
+def test_a_client_that_leaves_before_the_answer_is_one_line(server: Developing) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /slow?left HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.2)  # of the second that there is for an answer
+    server.wait_for_log(r"^HTTP GET /slow\?left 499 \[\d\.\d\d, 127\.0\.0\.1:\d+\]$")
+    (note,) = [note for note in notes(server) if "/slow?left" in note["msg"]]
+    assert note["level"] == "INFO"
+
+
+def test_what_a_consumer_does_when_its_client_has_left_may_take_its_time(server: Developing) -> None:
+    before = server.log.count("socket 4123")
+    with server.dial("/room/tidy") as ws:
+        ws.close(4123)
+    wait_for(lambda: server.log.count("socket 4123") == before + 1, "the end of the application", 10)
+    assert "took too long to shut down" not in server.log
+
+
 def test_static_files_are_served_while_debugging(server: Developing) -> None:
     with server.client() as client:
         assert client.get("/static/playground/page.css").text == "body { color: teal }\n"
@@ -542,7 +559,8 @@ def test_a_command_that_makes_the_server_itself_finds_what_daphnes_has(
         with server.client() as client:
             assert client.get("/slow").status_code == 503
             assert client.get("/static/playground/page.css").status_code == 200
-        server.end()
+        with streaming(server):
+            assert server.end(signal.SIGINT, whole_group=True) < END_SECONDS * SLACK
         assert "Traceback" not in server.log
 
 

@@ -45,6 +45,7 @@ def test_a_server_in_a_process_of_its_own(method: str) -> None:
     assert ended("wrong keyword", 1.5)["errors"][0] == "ConfigurationError"  # type: ignore[index]
     assert found["forwarded"] == "hello 192.0.2.1"
     assert "http_timeout" in found["instance"] or "http-timeout" in found["instance"]
+    assert found["tidy"] is True
     assert found["nothing"] == "No results available yet."
     assert found["told"] == "as told"
     keys = "asgi client headers http_version method path query_string raw_path root_path scheme server type"

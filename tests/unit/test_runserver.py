@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import signal
 import sys
@@ -19,10 +20,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command, load_command_class
 from django.test.utils import override_settings
 
+from daphne_ng.access import CLIENT_LEFT
+from daphne_ng.config import Config, settings
 from daphne_ng.server import Server
 from tests.support.django import set_up
 
 set_up()
+
+ENDS = {"graceful_timeout", "shutdown_application_timeout", "shutdown_close_timeout", "lifespan_shutdown_timeout"}
 
 from daphne_ng.management.commands import runserver
 from daphne_ng.management.commands.runserver import Command, get_default_application
@@ -162,6 +167,21 @@ def test_a_program_that_calls_the_command_goes_on_afterwards(monkeypatch: pytest
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), threading.active_count()) == before
 
 
+def test_the_limits_are_those_of_any_server_but_for_its_end() -> None:
+    config, usual = Command()._config({}), Config()
+    changed = {name for name, _ in settings() if getattr(config, name) != getattr(usual, name)}
+    assert changed == ENDS
+    made = inspect.signature(Quiet.__mro__[1]().server_cls).parameters["config"].default  # a project's own inner_run()
+    assert {name for name, _ in settings() if getattr(made, name) != getattr(usual, name)} == ENDS
+
+
+def test_a_server_that_is_made_by_the_command_is_ours_and_takes_what_it_is_given() -> None:
+    server = Command().server_cls(application, ["tcp:0"], http_timeout=3)
+    assert type(server) is Server
+    assert (server.config.http_timeout, server.config.graceful_timeout) == (3, 0)
+    assert Command().server_cls(application, ["tcp:0"], config=Config()).config == Config()
+
+
 def test_options_win_over_settings(serve: Serve) -> None:
     given, _ = serve("--websocket-max-message-size=8", DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE=7)
     assert given["websocket_max_message_size"] == 8
@@ -219,6 +239,7 @@ def test_a_wrong_option_is_an_error_of_the_command(wrong: dict[str, Any]) -> Non
         (304, "INFO"),
         (404, "WARNING"),
         (422, "WARNING"),
+        (CLIENT_LEFT, "INFO"),
         (500, "ERROR"),
         (503, "ERROR"),
     ],
@@ -245,6 +266,7 @@ def test_every_class_of_status_has_the_colour_that_django_gives_it() -> None:
         302: style.HTTP_REDIRECT,
         304: style.HTTP_NOT_MODIFIED,
         404: style.HTTP_NOT_FOUND,
+        CLIENT_LEFT: style.HTTP_INFO,
         400: style.HTTP_BAD_REQUEST,
         500: style.HTTP_SERVER_ERROR,
     }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.python.failure import Failure
 
+from daphne_ng.access import CLIENT_LEFT
 from daphne_ng.actions import Actions
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.server import EXIT_LISTEN, Server
-from tests.support.asgi import Bridge, on_loop, request_head, settle
+from tests.support.asgi import Bridge, body, connection, on_loop, request_head, settle, start
 
 # daphne 4.2.3, ``daphne.server.Server.__init__``.
 DAPHNE = {
@@ -213,6 +216,74 @@ async def test_the_actions_of_a_websocket_say_what_is_known_by_then() -> None:
     _, (action, details) = await actions("/closed")
     assert action == "rejected"
     assert details["status"] == 403
+
+
+class DaphnesLogger:
+    """Does with what it is told what loggers that were written for Daphne do: compares, divides, formats."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def __call__(self, protocol: str, action: str, details: dict[str, Any]) -> None:
+        assert (protocol, action) == ("http", "complete")
+        assert details["size"] / 1024 < 100 * 1024
+        assert details["time_taken"] >= 0.5 or f"{details['time_taken']:.2f}" < "0.50"
+        assert details["client"] is None or details["client"].split(":")[0]
+        assert "HTTP %(method)s %(path)s %(status)s [%(time_taken).2f, %(client)s]" % details  # noqa: UP031 (as they do)
+        assert "{method:<8}{path} {status:d} {size:d}".format(**details)
+        assert 100 <= details["status"] < 600
+        self.told.append((details["status"], details["size"]))
+
+
+@on_loop
+async def test_whatever_becomes_of_a_request_the_logger_is_told_what_daphne_would_tell_it() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/fails":
+            raise LookupError
+        if scope["path"] == "/held":
+            await send(start(201))
+        if scope["path"] in ("/begun", "/whole"):
+            await send(start(200))
+            await send(body(b"12345", more=scope["path"] == "/begun"))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def outcome(path: str, end: Callable[[Any], None] | None = None) -> tuple[int, int]:
+        bridge, logger = Bridge(application), DaphnesLogger()
+        told = Actions(make(action_logger=logger).log_action, bridge.runner.loop, logging.getLogger("tests"))
+        bridge.runner.record = told.record
+        exchange, _ = bridge.begin(request_head(path=path))
+        await settle()
+        if end is not None:
+            end(exchange)
+        await settle()
+        (line,) = logger.told
+        return line
+
+    def leave(exchange: Any) -> None:
+        exchange.disconnected("the client has left")
+
+    def give_up(exchange: Any) -> None:
+        exchange.cancel("the server is shutting down")
+
+    assert await outcome("/whole") == (200, 5)
+    assert await outcome("/fails") == (500, 26)
+    assert await outcome("/waits", leave) == (CLIENT_LEFT, 0)
+    assert await outcome("/held", leave) == (CLIENT_LEFT, 0)
+    assert await outcome("/begun", leave) == (200, 5)
+    assert await outcome("/waits", lambda exchange: exchange.disconnected("too large", 413)) == (413, 0)
+    assert (await outcome("/waits", give_up))[0] == 503
+    assert await outcome("/begun", give_up) == (200, 5)
+
+
+def test_the_logger_is_told_of_a_refused_request_what_daphne_would_tell_it(caplog: pytest.LogCaptureFixture) -> None:
+    logger = DaphnesLogger()
+    loop = asyncio.new_event_loop()
+    told = Actions(make(action_logger=logger).log_action, loop, logging.getLogger("tests"))
+    loop.close()
+    told.record_refused(connection(), 400, "malformed", None)
+    told.record_refused(connection(), 503, "too many", request_head())
+    assert logger.told == [(400, 0), (503, 0)]
 
 
 @on_loop

@@ -1,7 +1,8 @@
 """``manage.py runserver``: Django's development server, served by daphne-ng.
 
 Django's own command stays underneath, with all its options; ``--noasgi`` is that command as it is. The server's
-modules are imported when it is about to serve.
+modules are imported when it is about to serve. This one may be imported before Django is set up, by the settings too:
+nothing here asks for an app or a setting before the command runs.
 
 Override points, as in Daphne: `Command.server_cls`, `Command.protocol`, ``default_port``, `Command.get_application` and
 `Command.log_action`.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
 import logging
 import os
@@ -23,23 +25,18 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.staticfiles.management.commands.runserver import Command as DjangoCommand
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.core.servers.basehttp import WSGIServer
 from django.db import connections
 
 import daphne_ng
+from daphne_ng.access import CLIENT_LEFT
 from daphne_ng.cli import ServerClass, takes_config
 from daphne_ng.config import Config
 from daphne_ng.endpoints import build_endpoint_description_strings
 from daphne_ng.errors import ConfigurationError
-
-# Whichever of Django's two would run without us: staticfiles' one has --nostatic and --insecure, and serves static
-# files under --noasgi too.
-if apps.is_installed("django.contrib.staticfiles"):
-    from django.contrib.staticfiles.management.commands.runserver import Command as DjangoCommand
-else:
-    from django.core.management.commands.runserver import Command as DjangoCommand
 
 __all__ = ["Command", "get_default_application"]
 
@@ -47,11 +44,12 @@ logger = logging.getLogger("django.channels.server")
 
 _MIB = 1024 * 1024
 
-# How long Ctrl-C and the autoreloader wait, in seconds. Whoever presses Ctrl-C is watching.
-_END = {
+# How long Ctrl-C and the autoreloader wait, in seconds. Whoever presses Ctrl-C is watching. Until then the limits are
+# those of any server: a client may take its time, and so may an application whose client has left.
+_END: dict[str, Any] = {
     "graceful_timeout": 0.0,
-    "application_close_timeout": 0.3,
-    "close_timeout": 0.2,
+    "shutdown_application_timeout": 0.3,
+    "shutdown_close_timeout": 0.2,
     "lifespan_shutdown_timeout": 1.0,
 }
 _END_SECONDS = 2.5
@@ -103,13 +101,24 @@ def get_default_application() -> Any:
         raise ImproperlyConfigured(f"Cannot find {name!r} in ASGI_APPLICATION module {module_name}") from None
 
 
+class _Server(ServerClass):
+    # A project's own inner_run() makes the server with the keywords of Daphne's. Its end is to be as quick as ours.
+    def __get__(self, command: object, owner: object = None) -> Any:
+        server_class = super().__get__(command, owner)
+        return server_class if command is None else functools.partial(server_class, config=Config(**_END))
+
+
 class Command(DjangoCommand):
-    """Serves the project's ASGI application for development."""
+    """Serves the project's ASGI application for development.
+
+    It derives from the command of ``django.contrib.staticfiles``, and does as Django's own where that app is not
+    installed: which of the two it is to be is known only when the command runs.
+    """
 
     help = "Starts a lightweight ASGI web server for development, with WebSockets."
     protocol = "http"
 
-    server_cls: Any = ServerClass()
+    server_cls: Any = _Server()
     """What serves: `daphne_ng.server.Server`, or anything that takes the keywords of Daphne's."""
 
     # Daphne's: handle() sets them, for an inner_run() that a project has written after Daphne's.
@@ -123,7 +132,10 @@ class Command(DjangoCommand):
 
     def add_arguments(self, parser: Any) -> None:
         """Django's options and ours."""
-        super().add_arguments(parser)
+        if _static_files():
+            super().add_arguments(parser)
+        else:
+            super(DjangoCommand, self).add_arguments(parser)
         parser.add_argument(
             "--noasgi",
             action="store_false",
@@ -248,11 +260,17 @@ class Command(DjangoCommand):
         if message := options.get("shutdown_message", ""):
             self.stdout.write(message)
 
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """Return the WSGI application of ``--noasgi``, behind one that serves static files where Django would."""
+        if _static_files():
+            return super().get_handler(*args, **options)
+        return super(DjangoCommand, self).get_handler(*args, **options)
+
     def get_application(self, options: dict[str, Any]) -> Any:
         """Return the application: the project's, behind one that serves static files where Django would."""
-        installed = apps.is_installed("django.contrib.staticfiles")
         application = get_default_application()
-        if options.get("use_static_handler", installed) and (settings.DEBUG or options.get("insecure_serving", False)):
+        wanted = options.get("use_static_handler", _static_files())
+        if wanted and (settings.DEBUG or options.get("insecure_serving", False)):
             from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
             return ASGIStaticFilesHandler(application)
@@ -274,6 +292,8 @@ class Command(DjangoCommand):
 
     def _level_and_colour(self, status: int) -> tuple[int, Any]:
         style = self.style
+        if status == CLIENT_LEFT:
+            return logging.INFO, style.HTTP_INFO  # a page that was reloaded, which is nobody's mistake
         if 200 <= status < 300:
             return logging.INFO, style.HTTP_SUCCESS
         if 100 <= status < 200:
@@ -393,6 +413,11 @@ class Command(DjangoCommand):
         watchdog = threading.Timer(_EXIT_SECONDS, _exit_if_held, [number])
         watchdog.daemon = True
         watchdog.start()
+
+
+# With staticfiles there are --nostatic and --insecure, and static files under --noasgi too.
+def _static_files() -> bool:
+    return bool(apps.is_installed("django.contrib.staticfiles"))
 
 
 # Whatever holds the interpreter at its end, such as a view that never returns in its thread, does so no longer.

@@ -1,5 +1,6 @@
 """Starts servers by `daphne_ng.testing` in every way, and prints what came of it: ``processes.py START_METHOD``."""
 
+import asyncio
 import json
 import multiprocessing
 import socket
@@ -17,8 +18,6 @@ async def hello(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         raise ValueError(scope["type"])
     if scope["path"] == "/stuck":
-        import asyncio
-
         await asyncio.to_thread(time.sleep, 600)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello " + str(scope["client"][0]).encode()})
@@ -60,6 +59,24 @@ class Marks:
     def teardown(self) -> None:
         """After it."""
         self.calls.value += b"teardown"
+
+
+class Tidy:
+    """An application that takes its time when its client has left, as one does that has a database to write to."""
+
+    def __init__(self) -> None:
+        self.began = multiprocessing.Event()
+        self.ended = multiprocessing.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Wait for the client's end, and some time longer."""
+        if scope["type"] == "lifespan":
+            raise ValueError(scope["type"])
+        self.began.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await asyncio.sleep(1)
+        self.ended.set()
 
 
 class OwnRun(DaphneProcess):
@@ -148,6 +165,13 @@ def results() -> dict[str, Any]:
             pass
     except RuntimeError as error:
         found["instance"] = str(error).splitlines()[-1]
+
+    tidy = Tidy()
+    with BaseDaphneTestingInstance(application=tidy) as instance:
+        with socket.create_connection(("127.0.0.1", instance.port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            tidy.began.wait(15)
+        found["tidy"] = tidy.ended.wait(15)
 
     with DaphneTestingInstance() as noting:
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.owning import longest_end
+from daphne_ng.owning import last_limits, longest_end
 from daphne_ng.supervisor.command import needs_supervisor, pid_file, supervise, worker_count
 from daphne_ng.supervisor.notify import Notifier
 
@@ -85,6 +85,10 @@ def test_all_limits_together_bound_the_end() -> None:
     config = Config()
     assert longest_end(config) == 30 + 10 + 2 * 5 + 30 + 6
     assert longest_end(config.replace(lifespan_shutdown_timeout=0)) == float("inf")
+    short = config.replace(graceful_timeout=0.0, shutdown_application_timeout=2, shutdown_close_timeout=0)
+    assert longest_end(short) == 0 + 2 + 2 * 0 + 30 + 6
+    assert last_limits(config) == (10, 5)
+    assert last_limits(short) == (2, 0)
 
 
 # -- the file of the process id --------------------------------------------------------------------------------

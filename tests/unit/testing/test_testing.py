@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daphne_ng import testing
+from daphne_ng.config import Config, settings
 from daphne_ng.testing import BaseDaphneTestingInstance, DaphneProcess, DaphneTestingInstance, TestApplication
 
 
@@ -50,6 +51,15 @@ def test_an_instance_hands_on_what_differs_from_the_defaults() -> None:
 def test_a_noting_server_lets_daphnes_client_in_that_sends_no_host() -> None:
     config = DaphneTestingInstance(http_timeout=1).get_keywords()["config"]
     assert (config.require_host, config.date_header) == (False, False)
+
+
+def test_the_limits_are_those_of_any_server_but_for_its_end() -> None:
+    usual = Config()
+    for process in (DaphneProcess("localhost", get_application), DaphneProcess("localhost", get_application, {})):
+        config = process._server(application).config
+        changed = {name for name, _ in settings() if getattr(config, name) != getattr(usual, name)}
+        ends = {"graceful_timeout", "shutdown_application_timeout", "shutdown_close_timeout"}
+        assert changed == ends | {"lifespan_shutdown_timeout"}
 
 
 def test_the_process_has_the_attributes_of_daphnes() -> None:

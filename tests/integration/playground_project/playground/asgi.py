@@ -1,5 +1,6 @@
 """The application: Django for HTTP, an echo for WebSockets, and a lifespan that says so."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -32,7 +33,7 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 
 async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Send back what comes; refuse, or take for ever to accept, where the path says so."""
+    """Send back what comes; refuse, or take for ever to accept, or a second to end, where the path says so."""
     await receive()
     if scope["path"].endswith("/refused"):
         await send({"type": "websocket.close"})
@@ -43,4 +44,6 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] != "websocket.disconnect":
         await send({"type": "websocket.send", "text": message.get("text") or "bytes"})
+    if scope["path"].endswith("/tidy"):
+        await asyncio.sleep(1)
     print("socket", message["code"], flush=True)
