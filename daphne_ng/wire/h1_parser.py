@@ -27,6 +27,7 @@ from daphne_ng.port import RequestSink
 from daphne_ng.wire.forwarded import root_path_of
 from daphne_ng.wire.grammar import HOST, connection_options
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
 
 __all__ = ["Http1Message", "Http1Parser"]
 
@@ -61,7 +62,7 @@ _NAMES_MAX = 2048
 _names: dict[bytes, bytes] = {}
 # Host values that passed the grammar. Bounded likewise.
 _HOSTS_MAX = 1024
-_hosts: set[bytes] = set()
+_hosts: dict[bytes, None] = {}
 
 _COMMON_NAMES = (
     "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding "
@@ -74,6 +75,7 @@ _COMMON_NAMES = (
 for _name in _COMMON_NAMES:
     if _name.lower().encode() not in _SPECIAL:
         _names[_name.encode()] = _names[_name.lower().encode()] = _name.lower().encode()
+_COMMON = dict(_names)
 
 
 class Http1Message:
@@ -306,8 +308,8 @@ class Http1Parser:
         # (CVE-2015-0219): dropped, as Daphne does.
         if b"_" in name:
             return b""
-        if len(_names) < _NAMES_MAX and len(name) <= 64:
-            _names[name] = lower
+        if len(name) <= KEY_MAX_BYTES:
+            remember(_names, name, lower, _NAMES_MAX, _COMMON)
         return lower
 
     def on_headers_complete(self) -> None:
@@ -423,8 +425,8 @@ class Http1Parser:
         if host is not None and host not in _hosts:
             if not HOST.fullmatch(host):
                 raise WireError(400, "The Host is malformed.")
-            if len(_hosts) < _HOSTS_MAX:
-                _hosts.add(host)
+            if len(host) <= KEY_MAX_BYTES:
+                remember(_hosts, host, None, _HOSTS_MAX)
         upgrade: bytes | None = None
         options: set[bytes] = set()
         for name, value in self._special:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from daphne_ng._types import Headers
 from daphne_ng.errors import InvalidHeader, WireError
 from daphne_ng.wire.grammar import TOKEN, connection_options
+from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
 from daphne_ng.wire.status import reason_phrase, status_line
 
 __all__ = [
@@ -31,11 +32,10 @@ DROP_LENGTH = 8
 _LISTS_SEEN = 16
 
 # Field name as the application spells it -> what it means to us, and its bytes on the wire up to the value.
-# Bounded: an application that invents names cannot grow it for ever.
 _NAMES_MAX = 2048
 _names: dict[bytes, tuple[int, bytes]] = {}
 
-# Most fields of most responses are the same few: (name, value) -> its checked line. Bounded in number and in size, and
+# Most fields of most responses are the same few: (name, value) -> its checked line,
 # without fields that differ from response to response or hold secrets.
 _LINES_MAX = 1024
 _LINE_MAX_BYTES = 128
@@ -70,8 +70,8 @@ def _learn(name: bytes) -> tuple[int, bytes]:
     if not TOKEN.fullmatch(name):
         raise InvalidHeader(f"header name {name!r} is not a token")
     entry = (_SPECIAL.get(name.lower(), _ORDINARY), b"\r\n" + name + b": ")
-    if len(_names) < _NAMES_MAX and len(name) <= 64:
-        _names[name] = entry
+    if len(name) <= KEY_MAX_BYTES:
+        remember(_names, name, entry, _NAMES_MAX)
     return entry
 
 
@@ -130,8 +130,8 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
 # Encode an ordinary field, and remember the line if another response is likely to have the same.
 def _encode_line(field: tuple[bytes, bytes], prefix: bytes, value: bytes) -> bytes:
     line = _checked(prefix + value)
-    if len(_lines) < _LINES_MAX and len(line) <= _LINE_MAX_BYTES and prefix.lower() not in _VOLATILE:
-        _lines[field] = line
+    if len(line) <= _LINE_MAX_BYTES and prefix.lower() not in _VOLATILE:
+        remember(_lines, field, line, _LINES_MAX)
     return line
 
 

@@ -22,6 +22,7 @@ from daphne_ng.wire.forwarded import root_path_of
 from daphne_ng.wire.grammar import HOST, TOKEN
 from daphne_ng.wire.h1_parser import _METHODS as METHODS  # one list for all versions
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
 
 __all__ = ["OVERSIZED", "Http2Head", "MalformedRequest", "check_request_fields", "check_trailer_fields"]
 
@@ -101,12 +102,13 @@ _names: dict[bytes, int] = dict.fromkeys(
     b"transfer-encoding": _CONNECTION,
     b"upgrade": _CONNECTION,
 }
+_COMMON = dict(_names)
 
 _PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 
 # Authorities that passed the grammar. Bounded likewise.
 _HOSTS_MAX = 1024
-_hosts: set[bytes] = set()
+_hosts: dict[bytes, None] = {}
 
 _value_of = itemgetter(1)
 _strip = bytes.strip
@@ -303,8 +305,9 @@ def _learn(name: bytes) -> int:
     # A name with "_" would reach WSGI-style environments as the same variable as its spelling with "-" (CVE-2015-0219):
     # dropped, as on HTTP/1.1.
     code = _DROP if b"_" in name else _ORDINARY
-    if len(_names) < _NAMES_MAX and len(name) <= 64:
-        _names[name] = code
+    if len(name) <= KEY_MAX_BYTES:
+        # What is preset decides about framing, so that it must come back when the memo is emptied.
+        remember(_names, name, code, _NAMES_MAX, _COMMON)
     return code
 
 
@@ -339,8 +342,8 @@ def _check_host(host: bytes) -> None:
     # RFC 9113 section 8.3.1: "":authority" MUST NOT include the deprecated userinfo subcomponent".
     if not HOST.fullmatch(host):
         raise MalformedRequest("The authority is malformed.")
-    if len(_hosts) < _HOSTS_MAX:
-        _hosts.add(host)
+    if len(host) <= KEY_MAX_BYTES:
+        remember(_hosts, host, None, _HOSTS_MAX)
 
 
 def _check_scheme(scheme: bytes) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
@@ -31,6 +32,7 @@ from daphne_ng.errors import DaphneError, InvalidHeader
 from daphne_ng.wire.grammar import TOKEN
 from daphne_ng.wire.h1_writer import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH
 from daphne_ng.wire.h2_head import OVERSIZED
+from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
 
 __all__ = ["CompressionError", "RequestDecoder", "ResponseEncoder", "encode_fields", "encode_status"]
 
@@ -70,43 +72,40 @@ class CompressionError(DaphneError):
 _BITS = [f"{code:0{length}b}" for code, length in zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)][:256]
 _bits_of = _BITS.__getitem__
 
-# The library has a machine that eats half bytes; ours eats bytes, and is made from it step by step, as strings come.
-# (state << 8 | byte) -> (the next state << 8, what comes out). 65,536 steps are possible, about 120 bytes each; those
-# of ordinary text are a few thousand. Shared by all connections: it holds the code, and nothing of the strings.
-_STEPS_MAX = 8192
-_steps: dict[int, tuple[int, bytes]] = {}
+# The library has a machine that eats half bytes; ours eats bytes, and is made from it step by step, as strings come. A
+# row is a state: byte -> (the next row, what comes out). It is shared by all connections and holds the code, nothing of
+# the strings, so that nobody can fill it with rubbish: whole, it has 65,281 steps in 8 MB and has cost a third of a
+# second; ordinary text takes a few thousand.
+_rows: list[Any] = [[None] * 256 for _ in range(len(HUFFMAN_TABLE) // 16)]
+_states: dict[int, int] = {id(row): state for state, row in enumerate(_rows)}
 # RFC 7541 section 5.2: "A padding strictly longer than 7 bits MUST be treated as a decoding error. A padding not
 # corresponding to the most significant bits of the code for the EOS symbol MUST be treated as a decoding error."
 # Whether a string may end in a state depends on nothing but the state.
-_FINAL_STATES = frozenset({0} | {state << 8 for state, flags, _out in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE})
+_FINAL_ROWS = frozenset(
+    id(_rows[state]) for state in {0} | {state for state, flags, _out in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE}
+)
 
 
-def _learn_step(key: int) -> tuple[int, bytes]:
-    state = key >> 8
+def _learn_step(row: list[Any], byte: int) -> tuple[list[Any], bytes]:
+    state = _states[id(row)]
     out = b""
-    for half in (key >> 4 & 15, key & 15):
+    for half in (byte >> 4, byte & 15):
         state, flags, octet = HUFFMAN_TABLE[state << 4 | half]
         if flags & HUFFMAN_FAIL:
             raise CompressionError("A string holds what is no Huffman code.")
         if flags & HUFFMAN_EMIT_SYMBOL:
             out += bytes((octet,))
-    step = (state << 8, out)
-    if len(_steps) < _STEPS_MAX:
-        _steps[key] = step
+    step = row[byte] = (_rows[state], out)
     return step
 
 
 def _huffman_decoded(data: bytes) -> bytes:
-    state = 0
+    row = _rows[0]
     text = bytearray()  # a list of parts, joined in the end, would take ninety times the memory
-    steps = _steps
-    for octet in data:
-        try:
-            state, out = steps[state | octet]
-        except KeyError:
-            state, out = _learn_step(state | octet)
+    for byte in data:
+        row, out = row[byte] or _learn_step(row, byte)
         text += out
-    if state not in _FINAL_STATES:
+    if id(row) not in _FINAL_ROWS:
         raise CompressionError("A Huffman string is padded wrongly.")
     return bytes(text)
 
@@ -174,8 +173,7 @@ _SENSITIVE = frozenset((b"set-cookie", b"cookie", b"authorization", b"proxy-auth
 # Not worth remembering, or not to be: fields that differ from response to response, or hold secrets.
 _VOLATILE = _SENSITIVE | {b"etag", b"location", b"last-modified", b"expires"}
 
-# (name, value) -> its bytes. Bounded in number and size. Emptied when full, so that neither a name that an application
-# invents for each response nor one that it stopped to send stays in the way of what repeats.
+# (name, value) -> its bytes.
 _LINES_MAX = 1024
 _LINE_MAX_BYTES = 128
 # As h2 gives them.
@@ -216,9 +214,7 @@ def _encoded_line(name: bytes, value: bytes, sensitive: bool = False, huffman: b
 
 def _remember_line(lines: dict[Field, bytes], name: bytes, field: Field, line: bytes) -> None:
     if name not in _VOLATILE and len(field[0]) + len(field[1]) <= _LINE_MAX_BYTES:
-        if len(lines) >= _LINES_MAX:
-            lines.clear()
-        lines[field] = line
+        remember(lines, field, line, _LINES_MAX)
 
 
 def encode_status(status: int) -> bytes:
@@ -293,8 +289,8 @@ def _learn(name: bytes) -> tuple[int, bytes]:
         raise InvalidHeader(f"header name {name!r} is not a token")
     lower = name.lower()
     entry = (_SPECIAL.get(lower, _ORDINARY), lower)
-    if len(_names) < _NAMES_MAX and len(name) <= 64:
-        _names[name] = entry
+    if len(name) <= KEY_MAX_BYTES:
+        remember(_names, name, entry, _NAMES_MAX)
     return entry
 
 
