@@ -22,7 +22,6 @@ code   meaning
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import logging
 import os
@@ -39,6 +38,7 @@ from daphne_ng.access import AccessLogGenerator, LoggingAccessLog, open_access_l
 from daphne_ng.config import Config, Setting, settings
 from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, unix_string
 from daphne_ng.errors import ConfigurationError, DaphneError
+from daphne_ng.hints import HintingParser
 from daphne_ng.loading import (
     call_factory,
     check_application,
@@ -110,7 +110,7 @@ class CommandLineInterface:
     """Has every option; a subclass may add some."""
 
     def __init__(self) -> None:
-        self.parser = _Parser(
+        self.parser = HintingParser(
             prog=PROGRAM,
             usage="%(prog)s [options] [module:application]",
             description=self.description,
@@ -414,12 +414,8 @@ class CommandLineInterface:
         self._check_proxy_options(options)
         # Daphne gives both timeouts the same value.
         values["websocket_handshake_timeout"] = options.websocket_connect_timeout
-        values["proxy_address_header"] = self._proxy_header(
-            options, options.proxy_headers_host, self.arg_proxy_host, "X-Forwarded-For"
-        )
-        values["proxy_port_header"] = self._proxy_header(
-            options, options.proxy_headers_port, self.arg_proxy_port, "X-Forwarded-Port"
-        )
+        values["proxy_address_header"] = self._get_forwarded_host(options)
+        values["proxy_port_header"] = self._get_forwarded_port(options)
         values["proxy_proto_header"] = "X-Forwarded-Proto" if options.proxy_headers else None
         for directory in options.app_dirs:
             if not os.path.isdir(directory):
@@ -431,14 +427,22 @@ class CommandLineInterface:
             values["reload_dirs"] = (".", *options.app_dirs, *found)
         return Config(**values)
 
-    def _proxy_header(
-        self, options: Namespace, given: str | bool, argument: argparse.Action, default: str
-    ) -> str | bool | None:
-        if given and not options.proxy_headers:
+    # These three have Daphne's names, because subclasses of projects override and call them.
+    def _check_proxy_headers_passed(self, argument: argparse.Action, args: Namespace) -> None:
+        if not args.proxy_headers:
             raise ArgumentError(argument, _NEEDS_PROXY_HEADERS)
-        if not options.proxy_headers:
-            return None
-        return given or default
+
+    def _get_forwarded_host(self, args: Namespace) -> str | None:
+        if args.proxy_headers_host:
+            self._check_proxy_headers_passed(argument=self.arg_proxy_host, args=args)
+            return str(args.proxy_headers_host)
+        return "X-Forwarded-For" if args.proxy_headers else None
+
+    def _get_forwarded_port(self, args: Namespace) -> str | None:
+        if args.proxy_headers_port:
+            self._check_proxy_headers_passed(argument=self.arg_proxy_port, args=args)
+            return str(args.proxy_headers_port)
+        return "X-Forwarded-Port" if args.proxy_headers else None
 
     # Those that narrow --proxy-headers down say what Daphne's two say without it.
     def _check_proxy_options(self, options: Namespace) -> None:
@@ -530,48 +534,6 @@ class CommandLineInterface:
         if takes_config(self.server_class):
             keywords["config"] = config
         return self.server_class(**keywords)
-
-
-# -- options that do not exist -----------------------------------------------------------------------------------
-
-# What other servers call it, where no name of ours is like theirs.
-_ELSEWHERE = {
-    "--host": "--bind",
-    "--uds": "--unix-socket",
-    "-w": "--workers",
-    "-k": "",
-    "--worker-class": "",
-    "--loop": "",
-    "--ws": "",
-    "--interface": "",
-    "--no-access-log": "-v 0",
-    "--timeout": "--worker-timeout",
-    "--timeout-keep-alive": "--keep-alive-timeout",
-    "--timeout-graceful-shutdown": "--graceful-timeout",
-    "--ws-max-size": "--websocket-max-message-size",
-    "--max-requests": "--limit-max-requests",
-    "--certfile": "--ssl-certfile",
-    "--keyfile": "--ssl-keyfile",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    # Only what looks like an option is named: an unknown one's value may have been taken for the application.
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        options, rest = self.parse_known_args(args, namespace)
-        unknown = [text for text in rest if text.startswith("-") and text != "-"]
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._remedy(unknown[0].partition('=')[0])}")
-        elif rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)} (there is one application: {options.application!r})")
-        return options
-
-    def _remedy(self, flag: str) -> str:
-        if flag in _ELSEWHERE:
-            found = _ELSEWHERE[flag]
-            return f"; here it is {found}" if found else "; leave it out"
-        close = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
-        return f"; is it {close[0]}?" if close else ""
 
 
 # -- options that may be repeated --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
 from daphne_ng.net.context import ServerContext
 from daphne_ng.owning import last_limits
+from daphne_ng.wording import counted
 
 __all__ = ["Drain"]
 
@@ -98,7 +99,7 @@ class Drain:
         for connection in list(context.connections):
             connection.shut_down()
         if runner.exchanges and config.graceful_timeout:
-            logger.info("Waiting for %d running requests to end", len(runner.exchanges))
+            logger.info("Waiting for %s to end", counted(len(runner.exchanges), "running request"))
         self._wait_for(lambda: f"{self._requests()} and {self._connections()}", config.graceful_timeout)
         await self._unless_hurried(self._serve_the_last())
         # Requests pipelined behind those that are cancelled now would begin.
@@ -107,7 +108,9 @@ class Drain:
         patience = _HURRIED_APPLICATIONS_SECONDS if self._hurry.is_set() else self._application_timeout
         self._wait_for(lambda: f"{self._requests()} to end that were cancelled", patience)
         await self._unless_hurried(runner.cancel_all("the server is shutting down", patience))
-        logger.info("Killed %i pending application instances", killed)
+        if killed:
+            # Daphne's words, also for one.
+            logger.info("Killed %i pending application instances", killed)
 
     # Until no application runs and no connection waits for a last request, which may begin another; at most for the
     # grace period.
@@ -157,10 +160,10 @@ class Drain:
         self._ends_at = self._context.clock() + seconds
 
     def _requests(self) -> str:
-        return _counted(len(self._runner.exchanges), "request")
+        return counted(len(self._runner.exchanges), "request")
 
     def _connections(self) -> str:
-        return _counted(len(self._context.connections), "connection")
+        return counted(len(self._context.connections), "connection")
 
     async def _tell_progress(self) -> None:
         while True:
@@ -169,10 +172,6 @@ class Drain:
                 left = max(self._ends_at - self._context.clock(), 0.0)
                 limit = "without a limit" if left == math.inf else f"{left:.0f} seconds left"
                 logger.info("Waiting for %s, %s", self._waits_for(), limit)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # Wait for the first of two coroutines, and end the other.

@@ -239,9 +239,11 @@ def _split_directory(prefix: str, rest: str) -> tuple[str, str]:
 
 # Twisted's, which makes its context once; ours takes its place.
 def _ssl_endpoint(reactor: Any, description: str, security: EndpointSecurity) -> Any:
-    endpoint = _twisted_endpoint(reactor, description)
     positional, keywords = _arguments(description)
     given = dict(zip(_SSL_ARGUMENTS, positional, strict=False)) | keywords
+    for name in _SSL_FILES:
+        _check_readable(name, given.get(name))
+    endpoint = _twisted_endpoint(reactor, description)
     given.setdefault("privateKey", "server.pem")
     endpoint._sslContextFactory = security.string(
         description,
@@ -254,6 +256,22 @@ def _ssl_endpoint(reactor: Any, description: str, security: EndpointSecurity) ->
 _SSL_ARGUMENTS = (
     "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain", "dhParameters"
 )  # fmt: skip
+
+
+# Twisted names the file and not the argument.
+def _check_readable(name: str, path: str | None) -> None:
+    if path is None and name != "privateKey":
+        return
+    try:
+        with open(path or "server.pem", "rb"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if path is None:
+            raise EndpointError(f"privateKey= is missing, and Twisted's default, 'server.pem': {reason}") from error
+        raise EndpointError(f"{name}={path}: {reason}") from error
+
+
 _SSL_FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
 
 

@@ -177,14 +177,20 @@ def check_application(target: Any, path: str = "") -> ASGIApplication:
     if parameters is not None:
         if parameters[:2] in (["environ", "start_response"], ["env", "start_response"]):
             raise ApplicationLoadError(f"{label}: is a WSGI application, not an ASGI one; {_wsgi_remedy(target)}")
-        if not parameters and not isinstance(target, type):
+        if isinstance(target, type):
+            problem = _problem_of_class(target)
+            if problem:
+                raise ApplicationLoadError(f"{label}: {problem}")
+        elif not parameters:
             raise ApplicationLoadError(
                 f"{label}: takes no arguments, so it is no ASGI application; if it makes one, give --factory"
             )
-        if not isinstance(target, type) and not _takes_messages(target):
+        elif not _takes_messages(target):
             raise ApplicationLoadError(
                 f"{label}: takes ({', '.join(parameters)}), not (scope, receive, send), so it is no ASGI application"
             )
+    if isinstance(target, type) and hasattr(target, "__await__"):
+        return target  # an endpoint of Starlette's: the instance is what the call is awaited for
     single: ASGIApplication = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
     return single
 
@@ -356,6 +362,32 @@ def _takes_messages(target: Any) -> bool:
             continue
         return True
     return False
+
+
+# What is wrong with a class as an application; nothing if it is one of ASGI 2, or makes what can be awaited.
+def _problem_of_class(target: type[Any]) -> str:
+    if hasattr(target, "__await__"):
+        return "" if _binds(target, 3) else "is a class that does not take (scope, receive, send)"
+    call = getattr(target, "__call__", None)  # noqa: B004 (type.__call__ is no answer)
+    if not inspect.isfunction(call):
+        return "is a class whose instances cannot be called, so it is no ASGI application"
+    if _binds(target, 1) and _binds(call, 3):  # with self
+        return ""
+    if _binds(call, 4):
+        remedy = "; --factory makes one" if _binds(target, 0) else ""
+        return f"is the class {target.__name__!r}, and an instance of it is meant{remedy}"
+    return "is a class that takes neither (scope, receive, send) nor ASGI 2's (scope), so it is no ASGI application"
+
+
+# Whether it can be called with so many arguments by position, as far as can be told.
+def _binds(function: Any, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*(None,) * count)
+    except TypeError:
+        return False
+    except Exception:  # as in `_positional_parameters`
+        return True
+    return True
 
 
 def _wsgi_remedy(target: Any) -> str:

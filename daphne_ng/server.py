@@ -40,6 +40,7 @@ from daphne_ng.net.factory import ServerFactory
 from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
 from daphne_ng.running import ReactorOfRun, RunSignals, hand_on
 from daphne_ng.security import Security
+from daphne_ng.wording import counted
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
 
@@ -313,7 +314,8 @@ class Server:
             yield "The server has not started"
             return
         state = "stopping" if self._draining else "serving"
-        yield f"{state}: {len(context.connections)} connections, {len(runner.exchanges)} applications running"
+        applications = counted(len(runner.exchanges), "application")
+        yield f"{state}: {counted(len(context.connections), 'connection')}, {applications} running"
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:

@@ -15,6 +15,7 @@ from daphne_ng._types import Headers, Message
 from daphne_ng.errors import ClientDisconnected, UnexpectedMessage
 from daphne_ng.port import ResponsePort
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wording import message_of, one_line, printable
 
 if TYPE_CHECKING:
     from daphne_ng.asgi.runner import Runner
@@ -134,7 +135,14 @@ class Exchange:
             self._ended()
 
     def _failed(self, error: BaseException) -> None:
-        self._runner.log.error("Exception inside application: %s", error, exc_info=error)
+        # Daphne's words, for which logs are searched.
+        self._runner.log.error(
+            "Exception inside application: %s (%s from %s)",
+            message_of(error),
+            self._subject(),
+            self.info.client_text or "a local client",
+            exc_info=error,
+        )
         self._fail(500, b"")
 
     # Whether an exception that escaped after the end of the exchange tells of nothing but that end.
@@ -150,7 +158,7 @@ class Exchange:
             cause = cause.__cause__ or cause.__context__
         # Frameworks raise exceptions of their own for it; but a defect in the clean-up would look the same.
         log = self._runner.log
-        log.info("Application ended with %s after the end of %s", _one_line(error), self.describe())
+        log.info("Application ended with %s after the end of %s", one_line(error), self.describe())
         log.debug("What it raised after the disconnect:", exc_info=error)
         return True
 
@@ -216,7 +224,10 @@ class Exchange:
     def describe(self) -> str:
         """Name the exchange in a log line: what it is, path and age; safe to print."""
         age = f", {self._runner.loop.time() - self.began_at:.1f} s old" if self.began_at else ""
-        return f"{self._title()} {ascii(self.head.path)[1:-1]}{age}"
+        return f"{self._subject()}{age}"
+
+    def _subject(self) -> str:
+        return f"{self._title()} {printable(self.head.path)}"
 
 
 def checked_start(kind: str, status: Any, headers: Any) -> tuple[int, Headers]:
@@ -263,11 +274,6 @@ def sentence(clause: str) -> bytes:
 
 
 _REASONS = {403: b"Forbidden", 500: b"Internal Server Error", 503: b"Service Unavailable"}
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def where(task: asyncio.Task[Any]) -> str:

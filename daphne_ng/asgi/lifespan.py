@@ -9,6 +9,7 @@ from typing import Any
 
 from daphne_ng._types import ASGIApplication, Message
 from daphne_ng.errors import LifespanError, UnexpectedMessage
+from daphne_ng.wording import one_line
 
 __all__ = ["Lifespan"]
 
@@ -79,11 +80,11 @@ class Lifespan:
             )
         error = None if task.cancelled() else task.exception()
         if self._mode == "on":
-            reason = _one_line(error) if error is not None else "it ended without an answer"
+            reason = one_line(error) if error is not None else "it ended without an answer"
             raise LifespanError(f"The application has no lifespan, which --lifespan on requires: {reason}") from error
         # Django and Channels raise for a scope type that they do not know; that is how ASGI wants it.
         if error is not None:
-            self._log.info("The application has no lifespan (%s); serving without it", _one_line(error))
+            self._log.info("The application has no lifespan (%s); serving without it", one_line(error))
             self._log.debug("What it raised for the lifespan scope:", exc_info=error)
         else:
             self._log.debug("The application has no lifespan; serving without it")
@@ -168,8 +169,3 @@ class Lifespan:
             await asyncio.wait({task}, timeout=1.0)
         if task.done() and not task.cancelled():
             task.exception()  # reported by the reply, or irrelevant by now
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from daphne_ng.wire.head import RequestHead
 
-__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "http_scope", "prepending", "websocket_scope"]
+__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "decoded", "http_scope", "prepending", "websocket_scope"]
 
 ASGI_VERSION = "3.0"
 SPEC_VERSION = "2.5"
@@ -97,18 +97,37 @@ def websocket_scope(
         info: Its connection.
         root_path: The configured root path.
         state: The lifespan state, copied shallowly for each; None if the application has no lifespan.
-        subprotocols: Those that the client offers, in its order.
+        subprotocols: Those that the client offers, in its order; the scope has them `decoded`.
     """
     scope = http_scope(head, info, root_path, state)
     del scope["method"]
     scope["type"] = "websocket"
     scope["scheme"] = _WEBSOCKET_SCHEMES[info.scheme]
-    scope["subprotocols"] = list(subprotocols)
+    scope["subprotocols"] = decoded(subprotocols)
     extensions: dict[str, Any] = {"websocket.http.response": {}}
     scope["extensions"] = extensions
     if "tls" in info.extensions:
         extensions["tls"] = info.extensions["tls"]
     return scope
+
+
+def decoded(subprotocols: Iterable[str]) -> list[str]:
+    """Return the names of subprotocols percent-decoded, as Daphne has them.
+
+    JavaScript has no other way to send a token along than ``new WebSocket(url, ["token", encodeURIComponent(token)])``.
+    Each name is decoded by itself, so that none becomes two, and stays as it came if it would then be no UTF-8, hold a
+    control character, or be one of the others.
+    """
+    names = list(subprotocols)
+    for index, name in enumerate(names):
+        if "%" in name:
+            try:
+                text = unquote(name, errors="strict")
+            except UnicodeDecodeError:
+                continue
+            if text.isprintable() and text not in names:
+                names[index] = text
+    return names
 
 
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}

@@ -23,7 +23,7 @@ interested in it any more, and it is thrown away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from daphne_ng.asgi.inbox import MessageInbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, InvalidHeader, UnexpectedMessage
 from daphne_ng.port import WebSocketPort
 from daphne_ng.wire.head import RequestHead
+from daphne_ng.wording import printable
 
 if TYPE_CHECKING:
     from daphne_ng.asgi.runner import Runner
@@ -85,6 +86,7 @@ class WebSocketExchange(Exchange):
         info: Its connection.
         port: Where the messages go.
         scope: The ASGI scope.
+        offered: The subprotocols of the scope as the client has sent them, where that is not the same.
     """
 
     code: int | None = None
@@ -106,7 +108,13 @@ class WebSocketExchange(Exchange):
     _ended_at = 0.0
 
     def __init__(
-        self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: WebSocketPort, scope: dict[str, Any]
+        self,
+        runner: Runner,
+        head: RequestHead,
+        info: ConnectionInfo,
+        port: WebSocketPort,
+        scope: dict[str, Any],
+        offered: Sequence[str] | None = None,
     ) -> None:
         super().__init__(runner, head, info, port, scope)
         config = runner.config
@@ -116,7 +124,10 @@ class WebSocketExchange(Exchange):
         self._message = port.message
         self._writable = port.writable
         # The application may change its scope, but not what the client offered.
-        self._offered: tuple[str, ...] = tuple(scope["subprotocols"])
+        names: list[str] = scope["subprotocols"]
+        self._offered = dict(zip(names, names if offered is None else offered, strict=True))
+        if offered is not None:
+            self._offered.update(zip(offered, offered, strict=True))
 
     # -- WebSocketSink -----------------------------------------------------------------------------------
 
@@ -273,12 +284,14 @@ class WebSocketExchange(Exchange):
             )
         elif subprotocol not in self._offered:
             raise UnexpectedMessage(f"the client did not offer the subprotocol {subprotocol!a}")
+        else:
+            subprotocol = self._offered[subprotocol]
         headers = listed(message, "headers")
         for field in headers:
             try:
                 name, _ = field
             except (TypeError, ValueError):
-                raise InvalidHeader("a header must be a pair of bytes") from None
+                raise InvalidHeader(f"a header must be a pair of bytes, not {printable(repr(field))}") from None
             if isinstance(name, bytes) and name.lower() == b"sec-websocket-protocol":
                 raise InvalidHeader("the subprotocol goes into 'subprotocol' of websocket.accept, not into a header")
         # The state first, so that whatever the port reports from here on finds it true.

@@ -161,7 +161,7 @@ class ServerContext:
         if head.root_path is not None and not info.trusted:
             self._warn_of_root_path(info)
         scope = self._websocket_scope(head, info, self._root_path, runner.state, request.subprotocols)
-        exchange = WebSocketExchange(runner, head, info, port, scope)
+        exchange = WebSocketExchange(runner, head, info, port, scope, request.subprotocols)
         if task_ended is not None:
             exchange.task_ended = task_ended
         self.start_application(exchange)

@@ -13,6 +13,7 @@ from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_handshake import WebSocketRequest
+from daphne_ng.wording import counted
 
 __all__ = ["Http1Channel"]
 
@@ -69,7 +70,8 @@ class Http1Channel(Channel):
     def shortened(self, missing: int) -> None:
         """See `Http1Driver.shortened`."""
         self._context.log.error(
-            "The application's body ended %d bytes before its Content-Length; the connection was dropped", missing
+            "The application's body ended %s before its Content-Length; the connection was dropped",
+            counted(missing, "byte"),
         )
 
     # -- what the connection reports ---------------------------------------------------------------------

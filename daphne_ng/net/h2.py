@@ -16,6 +16,7 @@ from daphne_ng.wire.h2 import Http2Connection
 from daphne_ng.wire.h2_driver import TunnelSink
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_handshake import WebSocketRequest
+from daphne_ng.wording import counted
 
 if TYPE_CHECKING:
     from daphne_ng.wire.h2_stream import Http2Stream
@@ -95,7 +96,7 @@ class Http2Channel(Channel):
     def shortened(self, missing: int) -> None:
         """See `Http2Driver.shortened`."""
         self._context.log.error(
-            "The application's body ended %d bytes before its Content-Length; the stream was reset", missing
+            "The application's body ended %s before its Content-Length; the stream was reset", counted(missing, "byte")
         )
 
     # -- what the connection reports ---------------------------------------------------------------------

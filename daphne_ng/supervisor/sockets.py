@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 
 from daphne_ng.config import Config
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string, listen_for_challenges
-from daphne_ng.errors import ConfigurationError
+from daphne_ng.errors import ConfigurationError, EndpointError
 from daphne_ng.net.listening import ListenOptions
 from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.net.sharing import RecordingReactor, SharedSocket
@@ -44,7 +44,7 @@ class SharedSockets:
             tcp_keepalive=config.tcp_keepalive,
         )
         self._recorder = RecordingReactor(self._reactor, options)
-        self._security = _Elsewhere(config)
+        self._security = _Elsewhere(config, self._loop)
         try:
             for description in endpoints:
                 self._open(description)
@@ -89,9 +89,12 @@ class SharedSockets:
         self._loop.close()
 
 
-# Certificates and the PROXY protocol are the workers' concern. What listens is not.
+# Certificates and the PROXY protocol are the workers' concern. What listens is not; and files that cannot be read are
+# found here, before there are workers to say so one after the other.
 class _Elsewhere:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+        self._config = config
+        self._loop = loop
         # As `daphne_ng.acme.automatic`, which needs an extra: one for all, before the first endpoint listens.
         self._challenges_port = config.acme_http_port if config.acme_challenge == "http-01" else None
 
@@ -99,15 +102,23 @@ class _Elsewhere:
         return None
 
     def tls(self) -> Any:
-        return None
+        self._files().tls()
 
     def directory(self, path: str, label: str) -> Any:
-        return None
+        self._files().directory(path, label)
+
+    # What is read is thrown away: a supervisor has no use for keys.
+    def _files(self) -> Any:
+        from daphne_ng.security import Security  # only where there is TLS: it brings much along
+
+        return Security(self._config, [], self._loop)
 
     def string(self, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> Any:
         return parse()
 
     def automatic(self, reactor: Any, directory: str, staging: bool) -> Any:
+        if not os.path.isdir(os.path.expanduser(directory)):
+            raise EndpointError(f"{directory} is not a directory")
         port, self._challenges_port = self._challenges_port, None
         if port is not None:
             listen_for_challenges(reactor, port, Factory())

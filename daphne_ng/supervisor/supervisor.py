@@ -26,6 +26,7 @@ from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.process import Launcher, WorkerProcess, ending
 from daphne_ng.supervisor.protocol import END, HURRY, STOP
 from daphne_ng.supervisor.sockets import SharedSockets
+from daphne_ng.wording import counted
 
 __all__ = ["Supervisor", "command_of_this_process"]
 
@@ -199,7 +200,7 @@ class Supervisor:
         if self._stopping:
             if now >= self._progress_at:
                 self._progress_at = now + _PROGRESS_SECONDS
-                self._notifier.progress(f"Stopping: {len(self._workers)} workers still run")
+                self._notifier.progress(f"Stopping: {counted(len(self._workers), 'worker')} still running")
             return
         current = [worker for worker in self._workers if not worker.retired]
         ready = sum(worker.ready for worker in current)
@@ -265,7 +266,7 @@ class Supervisor:
             self._to_roll = [worker for worker in self._workers if not worker.retired]
         elif number == signal.SIGTTIN:
             if self._count >= self._count_max:
-                logger.warning("There are %d workers, and --limit-workers allows no more", self._count)
+                logger.warning("--limit-workers allows no more than %s", counted(self._count, "worker"))
                 return
             self._count += 1
             logger.info("Workers wanted: %d", self._count)
@@ -362,7 +363,8 @@ class Supervisor:
                     worker.kill_at = min(worker.kill_at, self._clock() + _END_MARGIN_SECONDS)
         else:
             self._stopping = True
-            logger.info("Stopping %s", "1 worker" if len(self._workers) == 1 else f"{len(self._workers)} workers")
+            if self._workers:
+                logger.info("Stopping %s", counted(len(self._workers), "worker"))
             self._notifier.send("STOPPING=1")
             # Here first: the last worker to close a socket takes those who wait there.
             self._sockets.close()

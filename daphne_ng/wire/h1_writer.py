@@ -6,11 +6,14 @@ application sends, the client reads exactly one response with exactly these fiel
 
 from __future__ import annotations
 
+from typing import Any
+
 from daphne_ng._types import Headers
 from daphne_ng.errors import InvalidHeader, WireError
 from daphne_ng.wire.grammar import TOKEN, connection_options
 from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
 from daphne_ng.wire.status import reason_phrase, status_line
+from daphne_ng.wording import printable
 
 __all__ = [
     "CLOSES",
@@ -22,6 +25,8 @@ __all__ = [
     "encode_fields",
     "encode_switch",
     "encode_trailers",
+    "pairs_of_bytes",
+    "shown_field",
 ]
 
 NO_LENGTH = -1
@@ -66,9 +71,9 @@ _FORBIDDEN_TRAILERS = frozenset(
 
 def _learn(name: bytes) -> tuple[int, bytes]:
     if not isinstance(name, bytes):
-        raise InvalidHeader(f"header name {name!r} must be bytes, not {type(name).__name__}")
+        raise InvalidHeader(f"header name {printable(repr(name))} must be bytes, not {type(name).__name__}")
     if not TOKEN.fullmatch(name):
-        raise InvalidHeader(f"header name {name!r} is not a token")
+        raise InvalidHeader(f"header name {printable(repr(name))} is not a token")
     entry = (_SPECIAL.get(name.lower(), _ORDINARY), b"\r\n" + name + b": ")
     if len(name) <= KEY_MAX_BYTES:
         remember(_names, name, entry, _NAMES_MAX)
@@ -120,11 +125,39 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
         if options & _LISTS_SEEN:
             raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
     # Pairs may come as lists too, and those are no dictionary keys.
+    return encode_fields(pairs_of_bytes(headers), options | _LISTS_SEEN)
+
+
+def pairs_of_bytes(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the application's fields as pairs of bytes, in whatever kind of sequence each has come.
+
+    Raises:
+        InvalidHeader: Says which field is none, and what is wrong with it.
+    """
     try:
-        pairs = [(name, value) for name, value in headers]
-    except (TypeError, ValueError) as error:
+        fields: list[Any] = list(headers)
+    except TypeError as error:
         raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
-    return encode_fields(pairs, options | _LISTS_SEEN)
+    pairs = []
+    for field in fields:
+        try:
+            name, value = field
+        except (TypeError, ValueError):
+            raise InvalidHeader(f"a header must be a pair of bytes, not {printable(repr(field))}") from None
+        if not isinstance(name, bytes):
+            raise InvalidHeader(f"header name {printable(repr(name))} must be bytes, not {type(name).__name__}")
+        if not isinstance(value, bytes):
+            raise InvalidHeader(
+                f"the value of header {shown_field(name, value)} must be bytes, not {type(value).__name__}"
+            )
+        pairs.append((name, value))
+    return pairs
+
+
+def shown_field(name: bytes, value: Any) -> str:
+    """Return a field of the application's for a message: ``b'vary' ('origin')``; no cookies, which are secrets."""
+    shown = "not shown" if name.lower() == b"set-cookie" else printable(repr(value), 100)
+    return f"{printable(repr(name), 100)} ({shown})"
 
 
 # Encode an ordinary field, and remember the line if another response is likely to have the same.
@@ -138,13 +171,14 @@ def _encode_line(field: tuple[bytes, bytes], prefix: bytes, value: bytes) -> byt
 # A line brings exactly one CR and one LF of its own; any more, and any NUL, came from the value.
 def _checked(line: bytes) -> bytes:
     if len(line) - len(line.translate(None, b"\0\r\n")) != 2:
-        raise InvalidHeader("a header value holds CR, LF or NUL")
+        name, _, value = line[2:].partition(b": ")
+        raise InvalidHeader(f"the value of header {shown_field(name, value)} holds CR, LF or NUL")
     return line
 
 
 def _content_length(value: bytes, earlier: int) -> int:
     if not value.isdigit() or len(value) > 18:
-        raise InvalidHeader(f"Content-Length {value!r} is not a length")
+        raise InvalidHeader(f"Content-Length {printable(repr(value))} is not a length")
     length = int(value)
     if earlier not in (NO_LENGTH, length):
         raise InvalidHeader("two Content-Length fields disagree")

@@ -30,9 +30,10 @@ from hpack.table import HeaderTable
 from daphne_ng._types import Headers
 from daphne_ng.errors import DaphneError, InvalidHeader
 from daphne_ng.wire.grammar import TOKEN
-from daphne_ng.wire.h1_writer import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH
+from daphne_ng.wire.h1_writer import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH, pairs_of_bytes, shown_field
 from daphne_ng.wire.h2_head import OVERSIZED
 from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
+from daphne_ng.wording import printable
 
 __all__ = ["CompressionError", "RequestDecoder", "ResponseEncoder", "encode_fields", "encode_status"]
 
@@ -265,7 +266,7 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
                     continue
             elif code:
                 flags |= HAS_DATE if code == _DATE else HAS_SERVER
-            value = _checked(value)
+            value = _checked(lower, value)
             # What means something to us is not found above; its bytes are.
             line = _lines.get((lower, value)) if code else None
             if line is None:
@@ -279,14 +280,15 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
     except InvalidHeader:
         raise
     except (TypeError, ValueError) as error:
+        pairs_of_bytes(headers)  # raises, and says which
         raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
 
 
 def _learn(name: bytes) -> tuple[int, bytes]:
     if not isinstance(name, bytes):
-        raise InvalidHeader(f"header name {name!r} must be bytes, not {type(name).__name__}")
+        raise InvalidHeader(f"header name {printable(repr(name))} must be bytes, not {type(name).__name__}")
     if not TOKEN.fullmatch(name):
-        raise InvalidHeader(f"header name {name!r} is not a token")
+        raise InvalidHeader(f"header name {printable(repr(name))} is not a token")
     lower = name.lower()
     entry = (_SPECIAL.get(lower, _ORDINARY), lower)
     if len(name) <= KEY_MAX_BYTES:
@@ -294,18 +296,18 @@ def _learn(name: bytes) -> tuple[int, bytes]:
     return entry
 
 
-def _checked(value: bytes) -> bytes:
+def _checked(name: bytes, value: bytes) -> bytes:
     if not isinstance(value, bytes):
-        raise InvalidHeader(f"header value {value!r} must be bytes, not {type(value).__name__}")
+        raise InvalidHeader(f"the value of header {shown_field(name, value)} must be bytes, not {type(value).__name__}")
     if len(value.translate(None, b"\0\r\n")) != len(value):
-        raise InvalidHeader("a header value holds CR, LF or NUL")
+        raise InvalidHeader(f"the value of header {shown_field(name, value)} holds CR, LF or NUL")
     # RFC 9113 section 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character".
     return value.strip(b" \t")
 
 
 def _content_length(value: bytes, earlier: int) -> int:
     if not isinstance(value, bytes) or not value.isdigit() or len(value) > 18:
-        raise InvalidHeader(f"Content-Length {value!r} is not a length")
+        raise InvalidHeader(f"Content-Length {printable(repr(value))} is not a length")
     length = int(value)
     if earlier not in (NO_LENGTH, length):
         raise InvalidHeader("two Content-Length fields disagree")

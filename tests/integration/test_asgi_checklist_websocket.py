@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import pathlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -525,7 +526,8 @@ async def test_07_39_an_exception_closes_with_1011_or_500_and_one_traceback(
                 answer = await client.get("/", *HANDSHAKE)
                 assert answer.status == 500
                 assert b"on purpose" not in answer.body
-    assert complaints(caplog) == ["Exception inside application: on purpose"]
+    [complaint] = complaints(caplog)
+    assert re.fullmatch(r"Exception inside application: on purpose \(WebSocket \S+ from 127\.0\.0\.1:\d+\)", complaint)
     assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.WARNING] == [True]
 
 

@@ -128,7 +128,7 @@ def test_the_server_is_process_1_and_ends_in_order(here: Machine) -> None:
             pause(0.3)
             assert container.signal(number) == 0
             assert client.communicate(timeout=20)[0] == "200\n"
-    assert "Killed 0 pending application instances" in container.log
+    assert "pending application instances" not in container.log
     assert "Traceback" not in container.log
 
 

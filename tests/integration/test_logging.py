@@ -98,3 +98,23 @@ def test_the_traceback_of_a_500_is_seen_however_logging_was_set_up(tmp_path: Pat
     with serve("silent", tmp_path) as server, server.client() as client:
         assert client.get("/some/path").status_code == 500
         server.wait_for_log("^RuntimeError: a bug of mine")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--ssl-certfile", "missing.pem"), "--ssl-certfile: cannot read 'missing.pem': No such file or directory"),
+        (("-e", "ssl:0"), "privateKey= is missing, and Twisted's default, 'server.pem': No such file or directory"),
+        (("-e", "txsni:missing:tcp:0"), "txsni: cannot read 'missing': No such file or directory"),
+        (("-e", "le:missing:tcp:0"), "missing is not a directory"),
+    ],
+    ids=str,
+)
+def test_a_certificate_that_is_missing_is_found_before_a_worker_starts(
+    tmp_path: Path, options: tuple[str, str], told: str
+) -> None:
+    code, errors = ended(tmp_path, "--workers", "2", *options)
+
+    assert code == 1
+    assert errors.splitlines()[-1].endswith(told)
+    assert "Worker" not in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import tempfile
@@ -372,3 +373,54 @@ def test_the_configuration_of_haproxy_in_the_documentation_works(tmp_path: Path)
     assert (message["client"][0], message["scheme"], message["root_path"]) == (HOST, "ws", "")
     # A line of its own, behind the client's.
     assert [value for name, value in seen["headers"] if name == "x-forwarded-for"] == ["6.6.6.6", STRANGER]
+
+
+# What it reports of a check: "UP", or why not.
+def check_of_haproxy(statistics: str) -> str:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(statistics)
+        client.sendall(b"show stat\n")
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    head, *rows = answer.decode().removeprefix("# ").splitlines()
+    for row in rows:
+        found = dict(zip(head.split(","), row.split(","), strict=False))
+        if found.get("svname") == "proj1":
+            return f"{found['status']} {found['check_status']} {found['check_code']}"
+    return ""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("check", "healthy"),
+    [(None, True), ("    option httpchk GET /where", False)],
+    ids=["as documented", "without a host"],
+)
+def test_the_health_check_of_haproxy_meets_django_on_a_unix_socket(
+    check: str | None, healthy: bool, tmp_path: Path
+) -> None:
+    text = (DOCS / "examples" / "haproxy.cfg").read_text("utf-8")
+    if check is not None:
+        text = re.sub(r"    option httpchk\n    http-check send .*", check, text)
+    port = free_port()
+    with tempfile.TemporaryDirectory() as short:
+        text = text.replace("/run/proj/proj.sock", f"{short}/s").replace("bind :80", f"bind {HOST}:{port}")
+        text = text.replace("uri / ", "uri /where ")
+        text = f"global\n    stats socket {short}/h\n\n{text}"
+        (tmp_path / "haproxy.cfg").write_text(text)
+        environment = {**prepare(tmp_path), "GUESTBOOK_HOSTS": "example.com"}
+        more: dict[str, Any] = {"imports": PROJECT, "environment": environment}
+        with serve(
+            "guestbook.asgi:application", tmp_path, "--proxy-headers", listen=("-u", f"{short}/s"), **more
+        ) as server:
+            server.expect("Invalid HTTP_HOST header", "Bad Request")
+            with program(["haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")], port):
+                done = wait_for(
+                    lambda: re.search("L7OK|L7STS", check_of_haproxy(f"{short}/h")) and check_of_haproxy(f"{short}/h"),
+                    "a check",
+                )
+            assert done.split()[-2:] == (["L7OK", "200"] if healthy else ["L7STS", "400"])
+            # What the troubleshooting page says.
+            assert bool(re.search(r"Invalid HTTP_HOST header: '/\S+:None'", server.log)) != healthy

@@ -140,7 +140,7 @@ def test_a_signal_ends_the_server_after_the_running_requests(number: int) -> Non
         assert response.read() == b"end"
         assert server.exit_code() == 0
         assert time.monotonic() - began < 5 * SLACK
-    assert "Killed 0 pending application instances" in server.log
+    assert "pending application instances" not in server.log
     assert "Traceback" not in server.log
 
 
@@ -164,7 +164,7 @@ def test_a_second_signal_hurries() -> None:
         client = server.listening().ask("/hang")
         assert server.get("/").read() == b"end"
         server.popen.terminate()
-        server.wait_for("Waiting for 1 running requests")
+        server.wait_for("Waiting for 1 running request to")
         began = time.monotonic()
         server.popen.terminate()
         assert server.exit_code() == 0
@@ -201,7 +201,7 @@ def test_a_thread_that_never_ends_gives_way_to_a_third_signal() -> None:
         server.listening().ask("/stuck")
         assert server.get("/").read() == b"end"
         server.popen.terminate()
-        server.wait_for("Waiting for 1 running requests")
+        server.wait_for("Waiting for 1 running request to")
         server.popen.terminate()
         server.wait_for("Killed 1 pending")
         deadline = time.monotonic() + 10
@@ -260,7 +260,7 @@ def test_43_46_the_lifespan_spans_everything() -> None:
         assert server.listening().get("/").read() == b"from the lifespan"
         server.popen.terminate()
         assert server.exit_code() == 0
-    assert server.log.index("Killed 0 pending") < server.log.index("lifespan over")
+    assert "Killed" not in server.log
 
 
 @pytest.mark.parametrize(

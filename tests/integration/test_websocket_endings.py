@@ -75,7 +75,7 @@ def test_every_open_socket_is_told_1012_when_the_server_stops(tmp_path: Path) ->
             assert ended(ws) == (1012, GOING)
         assert server.process.wait(20) == 0
         assert time.monotonic() - began < 3 * SLACK
-    assert "Killed 0 pending application instances" in server.log
+    assert "pending application instances" not in server.log
     assert server.log.count("WSDISCONNECT") == len(sockets)
 
 
@@ -120,7 +120,7 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
             assert seen(server, "a") == "deaf"
             server.process.send_signal(signal.SIGTERM)
             assert silent.recv(1) == b"\x88"
-            server.wait_for_log(r"Waiting for \d running requests")
+            server.wait_for_log(r"Waiting for \d running request")
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(10) == 0
@@ -152,7 +152,7 @@ def test_a_client_that_does_not_read_does_not_hold_the_stopping_server_for_long(
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(30) == 0
             assert time.monotonic() - began < 5 + 3 * SLACK  # close_timeout is 5 s
-    assert "Killed 0 pending application instances" in server.log  # its send() raised
+    assert "pending application instances" not in server.log  # its send() raised
 
 
 # -- times --------------------------------------------------------------------------------------------------------

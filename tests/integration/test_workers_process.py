@@ -81,7 +81,7 @@ def test_a_second_signal_ends_the_workers_at_once_and_a_third_kills(tmp_path: Pa
         running.server.expect("ignores its cancellation")
         time.sleep(0.3)
         running.signal(signal.SIGTERM)
-        running.server.wait_for_log("Waiting for . running requests")
+        running.server.wait_for_log("Waiting for . running request")
         began = time.monotonic()
         running.signal(signal.SIGTERM)
         assert running.server.process.wait(8 * SLACK) == 0
@@ -165,7 +165,7 @@ def test_usr2_tells_what_every_worker_does(tmp_path: Path) -> None:
         time.sleep(0.3)
         running.signal(signal.SIGUSR2)
         running.server.wait_for_log(r"2 workers wanted")
-        running.server.wait_for_log(r"serving: 1 connections, 1 applications running")
+        running.server.wait_for_log(r"serving: 1 connection, 1 application running")
         running.server.wait_for_log(r"/swallow, \d\.\d s old")
         running.server.wait_for_log(r"worked\.py:\d+ in swallow")
         running.server.wait_for_log(r"Connection Http1 of 127\.0\.0\.1.*: 0 bytes unsent")

@@ -408,7 +408,7 @@ class Bridge:
         info = connection()
         port = StrictWebSocketPort()
         scope = websocket_scope(head, info, "", self.runner.state, subprotocols)
-        exchange = WebSocketExchange(self.runner, head, info, port, scope)
+        exchange = WebSocketExchange(self.runner, head, info, port, scope, subprotocols)
         self.runner.start(exchange)
         return exchange, port
 

@@ -675,6 +675,9 @@ def test_options_that_do_not_parse_exit_with_two(enter: Callable[..., tuple[int,
         ("--uds=/run/s json:nope", "--uds=/run/s; here it is --unix-socket"),
         ("--loop uvloop json:nope", "--loop; leave it out"),
         ("--wrkers 2 json:nope", "--wrkers; is it --workers?"),
+        ("--preload json:nope", "--preload; leave it out"),
+        ("--noreload json:nope", "--noreload; leave it out"),
+        ("--access-logfile x json:nope", "--access-logfile; here it is --access-log"),
         ("--no-such-option json:nope", "--no-such-option"),
         ("json:nope runserver", "runserver (there is one application: 'json:nope')"),
     ],
@@ -731,3 +734,34 @@ def test_the_package_can_be_run() -> None:
     run = subprocess.run([sys.executable, "-m", "daphne_ng", "--version"], capture_output=True, text=True, check=True)
 
     assert run.stdout == f"daphne-ng {daphne_ng.__version__}\n"
+
+
+# -- what subclasses of Daphne's class call and override -------------------------------------------------------------
+
+
+class Forwarding(Interface):
+    def _get_forwarded_host(self, args: Any) -> str | None:
+        found = super()._get_forwarded_host(args)
+        return "X-Real-IP" if found == "X-Forwarded-For" else found
+
+    def _get_forwarded_port(self, args: Any) -> str | None:
+        return None if args.proxy_headers else super()._get_forwarded_port(args)
+
+
+def test_the_methods_for_proxy_headers_may_be_overridden() -> None:
+    interface = Forwarding()
+    interface.run(["--proxy-headers", APPLICATION])
+
+    assert interface.server.keywords["proxy_forwarded_address_header"] == "X-Real-IP"
+    assert interface.server.keywords["proxy_forwarded_port_header"] is None
+
+
+def test_they_ask_for_the_flag_as_daphnes_do() -> None:
+    interface = Interface()
+    args = interface.parser.parse_args(["--proxy-headers-host", "X-A", APPLICATION])
+
+    with pytest.raises(ArgumentError, match="--proxy-headers has to be passed"):
+        interface._check_proxy_headers_passed(interface.arg_proxy_host, args)
+    with pytest.raises(ArgumentError, match="--proxy-headers has to be passed"):
+        interface._get_forwarded_host(args)
+    assert interface._get_forwarded_port(args) is None

@@ -400,3 +400,28 @@ def test_a_listen_error_is_one_line(error: Exception, reason: str) -> None:
 
 def test_an_endpoint_error_says_it_all_already() -> None:
     assert describe_listen_error(EndpointError("endpoint 'x:': wrong"), "x:") == "endpoint 'x:': wrong"
+
+
+# -- the files of ssl: ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("string", "reason"),
+    [
+        ("ssl:443", "privateKey= is missing, and Twisted's default, 'server.pem': No such file or directory"),
+        ("ssl:443:privateKey=/no/key.pem", "privateKey=/no/key.pem: No such file or directory"),
+        ("ssl:443:/no/key.pem", "privateKey=/no/key.pem: No such file or directory"),
+        ("ssl:443:privateKey=/dev/null:certKey=/no/cert.pem", "certKey=/no/cert.pem: No such file or directory"),
+        ("ssl:443:privateKey=/dev/null:extraCertChain=/no/c", "extraCertChain=/no/c: No such file or directory"),
+    ],
+)
+def test_an_ssl_string_names_the_argument_whose_file_is_missing(
+    string: str, reason: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    security: Any = object()  # is asked for nothing before the files are there
+
+    with pytest.raises(EndpointError) as caught:
+        endpoint_from_string(None, string, security)
+
+    assert str(caught.value) == f"endpoint {string!r}: {reason}"

@@ -34,6 +34,7 @@ GROUND = [
     "daphne_ng.pieces",
     "daphne_ng.port",
     "daphne_ng._types",
+    "daphne_ng.wording",
 ]
 
 # Lowest first. A module imports from its own layer and from those below.
@@ -59,7 +60,7 @@ LAYERS = [
     ("security", ["daphne_ng.security", "daphne_ng.acme", "daphne_ng.acme.*"]),
     ("server", ["daphne_ng.server", "daphne_ng.demo"]),
     ("processes", ["daphne_ng.supervisor", "daphne_ng.supervisor.*"]),
-    ("command line", ["daphne_ng.cli", "daphne_ng.__main__"]),
+    ("command line", ["daphne_ng.cli", "daphne_ng.hints", "daphne_ng.__main__"]),
     (
         "faces",
         [

@@ -1,5 +1,6 @@
 """`daphne_ng.loading`: which application a path names, and one clear line for everything that can be wrong with it."""
 
+import asyncio
 import itertools
 import os
 import pathlib
@@ -478,3 +479,60 @@ def test_without_dotenv_a_file_of_variables_names_the_extra(monkeypatch: pytest.
 
     with pytest.raises(ConfigurationError, match=r"^--env-file needs python-dotenv: pip install 'daphne-ng\[env\]'$"):
         read_environment("x")
+
+
+# -- classes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            "    async def __call__(self, scope, receive, send): pass\n",
+            "is the class 'App', and an instance of it is meant; --factory makes one",
+        ),
+        (
+            "    def __init__(self, debug): pass\n    async def __call__(self, scope, receive, send): pass\n",
+            "is the class 'App', and an instance of it is meant",
+        ),
+        (
+            "    def __init__(self, scope): pass\n",
+            "is a class whose instances cannot be called, so it is no ASGI application",
+        ),
+        (
+            "    async def __call__(self, request): pass\n",
+            "is a class that takes neither (scope, receive, send) nor ASGI 2's (scope), so it is no ASGI application",
+        ),
+        (
+            "    def __init__(self, scope): pass\n    def __await__(self): yield\n",
+            "is a class that does not take (scope, receive, send)",
+        ),
+    ],
+)
+def test_a_class_whose_instance_is_meant_is_refused(module: Module, body: str, reason: str) -> None:
+    name = module(f"class App:\n{body}")
+
+    assert refusal(f"{name}:App") == reason
+
+
+def test_a_class_of_asgi_2_is_wrapped(module: Module) -> None:
+    name = module(
+        "class App:\n    def __init__(self, scope): pass\n    async def __call__(self, receive, send): pass\n"
+    )
+
+    assert callable(load_application(f"{name}:App"))
+
+
+def test_a_class_whose_instances_are_awaited_is_an_application(module: Module) -> None:
+    name = module(
+        "class App:\n"
+        "    def __init__(self, scope, receive, send): pass\n"
+        "    def __await__(self): return self.work().__await__()\n"
+        "    async def work(self): return 'served'\n"
+    )
+    application: Any = load_application(f"{name}:App")
+
+    async def serve() -> Any:
+        return await application({}, None, None)
+
+    assert asyncio.run(serve()) == "served"

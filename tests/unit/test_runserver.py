@@ -202,6 +202,7 @@ def test_static_files_are_served_where_django_would(
     ("path", "message"),
     [
         (None, "Cannot find ASGI_APPLICATION setting"),
+        ("runserver_project:application", "needs a dot in place of the colon: 'runserver_project.application'"),
         ("nodots", "Cannot find ASGI_APPLICATION setting"),
         ("runserver_project.nothing", "Cannot find 'nothing' in ASGI_APPLICATION module runserver_project"),
         ("runserver_nowhere.application", "Cannot import ASGI_APPLICATION module 'runserver_nowhere': No module"),

@@ -89,6 +89,10 @@ def get_default_application() -> Any:
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
     module_name, dot, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    if ":" in str(path):
+        raise ImproperlyConfigured(
+            f"ASGI_APPLICATION needs a dot in place of the colon: {str(path).replace(':', '.')!r}, not {path!r}"
+        )
     if not dot:
         raise ImproperlyConfigured("Cannot find ASGI_APPLICATION setting.")
     try:

@@ -1356,3 +1356,34 @@ async def test_the_traceback_in_the_log_is_the_applications(caplog: pytest.LogCa
     assert record.exc_info is not None
     frames = traceback.extract_tb(record.exc_info[2])
     assert frames[-1].name == "application"
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("broken"), "broken"),
+        (ValueError("two\nlines \x1b[31m"), "two lines \\x1b[31m"),
+        (ValueError("x" * 5000), "x" * 300 + "..."),
+        (LookupError(), "LookupError"),
+        (Unspeakable(), "Unspeakable"),
+    ],
+)
+@on_loop
+async def test_an_exception_is_logged_with_its_request(
+    error: Exception, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    bridge = Bridge(application)
+    _, port = bridge.begin(request_head("POST", "/a\n\u00e4" + "b" * 5000))
+    await settle()
+    [record] = errors_in(caplog)
+    path = "/a\\n\\xe4" + "b" * 5000
+    assert record.getMessage() == (f"Exception inside application: {told} (POST {path[:300]}... from 192.0.2.1:5000)")
+    assert port.status == 500

@@ -180,3 +180,19 @@ def test_what_a_proxy_says_concerns_one_request(client: Any, scheme: Any, expect
     assert (info.client, info.client_text, info.scheme) == (["192.0.2.1", 5000], "192.0.2.1:5000", "http")
     secure = {"http": "ws", "https": "wss"}[expected[2]]
     assert websocket_scope(request_head(), claimed, "", None, ())["scheme"] == secure
+
+
+@pytest.mark.parametrize(
+    ("offered", "names"),
+    [
+        (["token", "Token%20a%2Fb"], ["token", "Token a/b"]),
+        (["%C3%A4"], ["\u00e4"]),
+        (["a%2Cb"], ["a,b"]),
+        (["100%"], ["100%"]),
+        (["%FF"], ["%FF"]),
+        (["%0D%0A", "%00", "%E2%80%AE"], ["%0D%0A", "%00", "%E2%80%AE"]),
+        (["a", "%61"], ["a", "%61"]),
+    ],
+)
+def test_subprotocols_are_percent_decoded_one_by_one(offered: list[str], names: list[str]) -> None:
+    assert websocket_scope(request_head(), connection(), "", None, offered)["subprotocols"] == names

@@ -996,3 +996,13 @@ async def test_47_a_response_that_is_not_completed_is_reset(way: str, caplog: py
     assert len(errors_in(caplog)) == (way != "cancel")
     assert bridge.actions == ["connecting", "rejected"]
     assert exchange.status == 401
+
+
+@pytest.mark.parametrize("given", ["Token a/b", "Token%20a%2Fb"])
+@on_loop
+async def test_a_decoded_subprotocol_is_accepted_as_the_client_has_sent_it(given: str) -> None:
+    application, _, exchange, port = await hold("token", "Token%20a%2Fb")
+    assert application.scope["subprotocols"] == ["token", "Token a/b"]
+    await application.send({**ACCEPT, "subprotocol": given})
+    assert port.calls == [("accept", "Token%20a%2Fb", [])]
+    await finish(application, exchange)

@@ -629,7 +629,7 @@ def test_a_signal_cannot_ask_for_more_workers_than_the_limit(
         it.processes[-1].say("ready")
         it.turn()
     assert len(it.living) == most
-    assert f"There are {most} workers, and --limit-workers allows no more" in caplog.text
+    assert f"--limit-workers allows no more than {most} worker" in caplog.text
 
 
 def test_one_that_cannot_be_killed_does_not_hold_up_the_end(make: Any, caplog: pytest.LogCaptureFixture) -> None:
