@@ -5,8 +5,8 @@ own flags, help, unit, default and reason, so that ``--help`` and the reference 
 the same words. A field without flags is a rare limit: it can be set from Python only.
 
 A timeout or limit of ``0`` (or ``None`` where Daphne has it so) switches that limit off, except for the times that are
-granted at an end (`graceful_timeout`, `close_timeout`, `drain_timeout`, `application_close_timeout` and those whose
-names begin with ``shutdown_``): there 0 is "now".
+granted at an end (`graceful_timeout`, `close_timeout`, `drain_timeout`, `drain_pause_timeout`, `http2_goaway_timeout`,
+`application_close_timeout` and those whose names begin with ``shutdown_``): there 0 is "now".
 """
 
 from __future__ import annotations
@@ -137,12 +137,21 @@ class Config(EndpointSettings):
         why="While reading is paused nobody can see that the client has left, so the pause is bounded.",
     )
     drain_timeout: float = setting(
-        1.0,
+        30.0,
         "Timeouts",
-        "time to read and discard what a client still sends after its answer",
+        "longest time to read and discard what a client still sends after an answer that ends the connection",
         unit="seconds",
         minimum=0,
-        why="Without it the kernel answers late bytes with a reset that can destroy the answer.",
+        why="Many clients look for the answer when they have sent everything; closing earlier makes the kernel answer "
+        "with a reset that can destroy it. nginx's lingering_time.",
+    )
+    drain_pause_timeout: float = setting(
+        5.0,
+        "Timeouts",
+        "longest pause in that: a client that sends nothing for so long has read its answer, or will not",
+        unit="seconds",
+        minimum=0,
+        why="nginx's lingering_timeout.",
     )
     close_timeout: float = setting(
         5.0,
@@ -265,10 +274,11 @@ class Config(EndpointSettings):
     drain_max_bytes: int = setting(
         65536,
         "Limits",
-        "most unread body that is discarded to keep a connection",
+        "most unread body of an answered request, known by its Content-Length, that is read to keep a connection; "
+        "with more to come, or with chunks, the response says that it closes",
         unit="bytes",
         minimum=0,
-        why="Reading further costs more than a new connection.",
+        why="Sending further takes a client longer than a new connection.",
     )
     limit_connections: int = setting(
         0,
@@ -545,6 +555,14 @@ class Config(EndpointSettings):
         unit="seconds",
         minimum=0,
         why="Off: TCP keepalive finds the dead ones, and phones sleep longer without.",
+    )
+    http2_goaway_timeout: float = setting(
+        1.0,
+        "HTTP/2",
+        "time that a client has to answer the PING that comes with the first GOAWAY, and to close behind the last one",
+        unit="seconds",
+        minimum=0,
+        why="Some round trips. What is lost after it has not been worked on, and the client may send it again.",
     )
     http2_max_requests: int = setting(
         0,

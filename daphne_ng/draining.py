@@ -130,11 +130,11 @@ class Drain:
             connection.abort()
         await self._context.wait_closed(1.0)
 
-    # Wait until the connections are closed, for the time that they have. A client over TLS that keeps one in a pool
-    # does not see our close_notify, and would use up all of that time.
+    # Wait until the connections are closed, for the time that they have. A client over TLS that keeps one in a pool may
+    # not look at it, and would use up all of that time.
     async def _close_the_last(self) -> None:
         config, context = self._config, self._context
-        patience = min(config.drain_timeout, self._close_timeout)
+        patience = min(config.shutdown_idle_timeout, self._close_timeout)
         if await context.wait_closed(patience):
             return
         for connection in list(context.connections):

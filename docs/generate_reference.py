@@ -23,8 +23,10 @@ ZERO_IS_AT_ONCE = frozenset(
     {
         "application_close_timeout",
         "close_timeout",
+        "drain_pause_timeout",
         "drain_timeout",
         "graceful_timeout",
+        "http2_goaway_timeout",
         "shutdown_application_timeout",
         "shutdown_close_timeout",
         "shutdown_idle_timeout",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -222,10 +222,11 @@ class ServerConnection(Protocol):
 
     def release(self) -> None:
         """Close the socket if only the client's answer to our close_notify is missing."""
-        transport: Any = self.transport
+        transport, channel = cast("Any", self.transport), self._channel
         if (
             transport is not None
             and self._undecided is None
+            and not (isinstance(channel, Http1Channel) and channel.h1.discarding)
             and ISSLTransport.providedBy(transport)
             and getattr(transport, "disconnecting", False)
             and not unsent_bytes(transport)
@@ -248,6 +249,7 @@ class OverloadedConnection(Protocol):
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._timer: Any = None
+        self._linger_until = 0.0
         self._answered = False
 
     def connectionMade(self) -> None:
@@ -283,13 +285,22 @@ class OverloadedConnection(Protocol):
                 % (len(text), context.defaults.block_for(0, ()), text)
             )
         close_half(transport)
+        self._linger_until = context.clock() + context.config.drain_timeout
+        self._wait()
+
+    # Wait for more of the request, or the client's end.
+    def _wait(self) -> None:
+        context = self._context
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = context.loop.call_later(context.config.drain_timeout, abort, transport)
+        until = min(context.clock() + context.config.drain_pause_timeout, self._linger_until)
+        self._timer = context.loop.call_at(until, abort, self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Throw the request away: a reset would destroy the answer."""
-        if not self._answered:
+        if self._answered:
+            self._wait()
+        else:
             self._answer()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008 (Twisted's signature)

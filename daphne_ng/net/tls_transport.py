@@ -5,7 +5,7 @@ without TLS is taken from there, too:
 
 * ``loseConnection()`` flushes, says so with close_notify, and goes on delivering what the peer sends until the peer has
   answered. Reading stays as it is, paused or not. During the handshake it aborts, unless something was written: that
-  is sent first.
+  is sent first. Other than there, a FIN follows: some clients look for nothing else in their pools.
 * The peer's close_notify is a clean end of both directions: what was written before is flushed, what is written after
   it is dropped. An end without close_notify may be an attacker's, and is ``ConnectionLost``, however much is unsent.
 * There is no half-close besides that, and nothing calls ``readConnectionLost``.
@@ -196,7 +196,7 @@ class _Tls(WriteThrough):
         end = tls.end
         if end is None:
             answer = tls.output()
-            if answer:
+            if answer and not self._notified:
                 self._send_besides(answer)
             if tls.fat and self._slim_timer is None:
                 self._slim_timer = self.reactor.callLater(_SLIM_SECONDS, self._slim)
@@ -322,7 +322,7 @@ class _Tls(WriteThrough):
         self._linger = self.reactor.callLater(_ALERT_SECONDS, self._ended_by_failure)
         # What still comes is read, and thrown away.
         self.startReading()
-        if alert:
+        if alert and not self._notified:
             self._send_besides(alert)
         if not self._sealed:
             self._half_close()
@@ -449,6 +449,7 @@ class _Tls(WriteThrough):
             return None
         if self._notified:
             self.stopWriting()
+            self._half_close()
             return main.CONNECTION_DONE if self._peer_closed else None
         why = super().doWrite()
         if why or not self._peer_closed or self.dataBuffer or self._tempDataBuffer or self._sealed:
@@ -560,6 +561,8 @@ class _Tls(WriteThrough):
             farewell = self._tls.output()
             if farewell:
                 self._send_besides(farewell)
+            if not self._sealed:
+                self._half_close()
         return main.CONNECTION_DONE if self._peer_closed and not self._sealed else None
 
     def connectionLost(self, reason: Failure) -> None:

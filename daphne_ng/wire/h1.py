@@ -14,12 +14,15 @@ overtake each other.
    What the application does afterwards is its own affair.
 3. A request that breaks the protocol is never seen by the application. Its error is answered after the
    responses to the good requests before it, and the connection closes.
-4. The connection closes in two stages: our half first, while what the client still sends is read and thrown
-   away for a moment (a reset would destroy the answer in flight); then the whole.
-5. Behind a request that asks for an upgrade to ``websocket`` nothing is HTTP any more. Either `switch_protocols` ends
+4. Whether the connection outlives a response is decided when its head is written, and what the head says is kept. A
+   request body that has not ended by then stands in the way, unless its rest is known and short: that is read and
+   thrown away if the application does not want it. The application may read on after any head.
+5. The connection closes in two stages: our half first, while what the client still sends is read and thrown
+   away (a reset would destroy the answer in flight); then the whole.
+6. Behind a request that asks for an upgrade to ``websocket`` nothing is HTTP any more. Either `switch_protocols` ends
    the life of this object, with what the client sent on its heels handed over, or the request is answered like any
    other and the connection closes.
-6. `deadline` is the one point in time at which something must happen unless something else happens first. The
+7. `deadline` is the one point in time at which something must happen unless something else happens first. The
    driver keeps a timer no later than that and calls `deadline_passed`.
 
 Everything that decides about keeping or closing the connection lives here; how it is closed, in `h1_ending`.
@@ -73,7 +76,6 @@ class Http1Connection(Http1Ending):
         "_body",
         "_continue_sent",
         "_defaults",
-        "_drained_from",
         "_error",
         "_idle_timeout",
         "_keep_alive",
@@ -110,7 +112,6 @@ class Http1Connection(Http1Ending):
         self._continue_sent = False
         self._body = _NO_BODY
         self._remaining = 0
-        self._drained_from = 0
         self.body_bytes_sent = 0
 
     def opened(self) -> None:
@@ -121,7 +122,10 @@ class Http1Connection(Http1Ending):
 
     def receive_data(self, data: bytes) -> None:
         """Take what one read delivered. The driver calls it for every read, in order."""
-        if self._lingering or self._error is not None:
+        if self._lingering:
+            self._discarded()
+            return
+        if self._error is not None:
             return
         parser = self._parser
         had_head = parser.head_pending
@@ -155,14 +159,9 @@ class Http1Connection(Http1Ending):
                 messages.clear()
             if not active.ended:
                 if self._error is not None:
-                    if self._sink is None:
-                        self._linger()  # only the unread rest of an answered request broke
-                    else:
-                        self._fail_active(self._error)
+                    self._fail_active(self._error)
                     return
-                if self._sink is None:
-                    self._continue_drain(active)
-                elif self._body_deadline != NEVER:
+                if self._body_deadline != NEVER and self._sink is not None:
                     self._body_deadline = self._driver.clock() + self._config.body_timeout
                     self._update_deadline()
             elif self._sink is None:
@@ -226,7 +225,7 @@ class Http1Connection(Http1Ending):
         elif now >= self._body_deadline:
             self._body_deadline = NEVER
             if self._sink is None:
-                self._linger()  # draining took too long
+                self._linger()  # the rest of an unread body took too long
             else:
                 self._fail_active(WireError(408, "The request body took too long."))
 
@@ -237,8 +236,15 @@ class Http1Connection(Http1Ending):
         again. So an idle connection waits for it, for `Config.shutdown_idle_timeout`, and the answer is the last.
         """
         self._closing = True
-        if self._active is None and not self._queue and not self._lingering:
-            self._await_last()
+        if self._lingering:
+            return
+        if self._active is None:
+            if not self._queue:
+                self._await_last()
+        elif self._sink is None:
+            # The response has ended, and has promised to go on; what is waited for is the rest of its request.
+            self._body_deadline = min(self._body_deadline, self._clock() + self._last_patience)
+            self._update_deadline()
 
     def switch_protocols(self, fields: Headers) -> bytes:
         """Answer the upgrade that is active with 101, and leave the connection to the WebSocket.
@@ -307,9 +313,8 @@ class Http1Connection(Http1Ending):
             kind = _UNTIL_CLOSE
             self._keep_alive = False
 
-        if head.expects_continue and not self._continue_sent and not active.ended:
-            # The client that was never told to continue may or may not send its body: nobody could tell the
-            # body from the next request.
+        if not active.ended and not self._drainable(active):
+            # What cannot be known yet must not be promised, even if the application will read it all.
             self._keep_alive = False
         if flags & CLOSES or (self._closing and not self._queue):
             self._keep_alive = False
@@ -437,12 +442,15 @@ class Http1Connection(Http1Ending):
         self._sink_full = False
         active.sink = None
         active.parts = ()
-        self._drained_from = active.body_bytes
         self._parser.discarding = True
-        if not self._keep_alive or not self._drainable(active):
+        if not self._keep_alive:
             self._linger()
             return
-        self._body_deadline = self._driver.clock() + self._config.drain_timeout
+        # The head has promised to go on. For all of the rest the client has the time that one part of a body has.
+        timeout = self._config.body_timeout or NEVER
+        if self._closing:
+            timeout = min(timeout, self._last_patience)
+        self._body_deadline = self._driver.clock() + timeout
         self._exchange_deadline = NEVER
         self._update_deadline()
         self._maybe_resume()
@@ -563,12 +571,15 @@ class Http1Connection(Http1Ending):
 
     # The connection is idle, and its client does not know yet that it is about to end.
     def _await_last(self) -> None:
-        config = self._config
-        patience = min(config.shutdown_idle_timeout, config.graceful_timeout)
+        patience = self._last_patience
         if patience:
             self._set_deadline(min(self.deadline, self._clock() + patience))
         else:
             self._close()
+
+    @property
+    def _last_patience(self) -> float:
+        return min(self._config.shutdown_idle_timeout, self._config.graceful_timeout)
 
     def _disconnect(self, reason: str, status: int | None = None) -> None:
         sink = self._sink
@@ -604,18 +615,16 @@ class Http1Connection(Http1Ending):
         self._driver.refused(error.status, error.detail, begun)
         self._linger()
 
-    # Whether the unread rest of the body is worth reading to keep the connection.
+    # Whether the rest of the body will be read, by the application or nobody: if it is known, and worth it.
     def _drainable(self, active: Http1Message) -> bool:
-        if active.head.expects_continue and not self._continue_sent:
+        head = active.head
+        if head.chunked:
             return False
-        if active.head.chunked:
-            return True
-        return active.head.content_length - active.body_bytes <= self._config.drain_max_bytes
-
-    # The unread rest keeps coming; its end brings `_advance`, too much of it ends the connection.
-    def _continue_drain(self, active: Http1Message) -> None:
-        if active.body_bytes - self._drained_from > self._config.drain_max_bytes:
-            self._linger()
+        if head.expects_continue and not self._continue_sent and not active.body_bytes:
+            # The client that was never told to continue may or may not send its body: nobody could tell the body from
+            # the next request.
+            return False
+        return head.content_length - active.body_bytes <= self._config.drain_max_bytes
 
     def _overlong(self, excess: int) -> None:
         self._keep_alive = False

@@ -1,7 +1,8 @@
 """The end of an HTTP/1.1 connection, and the one deadline that everything on it is measured by.
 
 A connection is closed in two stages, as `h1` says: our half, then the whole. Each stage has its time; a client that
-keeps taking bytes of a large answer gets more of it.
+keeps taking bytes of a large answer gets more of it. The first stage lasts as long as the client goes on sending,
+within bounds: many clients look for an answer only when they have sent all of their request.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Http1Ending:
         "_config",
         "_driver",
         "_exchange_deadline",
+        "_linger_until",
         "_lingering",
         "_paused",
         "_probe_deadline",
@@ -57,6 +59,7 @@ class Http1Ending:
         self._closing = False  # the next response is the last, and says so
         self._lingering = False  # our half is closed, or all of it: input is thrown away
         self._closed = False  # both directions are closed, or will be once what was written is out
+        self._linger_until = 0.0  # when what the client sends is read no longer
         self._progress: Progress | None = None  # of a client for which something is left at the end
         self._body_deadline = NEVER
         self._exchange_deadline = NEVER
@@ -65,7 +68,12 @@ class Http1Ending:
         self.armed_for = NEVER
         """When the driver's timer will fire; the driver keeps it up to date."""
 
-    # Close our half, and give the client a moment to read the answer before the rest of its bytes meet a reset.
+    @property
+    def discarding(self) -> bool:
+        """Whether what the client sends behind its answer is read and thrown away."""
+        return self._lingering and not self._closed
+
+    # Close our half, and give the client time to read the answer before the rest of its bytes meet a reset.
     def _linger(self) -> None:
         self._active = None
         self._sink = None
@@ -78,7 +86,15 @@ class Http1Ending:
         self._probe_deadline = NEVER
         self._driver.close_writing()
         self._driver.resume_reading()
-        self._set_deadline(self._driver.clock() + self._config.drain_timeout)
+        config, now = self._config, self._clock()
+        self._linger_until = now + config.drain_timeout
+        self._set_deadline(min(now + config.drain_pause_timeout, self._linger_until))
+
+    # The client went on sending after its answer.
+    def _discarded(self) -> None:
+        now = self._clock()
+        if not self._closed and now < self._linger_until:
+            self._set_deadline(min(now + self._config.drain_pause_timeout, self._linger_until))
 
     # The time for an ending has passed. While something is left for the client, that is a pause like any other: it gets
     # all as long as it takes some. Then the second stage. What is left when it takes none is lost.

@@ -262,7 +262,7 @@ class Http2Connection(Http2Streams):
         # any in-flight stream creation (at least one round-trip time), the server MAY send another GOAWAY frame with an
         # updated last stream identifier."
         self._engine.write(goaway_frame(STREAM_ID_MAX, NO_ERROR) + ping_frame(_GRACE_PING))
-        self._grace_deadline = self._clock() + self._config.drain_timeout
+        self._grace_deadline = self._clock() + self._config.http2_goaway_timeout
         self._due_at(self._grace_deadline)
         self._wants_flush()
 
@@ -509,6 +509,7 @@ class Http2Connection(Http2Streams):
             self._fail_stream(stream, WireError(413, "The request body is too large."))
             return
         if stream.dropping:
+            stream.body_deadline = min(now + self._config.drain_pause_timeout, stream.drop_until)
             self._credit(stream, count)
         elif data:
             if stream.sink is None:

@@ -45,7 +45,7 @@ class Http2Ending:
         if self._paused:
             self._paused = False
             self._driver.resume_reading()
-        self._end_in(self._config.drain_timeout)
+        self._end_in(self._config.http2_goaway_timeout)
 
     # The time for an ending has passed; see `h1_ending`.
     def _end_passed(self, now: float) -> None:

@@ -69,6 +69,7 @@ class Http2Stream:
         "buffered",
         "closed",
         "cut_short",
+        "drop_until",
         "dropping",
         "early",
         "end_due",
@@ -115,6 +116,8 @@ class Http2Stream:
         """Whether the sink is full, and the window is held."""
         self.dropping = False
         """Whether nobody will read what still comes."""
+        self.drop_until = NEVER
+        """Until when it is taken nevertheless."""
         self.body_deadline = NEVER
         self.exchange_deadline = NEVER
         # the response

@@ -160,10 +160,10 @@ class Http2Streams(Http2Ending):
         self._release(stream)
 
     def drop_body(self, stream: Http2Stream) -> None:
-        """Nobody will read the rest of the request: take it for a moment, then reset the stream behind its response.
+        """Nobody will read the rest of the request: take it for a while, then reset the stream behind its response.
 
         Not at once: the client is sending, and some (curl 7.88, httpx 0.28) look for the response only when that is
-        over, whatever RFC 9113 section 8.1 says of a reset with NO_ERROR.
+        over, whatever RFC 9113 section 8.1 says of a reset with NO_ERROR. How long, as on HTTP/1.1.
         """
         stream.dropping = True
         stream.holding = False
@@ -171,7 +171,9 @@ class Http2Streams(Http2Ending):
         if stream.waits_for_continue:
             self._reset_politely(stream)
             return
-        stream.body_deadline = self._clock() + self._config.drain_timeout
+        config, now = self._config, self._clock()
+        stream.drop_until = now + config.drain_timeout
+        stream.body_deadline = min(now + config.drain_pause_timeout, stream.drop_until)
         self._due_at(stream.body_deadline)
         self._release(stream)
 

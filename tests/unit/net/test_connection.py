@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from daphne_ng.net.connection import OverloadedConnection, ServerConnection, connection_info
 from daphne_ng.trust import TrustedPeers
 from tests.support.asgi import body, on_loop, settle, start
-from tests.support.net import CLIENT, GET, HERE, Application, FakeTransport, Wire, silent
+from tests.support.net import CLIENT, GET, HERE, Application, FakeTLS, FakeTransport, Wire, silent
 
 TRUSTED = TrustedPeers("127.0.0.0/8,::1,unix")
 
@@ -138,6 +138,25 @@ async def test_a_close_that_the_peer_does_not_answer_gives_the_socket_back() -> 
 
 
 @on_loop
+async def test_the_end_of_a_server_does_not_cut_a_client_off_that_still_sends() -> None:
+    wire = Wire(Application(), keep_alive_timeout=1, close_timeout=5)
+    sending, idle = wire.connect(FakeTLS(b"http/1.1")), wire.connect(FakeTLS(b"http/1.1"))
+    for transport in (sending, idle):
+        transport.shake_hands()
+        transport.disconnecting = True
+    sending.protocol.dataReceived(b"BROKEN\r\n\r\n")
+    idle.protocol.dataReceived(GET)
+    await asyncio.sleep(2)
+    for transport in (sending, idle):
+        assert transport.ended == ["close"]
+        transport.protocol.release()
+    assert idle.ended == ["close", "close"]
+    assert sending.ended == ["close"]
+    for transport in (sending, idle):
+        transport.lost()
+
+
+@on_loop
 async def test_an_application_that_takes_too_long_is_answered_for() -> None:
     wire = Wire(silent, http_timeout=3)
     transport = wire.connect()
@@ -251,6 +270,10 @@ async def test_a_connection_beyond_the_limit_is_told_so() -> None:
     second.protocol.dataReceived(GET)
     assert wire.context.lingering == 1
     assert wire.refused == [("192.0.2.1:5000", 503, None)]
+    await asyncio.sleep(4)
+    second.protocol.dataReceived(GET)
+    await asyncio.sleep(4)
+    assert second.ended == ["half-close"], "it went on sending"
     await asyncio.sleep(2)
     assert second.ended == ["half-close", "abort"]
     second.lost()

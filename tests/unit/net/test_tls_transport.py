@@ -170,6 +170,19 @@ class Client:
             pass
 
 
+class Answering:
+    """The TLS of a connection, with an answer to everything."""
+
+    def __init__(self, tls: Any) -> None:
+        self._tls = tls
+
+    def output(self) -> bytes:
+        return b"an answer"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tls, name)
+
+
 async def talk(serve: Any, reactor: Any) -> tuple[Listening, Client]:
     """Serve a client until its handshake is complete."""
     server = Listening()
@@ -947,6 +960,31 @@ def test_losing_the_connection_flushes_and_goes_on_reading_until_the_peer_has_an
         assert server.data == b"still here"
         server.transport.resumeProducing()
         assert await server.until(20) == b"still here, and here"
+        await client.close()
+        assert isinstance(await server.lost, ConnectionDone)
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [0, MANY])
+def test_a_fin_follows_our_close_notify_and_what_comes_is_still_delivered(run, ours, size):
+    # Java's client keeps a connection in its pool that has only got a close_notify, and sends its next request there.
+    async def main(reactor):
+        server, client = await talk(ours, reactor)
+        await server.handshake
+        server.transport.write(bytes(size))
+        server.transport.loseConnection()
+        assert len(await client.receive()) == size
+        assert not await client.fill(), "the end of the stream, though the client has not answered"
+        await client.send(b"still here")
+        assert await server.until(10) == b"still here"
+        # TLS answers some of what comes. Our direction is closed: that it fails must not end the connection.
+        server.transport._tls = Answering(tls := server.transport._tls)
+        await client.send(b", and here")
+        assert await server.until(20) == b"still here, and here"
+        await asyncio.sleep(0.01)
+        assert not server.lost.done()
+        server.transport._tls = tls
         await client.close()
         assert isinstance(await server.lost, ConnectionDone)
 

@@ -205,7 +205,7 @@ def refused(server: Http1Server, status: int, before: int = 0) -> None:
     served, written = len(server.sinks), server.reply
     server.feed(SMUGGLED, SMUGGLED)
     assert len(server.sinks) == served
-    server.advance(server.config.drain_timeout + 1)
+    server.advance(server.config.drain_pause_timeout + 1)
     assert server.state in ("closed", "aborted")
     assert server.reply == written
 

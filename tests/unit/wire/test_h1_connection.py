@@ -82,12 +82,16 @@ class TestTurns:
         assert server.targets == [b"/1"]
 
 
+CLOSES = b"\r\nconnection: close\r\n"
+
+
 class TestUnreadBody:
-    """The application answers without having read the body: read a little of the rest, or close."""
+    """The application answers without having read the body: the head says whether the connection goes on."""
 
     def test_a_short_rest_is_read_and_the_connection_kept(self) -> None:
         server = Http1Server().feed(UPLOAD + b"b" * 10)
         server.answer(b"early")
+        assert CLOSES not in server.reply
         server.feed(b"b" * 500)
         assert server.state == "open"
         server.feed(b"b" * 490 + request(b"/next"))
@@ -96,32 +100,92 @@ class TestUnreadBody:
         assert server.statuses == [200, 200]
         assert server.sinks[0].body == b"b" * 10, "the rest was thrown away"
 
-    def test_a_long_rest_closes_at_once(self) -> None:
+    def test_with_a_long_rest_the_head_says_close(self) -> None:
         server = Http1Server(drain_max_bytes=100).feed(request(b"/", b"Content-Length: 101", method=b"POST"))
         server.answer()
+        assert CLOSES in server.reply
         assert server.state == "half"
 
     def test_a_rest_at_the_bound_is_read(self) -> None:
         server = Http1Server(drain_max_bytes=100).feed(request(b"/", b"Content-Length: 101", method=b"POST") + b"b")
         server.answer()
+        assert CLOSES not in server.reply
         assert server.state == "open"
         server.feed(b"b" * 100)
         assert server.state == "open"
         assert server.port.idle
 
-    def test_chunks_are_read_up_to_the_bound(self) -> None:
-        server = Http1Server(drain_max_bytes=100).feed(request(b"/", b"Transfer-Encoding: chunked", method=b"POST"))
+    def test_with_chunks_to_come_the_head_says_close(self) -> None:
+        data = chunked_request(b"b" * 50, b"b" * 50)
+        for size in (70, len(data) - 1):
+            server = Http1Server().feed(data[:size])
+            server.answer()
+            assert CLOSES in server.reply
+            assert server.state == "half"
+            server.feed(data[size:] + request(b"/next"))
+            assert server.targets == [b"/"]
+
+    def test_chunks_that_have_come_are_no_rest(self) -> None:
+        server = Http1Server().feed(chunked_request(b"b" * 50))
         server.answer()
-        server.feed(b"32\r\n" + b"b" * 50 + b"\r\n")
+        assert CLOSES not in server.reply
+        server.feed(request(b"/next"))
+        assert server.targets == [b"/", b"/next"]
+
+    @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+    @pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+    @pytest.mark.parametrize("size", [100, 101])
+    def test_whatever_the_method_and_the_version(self, size: int, method: bytes, version: bytes) -> None:
+        length = b"Content-Length: %d" % size
+        head = request(b"/", length, b"Connection: keep-alive", method=method, version=version)
+        server = Http1Server(drain_max_bytes=100).feed(head)
+        server.answer()
+        assert (CLOSES in server.reply) == (size > 100)
+        assert server.state == ("half" if size > 100 else "open")
+        server.feed(b"b" * size + request(b"/next"))
+        assert server.targets == [b"/", b"/next"][: 1 + (size <= 100)]
+
+    def test_an_application_that_reads_on_gets_all_of_it_behind_any_head(self) -> None:
+        server = Http1Server(drain_max_bytes=10).feed(UPLOAD + b"a" * 500)
+        server.port.start(200, [], b"begun", False, False)
+        assert CLOSES in server.reply
+        server.feed(b"b" * 499)
         assert server.state == "open"
-        server.feed(b"33\r\n" + b"b" * 51 + b"\r\n")
+        server.feed(b"c")
+        assert server.sink.ended
+        server.port.body(b", done", True)
+        server.turn()
+        assert server.sink.body == b"a" * 500 + b"b" * 499 + b"c"
+        (response,) = server.responses()
+        assert (response.body, response.complete) == (b"begun, done", True)
+        assert server.state == "closed"
+
+    def test_an_application_that_reads_a_part_of_it_before_its_answer(self) -> None:
+        server = Http1Server(drain_max_bytes=10).feed(UPLOAD + b"b" * 989)
+        server.port.start(200, [], b"", False, False)
+        assert CLOSES in server.reply, "it is what has come when the head is written that counts"
+        server = Http1Server(drain_max_bytes=10).feed(UPLOAD + b"b" * 990)
+        server.port.start(200, [], b"", False, False)
+        assert CLOSES not in server.reply
+
+    def test_an_expectation_that_was_never_answered_says_close(self) -> None:
+        head = request(b"/", b"Content-Length: 10", b"Expect: 100-continue", method=b"POST")
+        server = Http1Server().feed(head)
+        server.answer()
+        assert CLOSES in server.reply
         assert server.state == "half"
 
-    def test_chunks_that_end_in_time_keep_the_connection(self) -> None:
-        data = chunked_request(b"b" * 50, b"b" * 50)
-        server = Http1Server(drain_max_bytes=100).feed(data[:70])
+    @pytest.mark.parametrize("waited", [True, False])
+    def test_an_expectation_whose_body_is_coming_is_an_upload_like_others(self, waited: bool) -> None:
+        head = request(b"/", b"Content-Length: 10", b"Expect: 100-continue", method=b"POST")
+        server = Http1Server().feed(head)
+        if waited:
+            server.port.informational(100, [])
+        else:
+            server.feed(b"b")
         server.answer()
-        server.feed(data[70:] + request(b"/next"))
+        assert CLOSES not in server.reply
+        server.feed(b"b" * (10 if waited else 9) + request(b"/next"))
         assert server.targets == [b"/", b"/next"]
 
     def test_a_rest_that_breaks_the_protocol_does_not_destroy_the_answer(self) -> None:
@@ -138,9 +202,43 @@ class TestUnreadBody:
         assert server.state == "half"
         assert server.statuses == [200]
 
+    def test_what_breaks_behind_a_kept_rest_is_answered(self) -> None:
+        server = Http1Server().feed(UPLOAD)
+        server.answer(b"early")
+        server.feed(b"b" * 1000 + b"BROKEN\r\n\r\n")
+        server.turn()
+        assert server.statuses == [200, 501]
+
     def test_with_close_nothing_is_read(self) -> None:
         server = Http1Server().feed(request(b"/", b"Content-Length: 10", b"Connection: close", method=b"POST"))
         server.answer()
+        assert server.state == "half"
+
+    @pytest.mark.parametrize("late", [True, False])
+    def test_a_server_that_stops_waits_for_a_kept_rest_as_for_a_last_request(self, late: bool) -> None:
+        server = Http1Server(shutdown_idle_timeout=2).feed(UPLOAD)
+        server.answer()
+        server.advance(10)
+        server.port.shut_down()
+        server.advance(1.5)
+        assert server.state == "open"
+        if late:
+            server.advance(1)
+            assert server.state == "half"
+        else:
+            server.feed(b"b" * 1000 + request(b"/last"))
+            server.answer()
+            assert [response.closes for response in server.responses()] == [False, True]
+
+    def test_a_rest_that_is_kept_while_the_server_stops(self) -> None:
+        server = Http1Server(shutdown_idle_timeout=2).feed(UPLOAD)
+        server.port.start(200, [], b"", False, False)
+        server.port.shut_down()
+        server.port.body(b"", True)
+        server.port.abandon()
+        server.advance(1.9)
+        assert server.state == "open"
+        server.advance(0.2)
         assert server.state == "half"
 
     def test_lingering_throws_away_what_comes(self) -> None:
@@ -187,19 +285,23 @@ class TestRefusedByTheDriver:
         assert server.statuses == [503] * 3
 
     def test_with_a_body_it_is_drained(self) -> None:
-        server = self.server(drain_timeout=1).feed(UPLOAD, b"b" * 1000)
+        server = self.server().feed(UPLOAD, b"b" * 1000)
         assert server.statuses == [503]
         assert server.state == "open"
         server.feed(request(b"/"))
         assert server.statuses == [503, 503]
 
-    def test_with_a_body_that_does_not_come_it_closes_soon(self) -> None:
-        server = self.server(drain_timeout=1).feed(UPLOAD)
-        server.advance(1.1)
+    def test_with_a_body_that_does_not_come_it_closes(self) -> None:
+        server = self.server(body_timeout=60).feed(UPLOAD)
+        server.advance(59)
+        assert server.state == "open"
+        server.advance(2)
         assert server.state == "half"
 
-    def test_with_a_large_body_it_closes_at_once(self) -> None:
+    def test_with_a_large_body_it_says_so_and_closes(self) -> None:
         server = self.server().feed(request(b"/", b"Content-Length: 1000000", method=b"POST"))
+        (response,) = server.responses()
+        assert response.closes
         assert server.state == "half"
 
     def test_with_an_expectation_it_closes_at_once(self) -> None:

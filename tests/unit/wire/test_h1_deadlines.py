@@ -226,30 +226,45 @@ class TestApplication:
 
 
 class TestDrain:
-    """After an answer that came before the end of the request body."""
+    """After an answer that came before the end of the request body, and has promised to go on."""
 
     def test_a_body_that_does_not_end_in_time_closes(self) -> None:
-        server = Http1Server(drain_timeout=1).feed(UPLOAD)
+        server = Http1Server(body_timeout=60).feed(UPLOAD)
         server.answer()
+        server.advance(59)
         assert server.state == "open"
         server.advance(1.1)
         assert server.state == "half"
-        server.advance(1.1)
+        server.advance(5.1)
         assert server.state in ("closed", "aborted")
         assert server.statuses == [200]
 
     def test_its_bytes_do_not_extend_the_time(self) -> None:
-        server = Http1Server(drain_timeout=1).feed(UPLOAD)
+        server = Http1Server(body_timeout=60).feed(UPLOAD)
         server.answer()
         for _ in range(9):
-            server.advance(0.1)
+            server.advance(6)
             server.feed(b"b")
         assert server.state == "open"
-        server.advance(0.2)
+        server.advance(6.1)
         assert server.state == "half"
 
+    def test_without_a_time_for_bodies_there_is_none(self) -> None:
+        server = Http1Server(body_timeout=0).feed(UPLOAD)
+        server.answer()
+        server.advance(10_000)
+        assert server.state == "open"
+
+    def test_the_applications_time_does_not_count_any_more(self) -> None:
+        server = Http1Server(http_timeout=5).feed(UPLOAD)
+        server.answer()
+        server.advance(20)
+        server.feed(b"b" * 1000)
+        assert server.sink.expirations == 0
+        assert server.port.idle
+
     def test_a_body_that_ends_in_time_leaves_the_idle_deadline(self) -> None:
-        server = Http1Server(drain_timeout=1, keep_alive_timeout=75).feed(UPLOAD)
+        server = Http1Server(keep_alive_timeout=75).feed(UPLOAD)
         server.answer()
         server.feed(b"b" * 1000)
         server.advance(74)
@@ -259,15 +274,35 @@ class TestDrain:
 
 
 class TestClosing:
-    def test_lingering_ends(self) -> None:
-        server = Http1Server(drain_timeout=1).feed(b"BROKEN\r\n\r\n")
+    def test_lingering_ends_with_a_pause(self) -> None:
+        server = Http1Server(drain_timeout=30, drain_pause_timeout=5).feed(b"BROKEN\r\n\r\n")
         assert server.state == "half"
-        for _ in range(9):
-            server.advance(0.1)
+        for _ in range(5):
+            server.advance(4.9)
             server.feed(b"more")
         assert server.state == "half"
-        server.advance(0.2)
+        server.advance(5.1)
         assert server.state in ("closed", "aborted")
+
+    def test_lingering_ends_for_one_that_never_pauses(self) -> None:
+        server = Http1Server(drain_timeout=30, drain_pause_timeout=5).feed(b"BROKEN\r\n\r\n")
+        for _ in range(29):
+            server.advance(1)
+            server.feed(b"more")
+        assert server.state == "half"
+        server.advance(1.1)
+        assert server.state in ("closed", "aborted")
+
+    def test_what_comes_when_lingering_is_over_does_not_extend_it(self) -> None:
+        server = Http1Server(drain_timeout=30, drain_pause_timeout=5).feed(b"BROKEN\r\n\r\n")
+        server.driver.now += 30  # the timer is late
+        deadline = server.port.deadline
+        server.feed(b"more")
+        assert server.port.deadline == deadline
+        server.advance(0)
+        assert server.state == "closed"
+        server.port.receive_data(b"more")
+        assert server.port.deadline == server.driver.now + server.config.close_timeout
 
     def test_the_clients_end_ends_lingering_at_once(self) -> None:
         server = Http1Server(drain_timeout=1).feed(b"BROKEN\r\n\r\n")

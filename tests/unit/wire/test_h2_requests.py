@@ -77,7 +77,7 @@ class TestHead:
         server.feed(h2.headers(1, names, end=end))
         server.response(1)  # h2's client never sent the request, so it judges nothing here
         assert [frame[0] for frame in server.client.frames if frame[2] == 1] == [h2.HEADERS, h2.DATA]
-        server.advance(1.1)
+        server.advance(5.1)
         server.response(1)
         frames = [frame[0] for frame in server.client.frames if frame[2] == 1]
         assert frames == [h2.HEADERS, h2.DATA] + ([] if end else [h2.RST_STREAM])
@@ -151,7 +151,22 @@ class TestBody:
         assert server.sink.reason
         # The client may be one that looks for the answer when it has sent everything: it can go on for a moment.
         server.send(stream, b"x" * 60_000)
-        server.advance(1.1)
+        for _ in range(5):
+            server.advance(4)
+            server.send(stream, b"x")
+        assert server.response(stream).reset is None, "it goes on sending"
+        server.advance(5.1)
+        assert server.response(stream).reset == h2.NO_ERROR
+
+    def test_that_goes_on_for_too_long_behind_its_answer_is_reset(self) -> None:
+        server = Http2Server(drain_timeout=10, drain_pause_timeout=3)
+        stream = server.request(b"POST", end=False)
+        server.answer(b"no")
+        for _ in range(4):
+            server.advance(2)
+            server.send(stream, b"x")
+        assert server.response(stream).reset is None
+        server.advance(2)
         assert server.response(stream).reset == h2.NO_ERROR
 
     def test_that_does_not_come_is_answered_408(self) -> None:
@@ -190,7 +205,7 @@ class TestBody:
         names = [(b"content-length", b"%d" % length)] if length else []
         stream = server.request(b"POST", b"/", *names, end=False)
         server.answer(b"no")
-        server.advance(1)
+        server.advance(5)
         assert server.response(stream).complete
         assert server.response(stream).reset == h2.NO_ERROR
         assert server.h2.idle
@@ -234,7 +249,7 @@ class TestWebSocket:
         if polite:
             server.feed(h2.data(1, b"", True))
         else:
-            server.advance(1)
+            server.advance(5)
         assert server.client.frames_of(h2.RST_STREAM, 1) == ([] if polite else [b"\0\0\0\0"])
         assert server.h2.idle
         assert server.sink.body == b""

@@ -150,7 +150,7 @@ class TestEnds:
         stream = server.request()
         assert server.response(stream).status == 503
         posted = server.request(b"POST", end=False)
-        server.advance(1)
+        server.advance(5)
         assert (server.response(posted).status, server.response(posted).reset) == (503, h2.NO_ERROR)
         assert server.h2.idle
 
