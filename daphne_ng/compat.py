@@ -11,12 +11,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -123,113 +120,12 @@ def _install_reactor() -> None:
         logging.getLogger(__name__).warning("%s", error)
 
 
-# -- python -m daphne_ng.compat --------------------------------------------------------------------------------
-
-_SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__", "build", "dist"})
-_NAMES = re.compile(
-    r"(?:.*\.(?:py|toml|cfg|ini|txt|in|ya?ml|conf|service|socket|sh|env|json|md|rst)|Procfile.*|Dockerfile.*|Makefile)"
-)
-_FILES_MAX = 20_000
-_BYTES_MAX = 1024 * 1024
-
-_IMPORT = re.compile(r"^\s*(?:from\s+daphne(?:\.\w+)*\s+import|import\s+daphne(?:\.|\s|$))")
-# In Python: what is an app, a module or a logger by its name; what is a requirement; and the options of a command.
-_NAME = re.compile(r"""(["'])daphne((?:\.\w+)*)\1""")
-_REQUIREMENT = re.compile(r"""(["'])(channels\[daphne\]|daphne *[=<>~!])[^"']*\1""")
-_COMMAND = re.compile(r"""["']-|["'][\w.]+:\w+["']""")
-# Elsewhere.
-_WORD = re.compile(r"(?<![\w.-])daphne(?![\w-])")
-_VERSION = re.compile(r"(?<=\bdaphne) *[=<>~!]=?[^\s\"';#]*")
-_MODULE = re.compile(r"""(?:(?<=-m)|(?<=\bimport))([ "',]+)daphne\b|(?<=\bfrom)( +)daphne(?=[\w.]* import\b)""")
-_RENAMED = "daphne.http_protocol", "daphne.ws_protocol"
-
-
-def _findings(root: Path) -> Iterator[tuple[Path, int, str, str]]:
-    for path in _files(root):
-        try:
-            text = path.read_text(encoding="utf-8") if path.stat().st_size <= _BYTES_MAX else ""
-        except (OSError, UnicodeDecodeError):
-            continue
-        if "daphne" not in text:
-            continue
-        python = path.suffix == ".py"
-        for number, line in enumerate(text.splitlines(), 1):
-            advice = _advice(line, python)
-            if advice:
-                yield path.relative_to(root), number, line.strip(), advice
-
-
-def _files(root: Path) -> Iterator[Path]:
-    seen = 0
-    for directory, below, names in os.walk(root):
-        below[:] = sorted(
-            name
-            for name in below
-            if not name.startswith(".")
-            and name not in _SKIPPED
-            and not os.path.exists(os.path.join(directory, name, "pyvenv.cfg"))
-        )
-        for name in sorted(names):
-            if _NAMES.fullmatch(name):
-                seen += 1
-                if seen > _FILES_MAX:
-                    return
-                yield Path(directory, name)
-
-
-def _advice(line: str, python: bool) -> str:
-    code = (line.split("#", 1)[0] if python else line).strip()
-    if not python:
-        changed = _VERSION.sub("", code.replace("channels[daphne]", "channels[] daphne"))
-        changed = _WORD.sub("daphne-ng", _MODULE.sub(_as_module, changed)).replace("channels[] ", "channels and ")
-        return changed if changed != code else ""
-    if _IMPORT.match(code):
-        if any(name in code for name in _RENAMED):
-            return "the protocol classes are Daphne's own; daphne-ng has none by these names"
-        return _WORD.sub("daphne_ng", code)
-    if _REQUIREMENT.search(code):
-        return _REQUIREMENT.sub(_required, code)
-    if _NAME.search(code):
-        hyphen = "-" if _COMMAND.search(code) and not _MODULE.search(code) else "_"
-        return _NAME.sub(rf"\1daphne{hyphen}ng\2\1", code)
-    return ""
-
-
-def _as_module(match: re.Match[str]) -> str:
-    return f"{match[1] or match[2]}daphne_ng"
-
-
-def _required(match: re.Match[str]) -> str:
-    quote, name = match[1], match[2]
-    return f"{quote}channels{quote}, {quote}daphne-ng{quote}" if "channels" in name else f"{quote}daphne-ng{quote}"
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Print what a project needs to change; return the exit code.
+    """Print what a project needs to change; return the exit code. See `daphne_ng.advice`."""
+    # Every management command imports this module, and few ask for advice.
+    from daphne_ng import advice
 
-    Args:
-        arguments: The directory of the project; the current one if empty.
-    """
-    if arguments and arguments[0].startswith("-"):
-        asked = arguments[0] in ("-h", "--help")
-        (sys.stdout if asked else sys.stderr).write("usage: python -m daphne_ng.compat [DIRECTORY]\n")
-        return 0 if asked else 2
-    root = Path(arguments[0] if arguments else ".")
-    if not root.is_dir():
-        sys.stderr.write(f"{root} is not a directory\n")
-        return 2
-    count = 0
-    for path, number, line, advice in _findings(root):
-        count += 1
-        sys.stdout.write(f"{path}:{number}\n  - {line}\n  + {advice}\n")
-    if count:
-        sys.stdout.write(
-            f"\n{count} line{'s' if count > 1 else ''} to look at. Where code cannot be changed, call "
-            "daphne_ng.compat.install_as_daphne() first:\n`import daphne` then means daphne-ng.\n"
-        )
-    else:
-        sys.stdout.write("Nothing here names Daphne.\n")
-    return 0
+    return advice.main(arguments)
 
 
 if __name__ == "__main__":

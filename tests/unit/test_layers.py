@@ -64,6 +64,9 @@ LAYERS = [
     (
         "faces",
         [
+            "daphne_ng.advice",
+            "daphne_ng.advice_python",
+            "daphne_ng.advice_text",
             "daphne_ng.apps",
             "daphne_ng.checks",
             "daphne_ng.compat",
