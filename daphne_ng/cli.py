@@ -56,6 +56,7 @@ from daphne_ng.supervisor.command import (
     open_standard_descriptors,
     pid_file,
     supervise,
+    tell_failure,
 )
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.service import ServiceReport
@@ -144,6 +145,7 @@ class CommandLineInterface:
         except ArgumentError as error:
             interface.parser.error(str(error))
         except DaphneError as error:
+            tell_failure(interface._assignment, error)
             if interface._explains and error.__cause__ is not None:
                 traceback.print_exception(error.__cause__)
             interface.parser.exit(1, f"{interface.parser.prog}: error: {' '.join(str(error).split())}\n")
@@ -166,11 +168,11 @@ class CommandLineInterface:
         options = self.parser.parse_args(args)
         self._explains = options.verbosity >= 2
         configure(options.verbosity, options.log_fmt, options.log_level)
-        config = self._config(options)
-        endpoints = self._endpoints(options, config)
         # Before the application is imported: the processes that it may start are no workers, and not the service. What
         # another server tells systemd is its own affair.
         self._assignment = os.environ.pop(_WORKER, "")
+        config = self._config(options)
+        endpoints = self._endpoints(options, config)
         self._notifier = Notifier() if _is_ours(self.server_class) else Notifier({})
         if config.umask:
             os.umask(int(config.umask, 8))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from daphne_ng.config import Config
-from daphne_ng.errors import ConfigurationError
+from daphne_ng.errors import ConfigurationError, DaphneError
 from daphne_ng.supervisor.notify import Notifier
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "open_standard_descriptors",
     "pid_file",
     "supervise",
+    "tell_failure",
     "worker_count",
 ]
 
@@ -158,7 +159,6 @@ def pid_file(path: str) -> Iterator[None]:
         raise ConfigurationError(f"--pid: {path}: {error.strerror}") from error
     try:
         try:
-            os.ftruncate(descriptor, 0)
             os.write(descriptor, b"%d\n" % os.getpid())
         except OSError as error:
             raise ConfigurationError(f"--pid: {path}: {error.strerror}") from error
@@ -166,32 +166,78 @@ def pid_file(path: str) -> Iterator[None]:
     finally:
         # Somebody else's by now, perhaps.
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                 os.unlink(path)
         os.close(descriptor)
 
 
+# A file of ours that nobody else can have made, opened or linked to something else before: in a directory of another
+# user, one that is there already may be a link to any file of the system, or open in a process of theirs.
 def _locked(path: str) -> int:
-    import fcntl
-
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            if not _remove_left_behind(path) and (own := _left_for_us(path)) is not None:
+                return own
+            continue
+        if _take_lock(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # another one has seen it without a lock, and has removed it
+
+
+# Unless a process holds it; whether the directory lets us.
+def _remove_left_behind(path: str) -> bool:
+    if os.path.islink(path):
+        raise ConfigurationError(f"--pid: {path} is a symbolic link, which is not followed")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return True
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             # It is removed at the end, and must not be /dev/null.
-            os.close(descriptor)
             raise ConfigurationError(f"--pid: {path} is no ordinary file")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it may have removed it just now.
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        except BlockingIOError:
+        held = _take_lock(descriptor, path)
+        if held:
+            os.unlink(path)
+        elif held is False:
             holder = os.read(descriptor, 32).strip().decode("ascii", "replace")
-            os.close(descriptor)
-            raise ConfigurationError(f"--pid: {path} belongs to process {holder}, which runs") from None
-        except FileNotFoundError:
-            pass
+            raise ConfigurationError(f"--pid: {path} belongs to process {holder}, which runs")
+        return True
+    except PermissionError:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise
+        return False
+    finally:
         os.close(descriptor)
+
+
+# Made for this user by root, in a directory where this user can neither make nor remove anything. None if it has gone.
+def _left_for_us(path: str) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    if _take_lock(descriptor, path) and os.fstat(descriptor).st_uid == os.geteuid():
+        os.ftruncate(descriptor, 0)
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+# Whether the lock is ours now; None if the file is not the one of this name any more.
+def _take_lock(descriptor: int, path: str) -> bool | None:
+    import fcntl
+
+    locked = True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        locked = False
+    # Whoever held it may have removed it just now.
+    try:
+        same = os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        same = False
+    return locked if same else None
 
 
 def become_worker(assigned: str) -> Any:
@@ -214,6 +260,23 @@ def become_worker(assigned: str) -> Any:
     assignment = Assignment.from_environment({ENVIRONMENT: assigned})
     assert assignment is not None  # it is there
     return Inherited(assignment)
+
+
+def tell_failure(assigned: str, error: DaphneError) -> None:
+    """Tell the supervisor that this process does not start, if the next one would fail in the same way.
+
+    Args:
+        assigned: The value of the supervisor's variable; empty where there is none.
+        error: Why it does not start.
+    """
+    from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, line
+    from daphne_ng.supervisor.reloading import is_codes_own
+
+    if assigned and is_codes_own(error, DaphneError):
+        assignment = Assignment.from_environment({ENVIRONMENT: assigned})
+        assert assignment is not None  # it is there
+        with contextlib.suppress(OSError):
+            os.write(assignment.report, line("failed"))
 
 
 def handle_log_signals(server: Callable[[], Any], access_log: Any) -> None:

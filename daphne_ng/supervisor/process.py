@@ -51,6 +51,8 @@ class WorkerProcess:
         self.unwanted_from = 0.0
         """When that may begin."""
         self.blocked = False
+        self.hopeless = False
+        """Whether it has said that its failure is the code's own, so that another one would fail in the same way."""
         self.kill_at: float | None = None
         self.given_up_at: float | None = None
 

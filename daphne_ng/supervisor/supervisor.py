@@ -25,6 +25,7 @@ from daphne_ng.owning import longest_end
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.process import Launcher, WorkerProcess, ending
 from daphne_ng.supervisor.protocol import END, HURRY, STOP
+from daphne_ng.supervisor.reloading import Reloading
 from daphne_ng.supervisor.sockets import SharedSockets
 from daphne_ng.wording import counted
 
@@ -34,10 +35,12 @@ logger = logging.getLogger(__name__)
 
 # A worker that ends on its own before it was ready, or so soon after, has failed.
 _SETTLED_SECONDS = 5.0
-# So many in a row while no worker serves, and it is given up.
-_FAILURES_MAX = 5
+# So many in a row that do not even become ready, while no worker serves, and it is given up.
+_UNREADY_MAX = 5
 _BACK_OFF_FIRST_SECONDS = 0.5
 _BACK_OFF_MAX_SECONDS = 30.0
+# The same after one that was ready. It may be a request that has killed it, and then others wait for the next.
+_BACK_OFF_SERVED_MAX_SECONDS = 5.0
 # Limits that are reached when a worker starts are reached by the next one too.
 _HOPELESS_MAX_SECONDS = 300.0
 # What a worker's end may take beyond its own limits, and all that it has when there is no time for those.
@@ -83,7 +86,7 @@ class Supervisor:
         self._sockets = sockets
         self._config = config
         self._count = count
-        self._count_max = max(count, config.limit_workers)
+        self._count_max = count if config.reload else max(count, config.limit_workers)
         self._notifier = notifier or Notifier({})
         self._watcher = watcher
         self._clock = clock
@@ -93,10 +96,12 @@ class Supervisor:
         self._number = 0
         self._launcher = Launcher(command, config, sockets.shared, uuid.uuid4().hex, watcher is None, popen)
         self._failures = 0
+        self._unready = 0
         self._hopeless = 0
         self._spawn_at = 0.0
         self._to_roll: list[WorkerProcess] = []
         self._rolling = False
+        self._reloading = Reloading()
         self._stopping = False
         self._hurried = False
         self._announced = False
@@ -264,9 +269,11 @@ class Supervisor:
             self._notifier.reloading("Replacing all workers")
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if not worker.retired]
+            self._reloading.begin()
         elif number == signal.SIGTTIN:
             if self._count >= self._count_max:
-                logger.warning("--limit-workers allows no more than %s", counted(self._count, "worker"))
+                setting = "--reload" if self._config.reload else "--limit-workers"
+                logger.warning("%s allows no more than %s", setting, counted(self._count, "worker"))
                 return
             self._count += 1
             logger.info("Workers wanted: %d", self._count)
@@ -386,6 +393,8 @@ class Supervisor:
                 self._became_ready(worker)
             elif event == "retire" and not self._stopping:
                 self._grant(worker, str(message.get("reason")))
+            elif event == "failed":
+                worker.hopeless = True
             elif event == "stopping" and worker.ready and not worker.retired:
                 # Somebody else has told it to. It accepts nobody any more, so another is due now.
                 logger.info("%s stops", worker)
@@ -410,6 +419,8 @@ class Supervisor:
 
     def _became_ready(self, worker: WorkerProcess) -> None:
         worker.ready = True
+        self._unready = 0
+        self._reloading.succeeded()
         worker.settles_at = self._clock() + _SETTLED_SECONDS
         logger.info("%s is ready", worker)
         old, worker.replaces = worker.replaces, None
@@ -456,6 +467,11 @@ class Supervisor:
             return
         if replaced is not None and not replaced.retired:
             logger.error("%s, which was to replace %s, %s", worker, replaced, how)
+            if self._watcher is not None and self._announced and not worker.hopeless:
+                logger.warning("The new code may need what the old holds: the old ends, then the new starts once more")
+                self._reloading.go_alone()
+                self._retire(replaced)
+                return
             self._end_roll("the new code does not start; the old goes on")
             if replaced.unwanted:
                 self._failures += 1
@@ -465,16 +481,32 @@ class Supervisor:
             return
         self._failures += 1
         serving = any(other.ready and not other.retired for other in self._workers)
-        if not self._announced or (self._failures >= _FAILURES_MAX and not serving):
-            if self._announced:
-                logger.critical("%s %s, as %d before it: giving up", worker, how, self._failures - 1)
+        if not worker.ready and not self._is_worth_another(worker, how, serving):
             self._exit_code = code if code > 0 else 1
             self._stop()
             return
-        logger.error("%s %s; the next starts in %.1f s", worker, how, self._back_off(now))
+        if self._reloading.waits:
+            logger.error("%s %s: the next change is the next try, and clients wait until then", worker, how)
+            self._end_roll("the new code does not start, and the old has ended")
+            return
+        limit = _BACK_OFF_SERVED_MAX_SECONDS if worker.ready else _BACK_OFF_MAX_SECONDS
+        logger.error("%s %s; the next starts in %.1f s", worker, how, self._back_off(now, limit))
 
-    def _back_off(self, now: float) -> float:
-        delay: float = min(_BACK_OFF_FIRST_SECONDS * 2.0 ** (self._failures - 1), _BACK_OFF_MAX_SECONDS)
+    # Whether one that did not become ready is no reason to give up. Who develops mends it, and need not start again.
+    def _is_worth_another(self, worker: WorkerProcess, how: str, serving: bool) -> bool:
+        self._unready += 1
+        if not self._announced:
+            return False
+        hopeless = self._unready >= _UNREADY_MAX and not serving
+        if self._watcher is None and hopeless:
+            logger.critical("%s %s, as %d before it: giving up", worker, how, self._unready - 1)
+            return False
+        if hopeless or self._reloading.alone:
+            self._reloading.failed()
+        return True
+
+    def _back_off(self, now: float, limit: float = _BACK_OFF_MAX_SECONDS) -> float:
+        delay: float = min(_BACK_OFF_FIRST_SECONDS * 2.0 ** min(self._failures - 1, 10), limit)
         self._spawn_at = now + delay
         return delay
 
@@ -515,7 +547,7 @@ class Supervisor:
 
     def _keep_count(self, now: float) -> None:
         # The first must have started before the others are: its failure is everybody's.
-        if not self._announced:
+        if not self._announced or self._reloading.holds(self._workers):
             return
         current = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
         if now >= self._spawn_at:
@@ -528,18 +560,24 @@ class Supervisor:
                 if now >= self._spawn_at:
                     self._spawn()
         elif missing < 0:
-            for worker in sorted(current, key=lambda one: one.started_at)[:-missing]:
+            # Those first that serve nobody, so that one which does is never the price of one that does not start.
+            for worker in sorted(current, key=lambda one: (one.ready, not one.blocked, one.started_at))[:-missing]:
                 self._retire(worker)
 
     def _roll_on(self) -> None:
-        if not self._rolling or any(self._is_awaited(worker) for worker in self._workers):
+        if not self._rolling or self._reloading.alone or any(self._is_awaited(worker) for worker in self._workers):
             return
         while self._to_roll:
             if not self._has_room():
                 return
             worker = self._to_roll.pop(0)
             if worker in self._workers and not worker.retired:
-                self._replace(worker, "all workers are")
+                if self._reloading.exclusive:
+                    logger.info("%s ends first: the code holds what one process alone can", worker)
+                    self._reloading.go_alone()
+                    self._retire(worker)
+                else:
+                    self._replace(worker, "all workers are")
                 return
         self._end_roll("")
 
@@ -573,7 +611,9 @@ class Supervisor:
             shown = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
             logger.info("%s changed", shown)
             for worker in self._workers:
-                if worker.replaces is not None and not worker.ready:
-                    self._kill(worker)  # it has begun with what was there before
+                # It has begun with what was there before. The first one of all may hang with it, and is replaced.
+                if not worker.ready and not worker.retired and (self._announced or worker.replaces is not None):
+                    self._kill(worker)
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
+            self._reloading.begin()

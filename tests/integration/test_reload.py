@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,65 @@ def test_the_first_start_must_succeed(project: Project) -> None:
     assert "Traceback" in done.stderr
     line = "daphne-ng: error: application 'main:app': importing 'main' failed at main.py:1: ModuleNotFoundError: "
     assert line in done.stderr
+
+
+HELD = """
+import fcntl
+lock = open(__file__ + ".lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+"""
+
+
+def test_an_application_that_holds_what_one_process_can_gets_new_code(project: Project) -> None:
+    main = project.root / "main.py"
+    main.write_text(HELD + SOURCE.format(version="1"))
+    with project.served() as server:
+        server.expect("ERROR .*", "WARNING .* The new code may need what the old holds")
+        with Visitors(server) as visitors:
+            main.write_text(HELD + SOURCE.format(version="2", seconds=60))
+            wait_until(server, "2")
+            # What it is like is known now.
+            main.write_text(HELD + SOURCE.format(version="3", seconds=60))
+            wait_until(server, "3")
+            assert server.log.count("BlockingIOError: ") == 2  # a traceback and its one line
+            # The old one has ended when this is found out; who asks waits for the next change.
+            main.write_text("def app(:\n")
+            server.wait_for_log("the next change is the next try", 60)
+            main.write_text(HELD + SOURCE.format(version="4", seconds=60))
+            wait_until(server, "4")
+        assert visitors.failures == []
+        assert set(visitors.seen) == {"1", "2", "3", "4"}
+
+
+def test_another_directory_under_the_name_of_a_watched_one_is_found(project: Project) -> None:
+    project.save("1", "releases/1/code.py")
+    project.save("2", "releases/2/code.py")
+    current, following = project.root / "current", project.root / "next"
+    os.symlink("releases/1", current)
+    options = ("--app-dir", "current", "--reload-dir", "current")
+    with project.served(*options, application="code:app") as server:
+        server.expect("ERROR .*")
+        assert ask(server) == "1"
+        os.symlink("releases/2", following)
+        os.replace(following, current)
+        wait_until(server, "2", seconds=60)
+        shutil.rmtree(project.root / "releases/2")
+        server.wait_for_log("the new code does not start; the old goes on", 60)
+        assert ask(server) == "2"
+        project.save("3", "releases/2/code.py")
+        wait_until(server, "3", seconds=60)
+        project.save("4", "releases/2/code.py")
+        wait_until(server, "4", seconds=60)
+
+
+def test_what_is_in_a_virtual_environment_does_not_count(project: Project) -> None:
+    project.save("unseen", "venv/lib/code.py")
+    (project.root / "venv" / "pyvenv.cfg").touch()
+    with project.served() as server:
+        project.save("changed", "venv/lib/code.py")
+        project.save("new", "venv/lib/more/code.py")
+        time.sleep(1.5)
+        assert " changed" not in server.log
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processor time is read from Linux /proc")

@@ -435,15 +435,25 @@ def test_a_port_in_use_ends_the_whole_before_any_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_workers_that_crash_again_and_again_are_given_up(tmp_path: Path) -> None:
-    """They are ready, and die soon after."""
-    (tmp_path / "crash-later").touch()
-    began = time.monotonic()
+def test_workers_that_do_not_start_again_are_given_up(tmp_path: Path) -> None:
+    """The first was ready, and what it needs is gone when it dies."""
+    (tmp_path / "crash-for-good").touch()
     done = start(tmp_path, "-p", "0", APP)
-    assert done.returncode == 7
-    assert re.search(r"CRITICAL Worker \d+ \(process \d+\) ended with code 7, as \d+ before it: giving up", done.stdout)
+    assert done.returncode == 1
+    assert re.search(r"CRITICAL Worker \d+ \(process \d+\) ended with code 1, as \d+ before it: giving up", done.stdout)
     assert "the next starts in 2.0 s" in done.stdout  # it backs off
-    assert time.monotonic() - began > 4
+
+
+@pytest.mark.system
+def test_a_client_that_kills_every_worker_does_not_end_the_server(tmp_path: Path) -> None:
+    """It repeats its request as soon as somebody takes it; the others are served in between."""
+    with workers(tmp_path, count=2) as running:
+        running.server.expect("ERROR .* Worker")
+        for _ in range(7):
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                running.fetch("/die")
+        assert running.server.process.poll() is None
+        assert int(running.fetch("/")) in running.running
 
 
 def test_new_code_that_does_not_start_keeps_the_old_workers(tmp_path: Path) -> None:

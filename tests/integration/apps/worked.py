@@ -42,7 +42,8 @@ async def lifespan(receive: Any, send: Any) -> None:
         return
     print(f"startup {os.getpid()}", file=sys.stderr, flush=True)
     await send({"type": "lifespan.startup.complete"})
-    if Path("crash-later").exists():
+    if Path("crash-for-good").exists():
+        Path("fail-import").touch()
         asyncio.get_running_loop().call_later(0.3, os._exit, 7)
     await receive()
     print(f"shutdown {os.getpid()}", file=sys.stderr, flush=True)

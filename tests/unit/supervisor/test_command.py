@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from daphne_ng.config import Config
-from daphne_ng.errors import ConfigurationError
+from daphne_ng.errors import ApplicationLoadError, ConfigurationError
 from daphne_ng.owning import last_limits, longest_end
-from daphne_ng.supervisor.command import needs_supervisor, pid_file, supervise, worker_count
+from daphne_ng.supervisor.command import needs_supervisor, pid_file, supervise, tell_failure, worker_count
 from daphne_ng.supervisor.notify import Notifier
+from daphne_ng.supervisor.protocol import Assignment, line
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX alone has workers")
 
@@ -91,6 +92,23 @@ def test_all_limits_together_bound_the_end() -> None:
     assert last_limits(short) == (2, 0)
 
 
+def test_a_failure_that_the_next_one_would_meet_too_is_told() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    assigned = Assignment(1, writing, 0, []).to_environment()
+    other = ApplicationLoadError("importing failed")
+    other.__cause__ = OSError(98, "Address already in use")
+    tell_failure("", ConfigurationError("this is no worker"))
+    tell_failure(assigned, other)
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 100)
+    tell_failure(assigned, ApplicationLoadError("has no attribute 'app'"))
+    assert os.read(reading, 100) == line("failed")
+    os.close(reading)
+    tell_failure(assigned, ApplicationLoadError("the supervisor has gone"))
+    os.close(writing)
+
+
 # -- the file of the process id --------------------------------------------------------------------------------
 
 
@@ -147,6 +165,90 @@ def test_what_is_no_ordinary_file_is_named_and_left(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--pid: .*pid is no ordinary file"), pid_file(str(path)):
         pass
     assert path.exists()
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_link_is_named_and_not_followed(tmp_path: Path, dangling: bool) -> None:
+    """In a directory of another user it may be a link to any file, which root would write over."""
+    victim, path = tmp_path / "victim", tmp_path / "pid"
+    if not dangling:
+        victim.write_text("important")
+    path.symlink_to(victim)
+    with pytest.raises(ConfigurationError, match="pid is a symbolic link, which is not followed"), pid_file(str(path)):
+        pass
+    assert path.is_symlink()
+    assert not victim.exists() if dangling else victim.read_text() == "important"
+
+
+def test_a_file_that_has_another_name_is_not_written_to(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "pid"
+    victim.write_text("important")
+    os.link(victim, path)
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+        assert path.stat().st_nlink == 1
+    assert victim.read_text() == "important"
+
+
+def test_a_file_that_another_has_open_is_replaced(tmp_path: Path) -> None:
+    """Who has made it could write another number into it, which is then killed by root."""
+    path = tmp_path / "pid"
+    with path.open("w") as others:
+        with pid_file(str(path)):
+            others.write("1\n")
+            others.flush()
+            assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_link_to_the_directory_is_followed(tmp_path: Path) -> None:
+    """As ``/var/run`` is one to ``/run``."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to("run")
+    with pid_file(str(tmp_path / "var/pid")):
+        assert (tmp_path / "run/pid").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_file_that_was_made_for_this_user_may_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By root, in a directory that is root's."""
+    path = tmp_path / "pid"
+    path.write_text("left behind")
+
+    def unlink(path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(ConfigurationError, match="which runs"), pid_file(str(path)):
+            pass
+
+
+def test_of_many_that_start_at_once_one_gets_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("1\n")
+    program = (
+        "import sys, time; from daphne_ng.supervisor.command import pid_file\n"
+        "sys.stdin.readline()\n"
+        "with pid_file(sys.argv[1]): print('has it', flush=True); sys.stdin.read()"
+    )
+    some = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    for one in some:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    running = [one for one in some if one.stdout is not None and one.stdout.readline()]
+    assert len(running) == 1
+    assert path.read_text() == f"{running[0].pid}\n"
+    for one in some:
+        said = one.communicate()[1]
+        assert one in running or "which runs" in said
+    assert not path.exists()
 
 
 def test_a_file_on_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

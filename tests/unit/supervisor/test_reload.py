@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,8 @@ def test_several_directories_are_seen_once_each(tree: Watched) -> None:
     # Named, although it would be left out.
     assert outermost(".", ".hidden") == [".", ".hidden"]
     assert outermost("/", ".") == [os.path.relpath("/")]
+    os.symlink("proj", "current")  # it may be another one tomorrow
+    assert outermost(".", "current") == [".", "current"]
     tree.write(".hidden/a.py")
     tree.watch(".", ".hidden")
     tree.write(".hidden/a.py", "changed")
@@ -278,16 +282,157 @@ def test_a_large_tree_is_looked_at_within_eight_looks(tree: Watched, monkeypatch
     assert sorted(seen) == ["many/m3.py", "many/m30.py", "many/m57.py"]
 
 
-def test_a_system_that_cannot_watch_says_so(tree: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_system_that_cannot_watch_says_so_and_the_files_are_looked_at(
+    tree: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
     def watch(*directories: str, **options: Any) -> Any:
         raise OSError("no space left for watches")
         yield
 
     watcher = SystemWatcher([str(tree.root)], Filter(INCLUDES, EXCLUDES), watch)
+    watcher._thread.join(10)
+    text = "--reload: the system cannot tell of changes, so they are looked for: no space left for watches"
+    assert caplog.messages == [text]
+    assert watcher() == []
+    tree.write("main.py", "x = 1")
+    deadline = time.monotonic() + 10
+    while not (seen := watcher()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert seen == ["main.py"]
     watcher.close()
 
-    assert caplog.messages == ["--reload: changes are no longer seen: no space left for watches"]
+
+def test_a_virtual_environment_is_left_out_by_both(tree: Watched) -> None:
+    tree.write("venv/pyvenv.cfg")
+    tree.write("venv/lib/site.py")
+    tree.write("proj/venv/views.py")  # it is called so, and is none
+    wanted = Filter(INCLUDES, EXCLUDES)
+    root = str(tree.root)
+
+    assert not wanted.counts_below(root, f"{root}/venv/lib/site.py")
+    assert wanted.counts_below(root, f"{root}/proj/venv/views.py")
+    tree.watch()
+    tree.write("venv/lib/site.py", "changed")
+    tree.write("proj/venv/views.py", "changed")
+    assert tree.seen() == ["proj/venv/views.py"]
+
+    def watch(*directories: str, watch_filter: Any, **options: Any) -> Any:
+        yield {(1, path) for path in (f"{root}/venv", f"{root}/venv/lib/site.py") if watch_filter(1, path)}
+        options["stop_event"].wait()
+
+    watcher = SystemWatcher([root], wanted, watch)
+    watcher.close()
     assert watcher() == []
+
+
+def test_a_directory_that_cannot_be_read_is_told_once_and_the_others_are_watched(
+    tree: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree.write("proj/secret/a.py")
+    scandir, denied = os.scandir, ["./proj/secret"]
+
+    def strict(path: str) -> Any:
+        if path in denied:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", strict)
+    tree.watch()
+    for _ in range(3):
+        assert tree.seen() == []
+    tree.write("proj/views.py", "seen")
+    assert tree.seen() == ["proj/views.py"]
+    assert caplog.messages == ["--reload: what is in ./proj/secret is not watched: Permission denied"]
+    denied.clear()
+    assert tree.seen() == ["proj/secret/a.py"]
+
+
+def test_a_watched_directory_that_is_removed_and_made_again_is_found_again(tree: Watched) -> None:
+    tree.watch("proj")
+    shutil.rmtree("proj")
+    assert tree.seen() == ["proj/templates/index.html", "proj/views.py"]
+    assert tree.seen() == []
+    tree.write("proj/views.py", "again")
+    assert tree.seen() == ["proj/views.py"]
+    tree.write("proj/views.py", "and again")
+    assert tree.seen() == ["proj/views.py"]
+
+
+def test_a_link_that_names_another_directory_is_a_change(tree: Watched) -> None:
+    tree.write("releases/1/code.py", "1")
+    tree.write("releases/2/code.py", "2")
+    tree.write("releases/2/more/code.py", "2")
+    for name in ("releases/1", "releases/2"):
+        os.utime(name, (1, 1))  # they are unpacked from an archive, so that nothing but the name differs
+    os.symlink("releases/1", "current")
+    tree.watch("current")
+    assert tree.seen() == []
+    os.symlink("releases/2", "next")
+    os.replace("next", "current")
+    assert tree.seen() == ["current/code.py", "current/more/code.py"]
+    tree.write("current/more/code.py", "followed")
+    assert tree.seen() == ["current/more/code.py"]
+
+
+def test_too_many_directories_are_told_once(
+    tree: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reload, "_DIRECTORIES_MAX", 4)
+    for number in range(9):
+        tree.write(f"many/d{number}/m.py")
+    tree.watch()
+    tree.seen()
+
+    assert len(tree.watcher._directories) <= 4
+    assert caplog.messages == ["--reload: more than 4 directories; the others are not watched"]
+
+
+class System:
+    """Stands for ``watchfiles.watch``: what it is told, it tells, until it is called anew."""
+
+    def __init__(self) -> None:
+        self.calls: queue.Queue[tuple[str, ...]] = queue.Queue()
+        self.told: queue.Queue[str] = queue.Queue()
+
+    def watch(self, *directories: str, watch_filter: Any, stop_event: Any, **options: Any) -> Any:
+        if not all(map(os.path.isdir, directories)):
+            raise FileNotFoundError(directories)
+        self.calls.put(directories)
+        while not stop_event.is_set():
+            try:
+                path = self.told.get(timeout=0.01)
+            except queue.Empty:
+                yield set()
+            else:
+                yield {(2, path)} if watch_filter(2, path) else set()
+
+
+def test_the_system_is_asked_anew_when_a_name_stands_for_another_directory(tree: Watched, tmp_path: Path) -> None:
+    tree.write("releases/1/code.py", "1")
+    tree.write("releases/2/code.py", "2")
+    os.symlink("releases/1", "current")
+    system = System()
+    watcher = SystemWatcher([str(tmp_path / "current")], Filter(INCLUDES, EXCLUDES), system.watch)
+    try:
+        assert system.calls.get(timeout=10) == (str(tmp_path / "releases/1"),)
+        assert watcher() == []
+        os.symlink("releases/2", "next")
+        os.replace("next", "current")
+        assert system.calls.get(timeout=10) == (str(tmp_path / "releases/2"),)
+        assert watcher() == ["releases/2"]
+        shutil.rmtree("releases/2")
+        time.sleep(0.1)  # it may be seen that there is nothing
+        assert watcher() == []
+        tree.write("releases/2/code.py", "again")
+        assert system.calls.get(timeout=10) == (str(tmp_path / "releases/2"),)
+        assert watcher() == ["releases/2"]
+        system.told.put(str(tmp_path / "releases/2/code.py"))
+        deadline = time.monotonic() + 10
+        while not (seen := watcher()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert seen == ["releases/2/code.py"]
+    finally:
+        watcher.close()
 
 
 def test_without_watchfiles_it_is_looked_for(tree: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

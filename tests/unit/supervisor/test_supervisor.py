@@ -264,31 +264,75 @@ def test_one_that_dies_is_replaced_at_once(make: Any, caplog: pytest.LogCaptureF
     assert "was killed by SIGKILL; another takes its place" in caplog.text
 
 
-def test_those_that_are_ready_and_die_soon_back_off_and_are_given_up(
-    make: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    it = make(1).started()
-    it.processes[-1].exit(1)
-    it.turn()
-    it.processes[-1].exit(7)
-    it.turn()
-    waits = []
-    while not it._stopping:
-        assert len(waits) < 10
+def dies_again_and_again(it: Driven, times: int, ready: bool) -> list[float]:
+    """Have each worker die as soon as it is ready, or before; return how long each next one was waited for."""
+    waits: list[float] = []
+    while not it._stopping and len(waits) < times:
         waited = 0.0
         before = len(it.processes)
         while len(it.processes) == before:
             it.turn(0.25, times=1)
             waited += 0.25
         waits.append(waited)
-        it.processes[-1].say("ready")
-        it.turn()
+        if ready:
+            it.processes[-1].say("ready")
+            it.turn()
         it.processes[-1].exit(7)
         it.turn()
-    assert waits == sorted(waits)
-    assert waits[-1] >= 4
+    return waits
+
+
+def test_those_that_are_ready_and_die_soon_back_off_and_are_never_given_up(make: Any) -> None:
+    """It may be a request that kills them, and others wait to be served."""
+    it = make(1).started()
+    it.processes[-1].exit(1)
+    it.turn()
+    it.processes[-1].say("ready")
+    it.turn()
+    it.processes[-1].exit(7)
+    it.turn()
+    waits = dies_again_and_again(it, 100, ready=True)
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert max(waits) == 5.0
+    assert not it._stopping
+
+
+def test_those_that_do_not_become_ready_again_are_given_up(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make(1).started()
+    it.processes[-1].exit(1)
+    it.turn()
+    it.processes[-1].exit(7)
+    it.turn()
+    assert dies_again_and_again(it, 100, ready=False) == [0.5, 1.0, 2.0, 4.0]
     assert it._exit_code == 7
     assert "ended with code 7, as 4 before it: giving up" in caplog.text
+
+
+def test_one_that_becomes_ready_in_between_is_no_reason_to_give_up(make: Any) -> None:
+    it = make(1).started()
+    for _ in range(10):
+        it.processes[-1].exit(1)
+        it.turn()
+        dies_again_and_again(it, 3, ready=False)
+        it.turn(31)
+        it.processes[-1].say("ready")
+        it.turn()
+    assert not it._stopping
+
+
+def test_a_client_that_kills_whoever_is_ready_does_not_end_the_server(make: Any) -> None:
+    it = make(2).started()
+    for _ in range(50):
+        for process in it.processes:
+            if process.code is None:
+                process.say("ready")
+        it.turn()
+        for process in it.processes:
+            if process.code is None:
+                process.exit(-signal.SIGSEGV)
+        it.turn(5.0)
+    assert not it._stopping
+    assert len(it.living) == 2
 
 
 def test_failures_are_forgotten_when_one_has_settled(make: Any) -> None:
@@ -569,6 +613,140 @@ def test_a_change_replaces_a_first_one_that_hangs(make: Any) -> None:
     assert it.living == [2]
 
 
+class Reloaded:
+    """A supervisor with ``--reload``, and files to change."""
+
+    def __init__(self, make: Any) -> None:
+        self.changes: list[str] = []
+        self.it: Driven = make(1, self._look, reload=True).started()
+
+    def _look(self) -> list[str]:
+        changes, self.changes = self.changes, []
+        return changes
+
+    def change(self) -> None:
+        self.changes = ["a.py"]
+        self.it.turn(1)
+
+    @property
+    def last(self) -> Process:
+        return self.it.processes[-1]
+
+    def ready(self) -> None:
+        self.last.say("ready")
+        self.it.turn()
+
+    def fails(self, number: int = -1) -> None:
+        self.it.processes[number].exit(1)
+        self.it.turn()
+
+
+@pytest.fixture
+def reloaded(make: Any) -> Reloaded:
+    return Reloaded(make)
+
+
+def test_new_code_that_fails_beside_the_old_starts_once_more_when_the_old_has_ended(
+    reloaded: Reloaded, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = reloaded.it
+    reloaded.change()
+    assert it.living == [1, 2]
+    reloaded.fails()
+    assert it.processes[0].orders == STOP
+    it.turn(1)
+    assert it.living == [1]  # it has a last request
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [3]
+    assert "All workers are replaced" not in caplog.text
+    reloaded.ready()
+    assert "All workers are replaced" in caplog.text
+
+
+def test_code_that_was_served_alone_only_is_replaced_alone_from_then_on(reloaded: Reloaded) -> None:
+    it = reloaded.it
+    reloaded.change()
+    reloaded.fails()
+    it.processes[0].exit()
+    it.turn()
+    reloaded.ready()
+    for number in (3, 4):
+        reloaded.change()
+        assert it.living == [number]
+        assert it.processes[number - 1].orders == STOP
+        it.processes[number - 1].exit()
+        it.turn()
+        assert it.living == [number + 1]
+        reloaded.ready()
+
+
+def test_code_that_fails_alone_too_waits_for_the_next_change(
+    reloaded: Reloaded, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = reloaded.it
+    reloaded.change()
+    reloaded.fails()
+    it.processes[0].exit()
+    it.turn()
+    reloaded.fails()
+    it.turn(1000)
+    assert it.living == []
+    assert not it._stopping
+    assert it.sockets.closed == 0  # clients wait
+    assert "the next change is the next try, and clients wait until then" in caplog.text
+    reloaded.change()
+    assert it.living == [4]
+    reloaded.fails()
+    it.turn(1000)
+    assert it.living == []
+    it.tell(signal.SIGHUP)
+    assert it.living == [5]
+    reloaded.ready()
+    reloaded.change()
+    assert it.living == [5, 6]  # nothing says that it must be alone
+
+
+def test_a_change_while_the_old_one_ends_is_served(reloaded: Reloaded) -> None:
+    it = reloaded.it
+    reloaded.change()
+    reloaded.fails()
+    reloaded.change()
+    assert it.living == [1]
+    it.processes[0].exit()
+    it.turn()
+    assert it.living == [3]
+    reloaded.change()
+    assert it.living == [4]
+    reloaded.ready()
+    assert it.living == [4]
+
+
+def test_a_failure_that_is_the_codes_own_leaves_the_old_one(
+    reloaded: Reloaded, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = reloaded.it
+    reloaded.change()
+    reloaded.last.say("failed")
+    it.turn()
+    reloaded.fails()
+    it.turn(1000)
+    assert it.living == [1]
+    assert it.processes[0].orders == b""
+    assert "The workers are not replaced: the new code does not start; the old goes on" in caplog.text
+
+
+def test_one_that_is_developed_and_dies_is_started_again_and_then_waits(reloaded: Reloaded) -> None:
+    it = reloaded.it
+    reloaded.fails()
+    reloaded.fails()
+    assert dies_again_and_again(it, 4, ready=False) == [0.5, 1.0, 2.0, 4.0]
+    it.turn(1000)
+    assert (it.living, it._stopping) == ([], False)
+    reloaded.change()
+    assert len(it.living) == 1
+
+
 def test_one_that_others_have_told_to_stop_is_replaced_before_it_has(make: Any) -> None:
     it = make().started()
     it.processes[0].say("stopping")
@@ -617,6 +795,32 @@ def test_the_number_of_workers_goes_up_and_down_to_one(make: Any) -> None:
     it.processes[0].exit()
     it.turn()
     assert it.living == [2]
+
+
+def test_one_worker_less_is_first_one_that_serves_nobody(make: Any) -> None:
+    """The new one may never be ready, and the old one is all that there is."""
+    it = make(1).started()
+    it.tell(signal.SIGTTIN)
+    assert it.living == [1, 2]
+    it.tell(signal.SIGTTOU)
+    assert it.living == [1]
+    assert it.processes[0].orders == b""
+
+
+def test_one_worker_less_is_one_that_is_blocked_before_one_that_serves(make: Any) -> None:
+    it = make(2, worker_timeout=60.0).started()
+    it.processes[1].beating = False
+    it.turn(61)
+    it.tell(signal.SIGTTOU)
+    assert it.processes[0].orders == b""
+    assert it.processes[1].orders == STOP
+
+
+def test_while_it_reloads_there_is_one_worker(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make(1, lambda: [], reload=True).started()
+    it.tell(signal.SIGTTIN)
+    assert it.living == [1]
+    assert "--reload allows no more than 1 worker" in caplog.text
 
 
 @pytest.mark.parametrize(("count", "limit", "most"), [(1, 2, 2), (3, 2, 3)])
