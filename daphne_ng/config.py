@@ -294,6 +294,23 @@ class Config(EndpointSettings):
         flags=("--limit-concurrency",),
         minimum=0,
     )
+    client_lines_burst: int = setting(
+        20,
+        "Limits",
+        "most lines of a kind at once that clients can have in the log at INFO by what they do wrong",
+        flags=("--client-lines-burst",),
+        minimum=1,
+        why="What one looks at. The rest is counted, and the count is told.",
+    )
+    client_lines_rate: float = setting(
+        1.0,
+        "Limits",
+        "such lines of a kind per second for ever",
+        flags=("--client-lines-rate",),
+        minimum=0,
+        kind="float",
+        why="A bad request costs a client 40 bytes; 20,000 a second would be 200 GB of log a day.",
+    )
     inbox_high_bytes: int = setting(
         65536,
         "Limits",

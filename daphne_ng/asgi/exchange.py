@@ -157,9 +157,9 @@ class Exchange:
                 return False
             cause = cause.__cause__ or cause.__context__
         # Frameworks raise exceptions of their own for it; but a defect in the clean-up would look the same.
-        log = self._runner.log
-        log.info("Application ended with %s after the end of %s", one_line(error), self.describe())
-        log.debug("What it raised after the disconnect:", exc_info=error)
+        runner = self._runner
+        runner.tell_of_client("Application ended with %s after the end of %s", one_line(error), self.describe())
+        runner.log.debug("What it raised after the disconnect:", exc_info=error)
         return True
 
     # The application's task has ended, or never will begin.

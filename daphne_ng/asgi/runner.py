@@ -36,6 +36,8 @@ class Runner:
         self.log = log
         self.state: dict[str, Any] | None = None
         """The lifespan state, if the application has a lifespan."""
+        self.tell_of_client: Callable[..., None] = log.info
+        """Called with a format and its arguments for a line that any client can bring about."""
         self.record: Callable[[HttpExchange], None] | None = None
         """Called once per exchange, when its response is complete or it was given up."""
         self.record_websocket: Callable[[WebSocketExchange, str], None] | None = None

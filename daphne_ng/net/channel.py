@@ -130,7 +130,7 @@ class Channel:
     def drop(self) -> None:
         """The client has stopped reading: say so in the log, and drop the connection at once."""
         config, left = self._context.config, self.unacknowledged_bytes()
-        self._context.log.info(
+        self._context.lines.tell(
             "Dropped a connection from %s: the client stopped reading; it had taken less than %g bytes a second for "
             "%g s (--write-min-rate, --write-timeout), and %d bytes were left for it%s",
             self._info.client_text or "a local client",

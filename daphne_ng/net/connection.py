@@ -16,7 +16,6 @@ An Upgrade to ``h2c`` is ignored, as RFC 9113 section 3.1 has it: that token is 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, cast
 
 from twisted.internet.address import UNIXAddress
@@ -193,9 +192,11 @@ class ServerConnection(Protocol):
             self._log_handshake("The TLS handshake with %s failed: %s", info, failure)
 
     def _log_handshake(self, line: str, info: ConnectionInfo, *more: str) -> None:
-        context = self._context
-        level = logging.INFO if context.handshake_lines.take(context.clock()) else logging.DEBUG
-        context.log.log(level, line, info.client_text or "a local client", *more)
+        self._context.lines.tell(line, info.client_text or "a local client", *more)
+
+    def tell(self, line: str, *arguments: object) -> None:
+        """Write a line that the client has brought about; for its transport."""
+        self._context.lines.tell(line, *arguments)
 
     def readConnectionLost(self) -> None:
         """The client closed its half; ours may still be flushing."""

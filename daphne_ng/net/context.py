@@ -15,10 +15,10 @@ from daphne_ng.asgi.runner import Runner
 from daphne_ng.asgi.scope import ConnectionInfo, http_scope, prepending, websocket_scope
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
+from daphne_ng.net.client_lines import ClientLines
 from daphne_ng.net.proxies import proxies_from
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
 from daphne_ng.trust import TrustedPeers
-from daphne_ng.wire.bucket import TokenBucket
 from daphne_ng.wire.h1_writer import ResponseDefaults
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.ws_deflate import Deflater
@@ -31,9 +31,6 @@ __all__ = ["TOLD_MAX", "ServerContext"]
 
 TOLD_MAX = 100
 """Most connections beyond the limit at once. They are told so, but even telling them is bounded."""
-
-_LINES_BURST = 20
-_LINES_PER_SECOND = 1.0
 
 _OVERLOADED = b"503 Service Unavailable\nThe server is at its limit of concurrent requests.\n"
 
@@ -92,8 +89,9 @@ class ServerContext:
         if config.root_path_prepend:
             self._http_scope, self._websocket_scope = prepending(http_scope), prepending(websocket_scope)
         self._warned_of_root_path = False
-        self.handshake_lines = TokenBucket(_LINES_BURST, _LINES_PER_SECOND)
-        """How many lines at INFO about TLS handshakes that failed: a scanner should not fill the log."""
+        self.lines = ClientLines(log, self.loop, config.client_lines_burst, config.client_lines_rate)
+        """Writes what any client can have in the log."""
+        runner.tell_of_client = self.lines.tell
         self._date_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
 
@@ -107,7 +105,8 @@ class ServerContext:
         self._date_timer = self.loop.call_later(1.001 - now % 1.0, self.start_clock)
 
     def stop_clock(self) -> None:
-        """Stop the timer."""
+        """Stop the timer, and tell what the log has left out."""
+        self.lines.sum_up()
         if self._date_timer is not None:
             self._date_timer.cancel()
             self._date_timer = None
@@ -207,8 +206,8 @@ class ServerContext:
         """Report a request that was answered without the application; `again` if not the first of its connection."""
         if head is not None and self._proxies is not None:
             info = self._proxies.believe(head, info)
-        level = logging.DEBUG if again else logging.INFO
-        self.log.log(level, "Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
+        tell = self.log.debug if again else self.lines.tell
+        tell("Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
         if self._refused is not None and not begun:
             self._refused(info, status, detail, head)
 

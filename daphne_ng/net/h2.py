@@ -89,7 +89,7 @@ class Http2Channel(Channel):
 
     def failed(self, code: int, detail: str) -> None:
         """See `Http2Driver.failed`."""
-        self._context.log.info(
+        self._context.lines.tell(
             "Ended an HTTP/2 connection from %s: %s (%d)", self._info.client_text or "a local client", detail, code
         )
 

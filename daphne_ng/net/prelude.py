@@ -8,7 +8,6 @@ byte by byte.
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -19,16 +18,11 @@ from daphne_ng.errors import ProxyHeaderError
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.listening import Accepted
 from daphne_ng.net.transports import DirectDescriptor
-from daphne_ng.wire.bucket import TokenBucket
 from daphne_ng.wire.proxy_protocol import MAX_BYTES, Address, ProxyHeader, parse
 
 __all__ = ["ProxyProtocol"]
 
 Serve = Callable[[Accepted], None]
-
-# Lines at INFO about connections that were closed: a scanner should not fill the log. The rest is at DEBUG.
-_LINES_BURST = 20
-_LINES_PER_SECOND = 1.0
 
 
 class ProxyProtocol:
@@ -46,7 +40,6 @@ class ProxyProtocol:
         self.timeout = context.config.proxy_protocol_timeout
         self.waiting: set[_Waiting] = set()
         self._warned = False
-        self._lines = TokenBucket(_LINES_BURST, _LINES_PER_SECOND)
 
     def begin(self, reactor: Any, accepted: Accepted, serve: Serve) -> None:
         """See `Prelude.begin`. The header may be there already: then `serve` is called from here."""
@@ -72,9 +65,8 @@ class ProxyProtocol:
 
     def closed(self, accepted: Accepted, why: str, *, noteworthy: bool = True) -> None:
         """Say in the log that a connection was closed before it began."""
-        context = self.context
-        level = logging.INFO if noteworthy and self._lines.take(context.clock()) else logging.DEBUG
-        context.log.log(level, "Closed a connection from %s: %s", _text(accepted.peer), why)
+        tell = self.context.lines.tell if noteworthy else self.context.log.debug
+        tell("Closed a connection from %s: %s", _text(accepted.peer), why)
 
     def said(self, accepted: Accepted, header: ProxyHeader) -> Accepted:
         """Return the connection with what its header says of it, if it names anybody and its sender is believed."""

@@ -216,7 +216,9 @@ class _Tls(WriteThrough):
             return False
         peer = self.getPeer()
         who = f"{peer.host}:{peer.port}" if hasattr(peer, "host") else "a local client"
-        logger.info("Dropped a connection from %s: its TLS records hold no data", who)
+        # Protocols of others know nothing of it.
+        tell = getattr(self.protocol, "tell", logger.info)
+        tell("Dropped a connection from %s: its TLS records hold no data", who)
         self.abortConnection()
         return True
 

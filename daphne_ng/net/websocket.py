@@ -151,7 +151,7 @@ class WebSocketChannel(Channel):
 
     def failed(self, code: int, reason: str) -> None:
         """See `WebSocketDriver.failed`."""
-        self._context.log.info(
+        self._context.lines.tell(
             "Closed a WebSocket from %s: %d %s", self._info.client_text or "a local client", code, reason
         )
 
