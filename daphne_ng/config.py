@@ -418,14 +418,14 @@ class Config(EndpointSettings):
     websocket_max_fragments: int = setting(
         1024,
         "WebSocket",
-        "most frames of one incoming message (1008); 0 for no limit",
+        "most frames of one incoming message (1008), beside one for each 256 bytes of it; 0 for no limit",
         minimum=0,
-        why="A message of a mebibyte in fragments of a kibibyte; smaller fragments cost more than they carry.",
+        why="Smaller fragments cost more than they carry.",
     )
     websocket_control_burst: int = setting(
         100,
         "WebSocket",
-        "most pings and pongs that a client may send at once (1008)",
+        "most pings and pongs that a client may send at once (1008), beside one for each 32 bytes in messages",
         minimum=1,
         why="Far above what any client needs; each ping costs an answer.",
     )
@@ -522,21 +522,22 @@ class Config(EndpointSettings):
     http2_max_continuation_frames: int = setting(
         8,
         "HTTP/2",
-        "most CONTINUATION frames of one request head",
+        "most CONTINUATION frames of one request head, beside one for each KiB of it",
         minimum=0,
         why="Three hold the largest head that is allowed, in frames as large as they may be; floods need thousands.",
     )
     http2_reset_burst: int = setting(
         200,
         "HTTP/2",
-        "most streams that a client may reset, or have us reset, at once",
+        "most streams that a client may reset, or have us reset, at once; each response pays for one more",
         minimum=1,
-        why="A browser that leaves a page cancels a hundred requests; Rapid Reset needs thousands.",
+        why="A browser that leaves a page cancels a hundred requests; Rapid Reset needs thousands. No less than "
+        "--http2-max-concurrent-streams counts.",
     )
     http2_reset_rate: float = setting(
         20.0,
         "HTTP/2",
-        "streams per second that a client may reset for ever",
+        "streams per second that a client may reset for ever, beside one for each response",
         minimum=0,
         kind="float",
         why="Each key pressed in a search field cancels the request for the one before; nobody types that fast.",
@@ -544,9 +545,10 @@ class Config(EndpointSettings):
     http2_control_burst: int = setting(
         100,
         "HTTP/2",
-        "most PING, SETTINGS, PRIORITY and empty DATA frames that a client may send at once",
+        "most frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA) that a client may send "
+        "at once, beside those that its requests and our DATA pay for",
         minimum=1,
-        why="Far above what any client needs; each costs work and carries nothing.",
+        why="Far above what any client needs that answers nothing of ours; each costs work.",
     )
     http2_control_rate: float = setting(
         10.0,
@@ -554,7 +556,7 @@ class Config(EndpointSettings):
         "such frames per second that a client may send for ever",
         minimum=0,
         kind="float",
-        why="Clients that measure the path with PING do so a few times a second at most.",
+        why="Clients that ask for signs of life do so a few times a minute.",
     )
     http2_stall_timeout: float = setting(
         60.0,

@@ -262,6 +262,7 @@ class Http2Connection(Http2Streams):
         # any in-flight stream creation (at least one round-trip time), the server MAY send another GOAWAY frame with an
         # updated last stream identifier."
         self._engine.write(goaway_frame(STREAM_ID_MAX, NO_ERROR) + ping_frame(_GRACE_PING))
+        self._budget.asked += 1
         self._grace_deadline = self._clock() + self._config.http2_goaway_timeout
         self._due_at(self._grace_deadline)
         self._wants_flush()
@@ -314,6 +315,7 @@ class Http2Connection(Http2Streams):
             return False
         self._asked_at = now
         self._engine.write(ping_frame(_LIFE_PING))
+        self._budget.asked += 1
         self._ping_deadline = now + interval
         return True
 

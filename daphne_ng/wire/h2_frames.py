@@ -6,9 +6,9 @@ Theory of operation
 `FrameSieve` cuts what arrives into whole frames and decides about each before h2 works on it:
 
 1. A frame that breaks a rule which h2 does not know, or punishes too hard, is caught here.
-2. What a client can send for nothing and we pay for takes a token (`TokenBucket`) before it costs anything: resets, and
-   PING, SETTINGS, PRIORITY, empty DATA and unknown frames. WINDOW_UPDATE is free in proportion to what we send, and so
-   is an unknown frame for each known one: there are clients that grease each DATA frame with one.
+2. What a client can send for nothing and we pay for is charged to its `Budget` (`h2_budget`) before it costs anything:
+   resets, and PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and unknown frames. Of the last two, one for each
+   other frame is free: there are clients that grease each DATA frame with one, or end each message with one.
 3. A header block is kept until it is whole. It is bounded in frames and bytes; its time is the connection's business.
 4. GOAWAY, PRIORITY_UPDATE and what belongs to streams that we have given up never reach h2: after a GOAWAY it would be
    dead, and to frames of a reset stream it would answer with one reset each.
@@ -24,7 +24,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import DaphneError
-from daphne_ng.wire.bucket import TokenBucket
+from daphne_ng.wire.h2_budget import Budget
 from daphne_ng.wire.h2_preface import PREFACE
 
 __all__ = [
@@ -73,12 +73,6 @@ _pack_header = _HEADER.pack
 
 # Unknown settings must be ignored (section 6.5.2). h2 would keep each of the 65,536 possible ones.
 _KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8, 9))
-
-# WINDOW_UPDATEs that a client may send for each DATA frame and each request: one for the stream and one for the
-# connection, twice over for those that do it before and after. What was not used is kept, up to the most.
-_UPDATES_PER_FRAME = 4
-_UPDATES_MAX = 4096
-
 
 # Frames to be worked on before others have their turn. Those of one byte cost 13 us each, and there may be 13,000 in a
 # read; one of ordinary frames has less than this.
@@ -140,14 +134,12 @@ class FrameSieve:
         "_block_max",
         "_block_stream",
         "_continuations_max",
-        "_control",
         "_data",
         "_direct",
+        "_hollow_end",
         "_preface_left",
-        "_resets",
-        "_strange_end",
-        "_updates",
         "behind",
+        "budget",
         "fault",
         "given_up",
         "head_is_new",
@@ -167,10 +159,9 @@ class FrameSieve:
         self._block_max = 2 * config.head_max_bytes
         self._block_stream = 0
         self._continuations_max = config.http2_max_continuation_frames
-        self._control = TokenBucket(config.http2_control_burst, config.http2_control_rate)
-        self._resets = TokenBucket(config.http2_reset_burst, config.http2_reset_rate)
-        self._updates = 64  # those that raise the windows at the start
-        self._strange_end = -1  # where an unknown frame ended last, as long as nothing has followed it
+        self._hollow_end = -1  # where an unknown or empty frame ended last, as long as nothing has followed it
+        self.budget = Budget(config)
+        """What the client may still send that carries nothing."""
         self.behind = False
         """Whether there is more to be worked on, by another `feed`, on another turn of the loop."""
         self.fault: ConnectionFault | None = None
@@ -207,11 +198,6 @@ class FrameSieve:
         """Keep what came although the sieve is behind."""
         self._data += data
 
-    def frame_sent(self) -> None:
-        """Note that a DATA frame went out, or a request came in: its windows may be given back."""
-        if self._updates < _UPDATES_MAX:
-            self._updates += _UPDATES_PER_FRAME
-
     def give_up(self, stream_id: int) -> None:
         """Ignore what still comes for a stream that we have reset."""
         given_up = self.given_up
@@ -220,24 +206,13 @@ class FrameSieve:
         given_up[stream_id] = None
 
     def take_reset(self, now: float, count: int = 1) -> None:
-        """Pay for resets, by the peer or provoked by it.
+        """Pay for resets that the peer has provoked.
 
         Raises:
             ConnectionFault: There are too many.
         """
-        for _ in range(count):
-            if not self._resets.take(now):
-                raise ConnectionFault(ENHANCE_YOUR_CALM, "Too many streams were reset.")
-
-    def _take_control(self, now: float) -> None:
-        if not self._control.take(now):
-            raise ConnectionFault(ENHANCE_YOUR_CALM, "Too many frames came that carry nothing.")
-
-    def _take_update(self, now: float) -> None:
-        if self._updates > 0:
-            self._updates -= 1
-        else:
-            self._take_control(now)
+        if not self.budget.pays_provoked(now, count):
+            raise _too_many_resets()
 
     def _sift(self, data: bytes, now: float, items: list[Any]) -> None:
         at = 0
@@ -282,7 +257,7 @@ class FrameSieve:
                 if not flags & WITH_PRIORITY and self._begun:
                     # An ordinary request.
                     self.highest_id = stream_id
-                    self._updates += 2
+                    self.budget.requests += 1
                     if self._direct and not flags & PADDED:
                         if run < at:
                             items.append(data[run:at])
@@ -320,7 +295,7 @@ class FrameSieve:
         if run < at:
             items.append(data[run:at] if at < end or run else data)
         self._data = data[at:]
-        self._strange_end = 0 if self._strange_end == at else -1
+        self._hollow_end = 0 if self._hollow_end == at else -1
         self.head_is_new = at > start and begun and not (self._block and self._block is block)
         self.head_pending = (
             bool(self._block)
@@ -343,9 +318,9 @@ class FrameSieve:
             padding = data[payload] + 1 if flags & PADDED and length else 0
             if length <= padding:
                 if not flags & END_STREAM:
-                    self._take_control(now)
-                elif skipped:
-                    self._take_update(now)  # nobody counts how often the stream ends
+                    self._take_hollow(at, payload + length, now)
+                elif skipped and not self.budget.pays_control(now):  # nobody counts how often the stream ends
+                    raise _too_many_frames()
             if skipped:
                 return [(SKIPPED_DATA, stream_id, length)]
         elif kind == HEADERS:
@@ -354,11 +329,13 @@ class FrameSieve:
             if (stream_id > self.highest_id and not skipped) or not stream_id & 1:
                 # Even ones would be pushed by us. To h2 it is nothing.
                 raise ConnectionFault(PROTOCOL_ERROR, "A stream is reset that was never opened.")
-            self.take_reset(now)
+            if not self.budget.pays_reset(now):
+                raise _too_many_resets()
             if skipped and length == 4:
                 return None
         elif kind == WINDOW_UPDATE:
-            self._take_update(now)
+            if not self.budget.pays_update(now):
+                raise _too_many_frames()
             if skipped and length == 4:
                 return None
             if stream_id and length == 4 and not _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX:
@@ -367,7 +344,8 @@ class FrameSieve:
                 # Section 6.9: "a flow-control window increment of 0 [is] a stream error". To h2 it is the end of all.
                 return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
         elif kind == SETTINGS:
-            self._take_control(now)
+            if not (self.budget.pays_acknowledgement(now) if flags & ACK else self.budget.pays_empty(now)):
+                raise _too_many_frames()
             if flags & ACK and length:
                 # Section 6.5: "a connection error of type FRAME_SIZE_ERROR". To h2 it is another one.
                 raise ConnectionFault(FRAME_SIZE_ERROR, "An acknowledgement of SETTINGS is not empty.")
@@ -378,14 +356,23 @@ class FrameSieve:
                     body = b"".join(known)
                     return [frame_header(len(body), SETTINGS, 0, 0) + body]
         elif kind == PING:
-            self._take_control(now)
+            if not (self.budget.pays_acknowledgement(now) if flags & ACK else self.budget.pays_control(now)):
+                raise _too_many_frames()
         elif kind == PRIORITY:
-            self._take_control(now)
+            if not self.budget.pays_control(now):
+                raise _too_many_frames()
             if not stream_id:
                 raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY frame has no stream.")
-            return [(STREAM_FAULT, stream_id, FRAME_SIZE_ERROR)] if length != 5 else None
+            if length != 5:
+                return [(STREAM_FAULT, stream_id, FRAME_SIZE_ERROR)]
+            if _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX == stream_id and not skipped:
+                # RFC 7540 section 5.3.1: "A stream cannot depend on itself. An endpoint MUST treat this as a stream
+                # error". RFC 9113 has no dependencies any more; nobody has reason to send this either way.
+                return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
+            return None
         elif kind == PRIORITY_UPDATE:
-            self._take_control(now)
+            if not self.budget.pays_control(now):
+                raise _too_many_frames()
             # RFC 9218 section 7.1.
             if stream_id:
                 raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame is not on stream 0.")
@@ -396,7 +383,8 @@ class FrameSieve:
                 raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame names stream 0.")
             return [(PRIORITY_RECEIVED, target, data[payload + 4 : payload + length])]
         elif kind == GOAWAY:
-            self._take_control(now)
+            if not self.budget.pays_empty(now):
+                raise _too_many_frames()
             if stream_id:
                 raise ConnectionFault(PROTOCOL_ERROR, "A GOAWAY frame is not on stream 0.")
             if length < 8:
@@ -407,11 +395,15 @@ class FrameSieve:
         elif kind == CONTINUATION:
             raise ConnectionFault(PROTOCOL_ERROR, "A CONTINUATION frame continues nothing.")
         else:
-            if at == self._strange_end:
-                self._take_control(now)
-            self._strange_end = payload + length
+            self._take_hollow(at, payload + length, now)
             return None  # section 4.1: "Implementations MUST ignore and discard frames of unknown types."
         return True
+
+    # One empty or unknown frame for each other frame is free; what follows one of them is not.
+    def _take_hollow(self, at: int, end: int, now: float) -> None:
+        if at == self._hollow_end and not self.budget.pays_empty(now):
+            raise _too_many_frames()
+        self._hollow_end = end
 
     # -- header blocks -----------------------------------------------------------------------------------
 
@@ -434,7 +426,9 @@ class FrameSieve:
         block = self._block
         block.append(frame)
         self._block_bytes += len(frame)
-        if len(block) - 1 > self._continuations_max or self._block_bytes > self._block_max + 9 * len(block):
+        size = self._block_bytes
+        # So many that hold next to nothing, and those that the bytes pay for.
+        if len(block) - 1 > self._continuations_max + size // 1024 or size > self._block_max + 9 * len(block):
             raise ConnectionFault(ENHANCE_YOUR_CALM, "A header block is too long.")
         if flags & END_HEADERS:
             self._block = []
@@ -447,12 +441,20 @@ class FrameSieve:
             return [(SKIPPED_BLOCK, stream_id, _block_of(frames))]
         if stream_id > self.highest_id:
             self.highest_id = stream_id
-            self._updates += 2
+            self.budget.requests += 1
         elif stream_id & 1 and not frames[0][4] & END_STREAM:
             # Section 8.1: trailers that do not end the stream make the request malformed; h2 ends the connection. If
             # the request has ended already, it is section 5.1 that they break.
             return [(SKIPPED_BLOCK, stream_id, _block_of(frames)), (STREAM_FAULT, stream_id, STREAM_CLOSED)]
         return [*frames, fault] if fault else True
+
+
+def _too_many_frames() -> ConnectionFault:
+    return ConnectionFault(ENHANCE_YOUR_CALM, "Too many frames came that carry nothing.")
+
+
+def _too_many_resets() -> ConnectionFault:
+    return ConnectionFault(ENHANCE_YOUR_CALM, "Too many streams were reset.")
 
 
 # The fragments of a header block without what else its frames hold.

@@ -233,15 +233,15 @@ class Sender:
     Args:
         engine: Makes the frames, and knows the windows.
         clock: Seconds.
-        frame_sent: Called for each DATA frame that no window cut short.
+        data_sent: Called with the length of each DATA frame that no window cut short.
         finished: Called with each stream whose last frame has been made.
     """
 
     __slots__ = (
         "_clock",
+        "_data_sent",
         "_engine",
         "_finished",
-        "_frame_sent",
         "_joined",
         "_schedule",
         "_waiting",
@@ -253,12 +253,12 @@ class Sender:
         self,
         engine: Engine,
         clock: Callable[[], float],
-        frame_sent: Callable[[], None],
+        data_sent: Callable[[int], None],
         finished: Callable[[Http2Stream], None],
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._frame_sent = frame_sent
+        self._data_sent = data_sent
         self._finished = finished
         # Made when first two streams wait. Those that wait no longer leave it when it comes to them: mostly they have
         # more to send by then. Those that have joined since are added before it is asked.
@@ -374,8 +374,8 @@ class Sender:
             length = min(length, window)
             stream.blocked_at = NEVER
             # A client that opens its windows byte by byte has not earned an update for each.
-            if length == buffered or length >= 1024:
-                self._frame_sent()
+            if length == buffered or length >= 256:
+                self._data_sent(length)
         last = length == buffered and stream.end_due
         trailers = stream.trailers_due
         if buffered or (last and trailers is None):
@@ -394,7 +394,7 @@ class Sender:
         self._waiting.clear()
         self._joined.clear()
         self.blocked.clear()
-        self._finished = self._frame_sent = _nothing
+        self._finished = self._data_sent = _nothing
         self._schedule = None
 
     # A stream has nothing to send, or no window for it.

@@ -48,7 +48,8 @@ class Http2Streams(Http2Ending):
         """Tell of a body that was shorter than its Content-Length."""
         self._engine = engine = Engine(config, validating)
         self._sieve = sieve = FrameSieve(config, not validating)
-        self._sender = Sender(engine, driver.clock, sieve.frame_sent, self._finished)
+        self._budget = sieve.budget
+        self._sender = Sender(engine, driver.clock, sieve.budget.data_sent, self._finished)
         self._streams: dict[int, Http2Stream] = {}
         self._new: list[Http2Stream] = []  # those that begin when the read has been worked on
         self._cut_short = 0  # streams that are closed, and whose application has not ended yet
@@ -111,6 +112,8 @@ class Http2Streams(Http2Ending):
         """Send a header block, at once: it is not subject to flow control."""
         if stream.h2.closed:
             return
+        if not interim:
+            self._budget.responses += 1
         self._engine.send_block(stream.h2, block, end, interim)
         if end:
             self._finished(stream)
@@ -122,6 +125,7 @@ class Http2Streams(Http2Ending):
         if h2.closed:
             return
         engine.send_block(h2, block, False)
+        self._budget.responses += 1
         size = len(body)
         if (
             self._sender.idle
@@ -131,7 +135,7 @@ class Http2Streams(Http2Ending):
             and not self.full()
         ):
             engine.send_part(h2, [body], size, True)
-            self._sieve.frame_sent()
+            self._budget.data_sent(size)
             self._finished(stream)
             self._wants_flush()
         else:

@@ -351,8 +351,10 @@ FRAMES = [
         stream_error(PROTOCOL),
         SERVED,
     ),
-    # RFC 9113 section 5.3.2 deprecates what RFC 7540 made of this.
-    case("5.3.1 a PRIORITY that depends on its own stream", opened, h2.priority(1, 1), NOTHING, stream_error(PROTOCOL)),
+    # RFC 9113 section 5.3.2 deprecates what RFC 7540 made of this. What h2spec sends is for an idle stream, which cannot
+    # be reset.
+    case("5.3.1 a PRIORITY that depends on its own stream", opened, h2.priority(1, 1), stream_error(PROTOCOL)),
+    case("5.3.1 an idle stream that depends on itself", idle, h2.priority(1, 1), connection_error(PROTOCOL)),
     case("5.5 an unknown frame within a block", idle, raw_block(BLOCK, 0) + frame(UNKNOWN), connection_error(PROTOCOL)),
     case("5.5 an ALTSVC frame is ignored", idle, frame(h2.ALTSVC, 0, 0, b"\0\0") + request(), SERVED),
     # -- 6.1 to 6.4

@@ -51,6 +51,33 @@ class TestRapidReset:
             server.advance(5)
         assert server.failure is None
 
+    def test_a_large_download_earns_no_resets(self) -> None:
+        server = Http2Server(client={"initial_window_size": 2**31 - 1}, auto_credit=False)
+        server.open_window(2**30)
+        server.request()
+        server.stream.start(200, [], b"", False, False)
+        for _ in range(500):
+            server.stream.body(bytes(16384), False)
+            server.turn()
+        began = len(server.sinks)
+        for n in range(3, 2001, 2):
+            server.feed(h2.headers(n), h2.rst(n))
+            server.sinks[-1].stream.task_ended()
+            if server.state != "open":
+                break
+        assert ended_calmly(server)
+        assert len(server.sinks) - began <= 202
+
+    def test_responses_earn_no_more_resets_than_the_burst(self) -> None:
+        server = Http2Server(h2.echo, http2_reset_rate=0)
+        for _ in range(1000):
+            server.request()
+        first = server.client.h2.get_next_available_stream_id()
+        server.feed(b"".join(h2.headers(n) + h2.rst(n) for n in range(first, first + 798, 2)))
+        assert server.failure is None
+        server.feed(b"".join(h2.headers(n) + h2.rst(n) for n in range(first + 798, first + 804, 2)))
+        assert server.failure == h2.ENHANCE_YOUR_CALM
+
     def test_no_more_tasks_run_than_streams_are_allowed(self) -> None:
         """The application of a stream that was reset still counts."""
         server = Http2Server(http2_max_concurrent_streams=10)
@@ -84,6 +111,7 @@ class TestMadeYouReset:
             "data behind the end": lambda n: h2.data(n, b"x"),
             "headers behind the end": lambda n: h2.headers(n),
             "a PRIORITY of the wrong size": lambda n: h2.frame(h2.PRIORITY, 0, n, b"123"),
+            "a PRIORITY that depends on itself": lambda n: h2.priority(n, n),
         }.items(),
         ids=lambda item: item[0],
     )
@@ -152,6 +180,24 @@ class TestFloods:
             server.feed(FLOODS[flood](n))
             server.advance(0.1)
         assert server.failure is None
+
+    @pytest.mark.parametrize("flood", FLOODS)
+    def test_what_was_earned_is_spent_at_last(self, flood: str) -> None:
+        """Whoever has had ten thousand messages and requests may send some thousand frames more, and then no more."""
+        server = Http2Server(h2.echo, client={"initial_window_size": 2**31 - 1}, auto_credit=False)
+        server.open_window(2**30)
+        for _ in range(300):
+            server.request()
+        upload = server.request(b"POST", end=False)
+        server.stream.start(200, [], b"", False, False)
+        for _ in range(3000):
+            server.stream.body(b"event", False)
+            server.turn()
+        wire = FLOODS[flood](1)
+        if wire[3] == h2.DATA:
+            wire = h2.data(upload) if len(wire) == 9 else h2.data(upload, b"", padding=0)
+        server.feed(wire * 4500)
+        assert ended_calmly(server)
 
     def test_of_window_updates(self) -> None:
         server = Http2Server()
@@ -222,6 +268,16 @@ class TestHeaderBlocks:
             count += 1
         assert ended_calmly(server)
         assert count <= 9
+
+    def test_a_large_head_may_come_in_many_small_frames(self) -> None:
+        """A cookie of 50 KiB in frames of 1 KiB: the bytes are what is limited."""
+        server = Http2Server()
+        whole = h2.block([*fields(), (b"cookie", b"c" * 50_000)])
+        parts = [whole[at : at + 1100] for at in range(0, len(whole), 1100)]
+        server.feed(h2.frame(h2.HEADERS, h2.END_STREAM, 1, parts[0]))
+        server.feed(b"".join(h2.continuation(1, part, part is parts[-1]) for part in parts[1:]))
+        assert server.failure is None
+        assert (b"cookie", b"c" * 50_000) in server.sink.head.headers
 
     def test_a_block_that_never_ends(self) -> None:
         server = Http2Server()

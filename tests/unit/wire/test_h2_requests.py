@@ -92,6 +92,13 @@ class TestHead:
         assert server.client.frames_of(h2.RST_STREAM, 1)
         server.feed(h2.frame(h2.HEADERS, 0x25, 3, b"\0\0\0\x01\x0f" + block))
         assert len(server.sinks) == 1
+        # Also in a frame of its own, unless it comes after we have reset the stream.
+        server.feed(h2.priority(3, 3))
+        assert server.client.frames_of(h2.RST_STREAM, 3) == [b"\0\0\0\x01"]
+        server.feed(h2.priority(3, 3))
+        assert server.failure is None
+        server.feed(h2.priority(5, 5))
+        assert server.failure == h2.PROTOCOL_ERROR
 
 
 class TestBody:
