@@ -397,7 +397,7 @@ class RequestDecoder:
 
     Args:
         max_header_list_size: Largest list of fields, in bytes of names and values and 32 for each field.
-        max_fields: Most fields in a list.
+        max_fields: Most fields in a list, all Cookie fields being one.
 
     A `CompressionError` from `decode` must end the connection: the table is out of step.
     """
@@ -476,7 +476,8 @@ class RequestDecoder:
         fields: list[Field] = []
         table = self._table
         size_max = self._list_max
-        fields_max = self._fields_max
+        fields_max = most = self._fields_max
+        cookies = -1  # not counted yet
         size = count = own = updates = 0
         insert = changed = False
         at = 0
@@ -534,9 +535,16 @@ class RequestDecoder:
                         self._insert(field, weight)
                         changed = True
                 count += 1
+                if count > most:
+                    # RFC 9113 section 8.2.3: a Cookie field may be split, and browsers make a field of each cookie. All
+                    # of them are one field to the application. Who has few fields is not asked.
+                    if cookies < 0:
+                        cookies = sum(known == b"cookie" for known, _value in fields)
+                    cookies += name == b"cookie"
+                    fields_max = most + max(0, cookies - 1)
                 if count <= fields_max and size <= size_max:
                     fields.append(field)
-                elif count > fields_max * _HARD_LIMIT_FACTOR or size > size_max * _HARD_LIMIT_FACTOR:
+                elif count > fields_max + most * (_HARD_LIMIT_FACTOR - 1) or size > size_max * _HARD_LIMIT_FACTOR:
                     raise CompressionError("A header list is far too large.", ENHANCE_YOUR_CALM)
         except IndexError:
             # The octets ran out, or an index is beyond the table: section 2.3.3, "Indices strictly greater than the sum

@@ -34,8 +34,8 @@ from collections.abc import Callable
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.port import ResponsePort, WebSocketSink
-from daphne_ng.wire.bucket import TokenBucket
 from daphne_ng.wire.progress import Progress, first_look, watched
+from daphne_ng.wire.ws_budget import FrameBudget
 from daphne_ng.wire.ws_deflate import Deflater, inflate
 from daphne_ng.wire.ws_driver import WebSocketDriver, WebSocketEngine
 from daphne_ng.wire.ws_frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
@@ -80,9 +80,9 @@ class WebSocketConnection:
 
     __slots__ = (
         "_borrow",
+        "_budget",
         "_clock",
         "_config",
-        "_control",
         "_deflate_min",
         "_deflater",
         "_direct",
@@ -91,7 +91,6 @@ class WebSocketConnection:
         "_engine",
         "_eof",
         "_finished",
-        "_fragments",
         "_heard_at",
         "_inflate_bits",
         "_inside",
@@ -144,9 +143,8 @@ class WebSocketConnection:
         self._rest = b""  # read, but not handed on: the start of a frame, or all that came behind a pause
         self._owed = 0  # bytes of the engine's current frame that have not come yet
         self._inside = False  # the engine is inside a fragmented message
-        self._fragments = 0
         self._waits = 0
-        self._control: TokenBucket | None = None
+        self._budget: FrameBudget | None = None
         self._paused = False
         self._resting = False  # paused until the next turn of the loop, for nothing else
         self._eof = False
@@ -321,7 +319,7 @@ class WebSocketConnection:
                         continue
             # Anything else, and anything that went wrong above, is the engine's.
             self._waits = 0
-            if not self._admit(b0):
+            if not self._admit(b0, size):
                 return
             if self._feed(data[position:stop], max(stop - end, 0)):
                 self._keep(data[stop:])
@@ -476,21 +474,20 @@ class WebSocketConnection:
         return True
 
     # Count a frame that goes to the engine. False if it was one too many, and the connection has failed.
-    def _admit(self, b0: int) -> bool:
+    def _admit(self, b0: int, size: int) -> bool:
         opcode = b0 & 0x0F
-        if opcode < 8:
-            self._fragments = self._fragments + 1 if self._inside else 1
-            if 0 < self._config.websocket_max_fragments < self._fragments:
-                self._fail(1008, "The message has too many fragments.")
-                return False
-        elif opcode != 8:
-            control = self._control
-            if control is None:
-                config = self._config
-                control = self._control = TokenBucket(config.websocket_control_burst, config.websocket_control_rate)
-            if not control.take(self._heard_at):
+        if opcode == 8:
+            return True
+        budget = self._budget
+        if budget is None:
+            budget = self._budget = FrameBudget(self._config)
+        if opcode > 8:
+            if not budget.pays_control(self.bytes_received + self.bytes_sent, self._heard_at):
                 self._fail(1008, "Too many pings or pongs.")
                 return False
+        elif not budget.pays_fragment(size, not self._inside):
+            self._fail(1008, "The message has too many fragments.")
+            return False
         return True
 
     # Let the engine judge a frame, or a piece of one of which `owed` bytes are missing. True if nothing more is to be

@@ -270,6 +270,36 @@ class TestLimits:
         )
         assert decoder.decode(block("be")) == ((b"a", b"b"),)
 
+    def test_the_cookies_are_one_field(self) -> None:
+        """RFC 9113 section 8.2.3. Browsers keep 180 cookies for a site and send each in a field of its own."""
+        decoder = RequestDecoder(max_fields=4)
+        crumb = block("60 01 61")  # cookie, indexed by name
+        for data, kept in (
+            (block("82 86 84") + crumb * 500, 503),
+            (block("82") + crumb * 500 + block("86 84"), 503),
+            (crumb + block("82 86") + crumb * 5 + block("84"), 9),
+            (crumb * 6 + block("82 86 84"), 9),
+        ):
+            fields = decoder.decode(data)
+            assert len(fields) == kept
+            assert fields[-1] is not OVERSIZED
+        for data in (
+            block("82 86 84") + crumb * 500 + block("84"),
+            crumb + block("82 86 84 84") + crumb * 5,
+            block("82 86 84 84 84"),
+        ):
+            assert decoder.decode(data)[-1] is OVERSIZED
+
+    def test_too_many_crumbs_are_too_much(self) -> None:
+        decoder = RequestDecoder(max_fields=4, max_header_list_size=10_000)
+        crumb = block("60 01 61")
+        assert decoder.decode(crumb * 200)[-1] is not OVERSIZED
+        assert decoder.decode(crumb * 300)[-1] is OVERSIZED
+        with pytest.raises(CompressionError):
+            decoder.decode(crumb * 1100)
+        with pytest.raises(CompressionError):
+            decoder.decode(crumb * 2 + block("82") * 20)
+
     def test_too_much_refuses_the_request(self) -> None:
         decoder = RequestDecoder(max_header_list_size=100)
         assert decoder.decode(block("82 00 01 61 23") + b"b" * 35 + b"\x84") == ((b":method", b"GET"), OVERSIZED)

@@ -295,6 +295,29 @@ class TestLimits:
         assert server.state == "half"
 
     @on_both_paths
+    def test_fragments_are_paid_for_by_what_they_carry(self, direct: bool) -> None:
+        """A client that streams what it sends, 4 KiB at a time; how much it may be is another limit."""
+        server = open_websocket(direct=direct, websocket_max_fragments=4)
+        server.feed(*fragments(b"a" * 400_000, range(4096, 400_000, 4096)))
+        assert [len(message) for message in server.messages] == [400_000]
+        # What one large fragment has paid for is not paid for in the next message.
+        server.feed(*fragments(b"b" * 100, [1, 2, 3, 4, 5]))
+        assert server.code == 1008
+
+    @on_both_paths
+    def test_control_frames_are_paid_for_by_messages(self, direct: bool) -> None:
+        server = open_websocket(direct=direct, websocket_control_burst=5, websocket_control_rate=0)
+        for _ in range(100):
+            server.feed(text("a" * 40), ping())
+            server.ws.message(b"b" * 20, True)
+        assert server.code is None
+        # But not hoarded.
+        server.feed(binary(b"c" * 100_000), pong() * 10)
+        assert server.code is None
+        server.feed(pong())
+        assert server.code == 1008
+
+    @on_both_paths
     def test_a_continuation_of_nothing_is_no_fragment_too_many(self, direct: bool) -> None:
         server = open_websocket(direct=direct, websocket_max_fragments=2)
         assert server.feed(*fragments("ab", [1]), text("c"), more(b"d")).code == 1002
