@@ -1,20 +1,24 @@
-"""Django system checks that tell whether ``runserver`` will be ours.
+"""Django system checks that tell whether ``runserver`` will be ours, and the server of live tests.
 
-Django takes a management command from the *first* app in ``INSTALLED_APPS`` that has it.
+Django takes a management command from the *first* app in ``INSTALLED_APPS`` that has it. Channels takes the server of
+live tests from ``daphne.testing``, whatever is in the settings.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 
 from daphne_ng.compat import is_installed
 
-__all__ = ["check_daphne_installed", "check_installed_apps"]
+__all__ = ["check_alias", "check_daphne_installed", "check_installed_apps", "live_tests_of"]
 
 _STATICFILES = "django.contrib.staticfiles"
 
@@ -57,13 +61,70 @@ def check_installed_apps(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-# One that names daphne is made from Daphne's, or from ours. Read, not imported: this runs before most commands.
+# One that names daphne_ng is made from ours, and so is one that names daphne where that means daphne-ng. Read, not
+# imported: this runs before most commands.
 def _has_another_runserver(app: Path) -> bool:
     try:
         source = (app / "management" / "commands" / "runserver.py").read_bytes()
     except OSError:
         return False
-    return b"daphne" not in source
+    return (b"daphne" if is_installed() else b"daphne_ng") not in source
+
+
+def check_alias(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report what becomes of ``import daphne`` (``daphne_ng.E004``, ``W005``, ``W006``)."""
+    config = next((config for config in apps.get_app_configs() if config.name == "daphne_ng"), None)
+    failure = getattr(config, "alias_failure", "")
+    if failure:
+        return [
+            checks.Error(
+                f"DAPHNE_NG_INSTALL_AS_DAPHNE has no effect. {failure}.",
+                hint="Whatever imports it must come later than daphne_ng in INSTALLED_APPS, or import daphne_ng. "
+                "Or call daphne_ng.compat.install_as_daphne() at the head of manage.py.",
+                id="daphne_ng.E004",
+            )
+        ]
+    if is_installed() or apps.is_installed("daphne"):
+        return []
+    found = live_tests_of()
+    if found == "daphne" or (found is None and settings.DEBUG and _is_there("daphne") and _is_there("channels")):
+        return [
+            checks.Warning(
+                "Daphne is installed, and serves the live tests of channels.testing.",
+                hint=f"{_TO_HAVE_OURS} Uninstall Daphne when nothing needs it any more.",
+                id="daphne_ng.W005",
+            )
+        ]
+    if found == "":
+        return [
+            checks.Warning(
+                "channels.testing cannot be imported: it imports daphne, which is not installed.",
+                hint=_TO_HAVE_OURS,
+                id="daphne_ng.W006",
+            )
+        ]
+    return []
+
+
+_TO_HAVE_OURS = "Set DAPHNE_NG_INSTALL_AS_DAPHNE = True: import daphne then means daphne-ng."
+
+
+def live_tests_of() -> str | None:
+    """Tell whose server the tests that were imported take from ``channels.testing``.
+
+    Returns:
+        ``daphne``; empty if its import has failed for want of ``daphne``; None if nobody has imported it, if it gets
+        ours, or if somebody has imported `daphne_ng.testing` besides, and so has made a choice.
+    """
+    modules = sys.modules
+    # This module is imported before Daphne is. It stays when the package that imports both has failed.
+    if is_installed() or "channels.testing.application" not in modules or "daphne_ng.testing" in modules:
+        return None
+    return "daphne" if "daphne.testing" in modules else ""
+
+
+def _is_there(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 check_daphne_installed = check_installed_apps

@@ -1,7 +1,8 @@
-"""Stand in for Daphne: ``import daphne`` means daphne-ng where Daphne is not installed.
+"""Stand in for Daphne: ``import daphne`` means daphne-ng.
 
 Projects, and packages that they cannot change, import from ``daphne``. Channels does: its ``channels.testing`` imports
-``daphne.testing`` whatever is installed. `install_as_daphne` makes these imports find the modules here.
+``daphne.testing`` whatever is installed. `install_as_daphne` makes these imports find the modules here, also where
+Daphne is still installed.
 
 ``python -m daphne_ng.compat [DIRECTORY]`` prints which lines of a project name Daphne, and what they would be.
 """
@@ -29,22 +30,18 @@ def install_as_daphne() -> None:
     """Make ``import daphne``, and ``import daphne.anything`` that exists here, give daphne-ng's modules.
 
     They are the same module objects under both names. May be called any number of times; call it before anything
-    imports ``daphne``, such as at the head of the settings, of ``manage.py`` or of ``conftest.py``.
+    imports ``daphne``, such as at the head of the settings, of ``manage.py`` or of ``conftest.py``. A Daphne that is
+    installed is hidden from this process, and from those that it starts by `multiprocessing`.
 
     Raises:
-        ConfigurationError: The real Daphne is installed, or was imported.
+        ConfigurationError: The real Daphne was imported; whoever has done so goes on with it.
     """
     if is_installed():
         return
     loaded = sys.modules.get(_ALIAS)
     if loaded is not None:
-        raise ConfigurationError(f"install_as_daphne: daphne is imported already, from {loaded.__file__}")
-    spec = importlib.util.find_spec(_ALIAS)
-    if spec is not None:
-        where = spec.origin or ", ".join(spec.submodule_search_locations or ())
-        raise ConfigurationError(
-            f"install_as_daphne: Daphne itself is installed, in {where}. Uninstall it, or leave this call out"
-        )
+        where = loaded.__file__ or ", ".join(getattr(loaded, "__path__", ()))
+        raise ConfigurationError(f"install_as_daphne: daphne is imported already, from {where}")
     sys.meta_path.insert(0, _Finder())
 
 
@@ -84,7 +81,7 @@ class _Finder:
             return None
         if found is None:
             return None
-        loader: Any = _Loader(ours)
+        loader: Any = _Loader(ours, found.loader)
         package = found.submodule_search_locations is not None
         spec = ModuleSpec(fullname, loader, origin=found.origin, is_package=package)
         if spec.submodule_search_locations is not None:
@@ -93,8 +90,9 @@ class _Finder:
 
 
 class _Loader:
-    def __init__(self, ours: str) -> None:
+    def __init__(self, ours: str, loader: Any) -> None:
         self._ours = ours
+        self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return our module."""
@@ -108,6 +106,10 @@ class _Loader:
         module.__spec__ = self._spec
         if self._ours == f"{_TARGET}.server":
             _install_reactor()
+
+    def get_code(self, fullname: str) -> Any:
+        """Return the code of our module: ``runpy.run_module("daphne")`` imports nothing."""
+        return self._loader.get_code(self._ours)
 
 
 # Whoever imports Daphne's server may go on with `from twisted.internet import reactor`, and have the one that serves.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from functools import partial
 from typing import Any
@@ -32,8 +34,6 @@ from daphne_ng.testing import DaphneProcess
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Tell who serves."""
-    import sys
-
     if scope["type"] != "http":
         raise ValueError(scope["type"])
     body = json.dumps(sorted(name for name in ("daphne.server", "daphne_ng.server") if name in sys.modules)).encode()
@@ -45,11 +45,42 @@ def get_application() -> Any:
     return application
 
 
-def test_the_real_daphne_is_not_replaced() -> None:
+def test_a_daphne_that_was_imported_is_not_replaced() -> None:
     assert not is_installed()
     assert daphne.__name__ == "daphne"
     with pytest.raises(ConfigurationError, match="daphne is imported already, from .*daphne/__init__.py"):
         install_as_daphne()
+
+
+SETTING = """
+import django
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.dummy", "NAME": "none"}},
+    INSTALLED_APPS=["daphne_ng", "django.contrib.staticfiles"],
+    STATIC_URL="/static/",
+    DEBUG=True,
+    DAPHNE_NG_INSTALL_AS_DAPHNE=%r,
+)
+django.setup()
+from daphne_ng.checks import check_alias
+
+print([message.id for message in check_alias(None)])
+from channels.testing import ChannelsLiveServerTestCase
+
+print(ChannelsLiveServerTestCase.ProtocolServerProcess.__module__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "printed"), [(True, "[]\ndaphne_ng.testing\n"), (False, "['daphne_ng.W005']\ndaphne.testing\n")]
+)
+def test_the_setting_hides_a_daphne_that_is_only_installed(wanted: bool, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SETTING % wanted], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
 
 
 def test_a_live_server_test_can_choose_ours() -> None:

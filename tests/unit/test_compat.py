@@ -5,7 +5,6 @@ Each interpreter can be changed once only, so most of this runs in others.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,11 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from daphne_ng import compat
-
-needs_no_daphne = pytest.mark.skipif(
-    not compat.is_installed() and importlib.util.find_spec("daphne") is not None, reason="Daphne itself is installed"
-)
+import daphne_ng
 
 
 def run(program: str, *path: Path) -> str:
@@ -35,7 +30,6 @@ def run(program: str, *path: Path) -> str:
     return done.stdout
 
 
-@needs_no_daphne
 def test_both_names_are_the_same_modules() -> None:
     printed = run(
         """
@@ -73,7 +67,6 @@ def test_both_names_are_the_same_modules() -> None:
     ]
 
 
-@needs_no_daphne
 def test_an_app_named_daphne_is_ours() -> None:
     pytest.importorskip("django")
     printed = run(
@@ -95,7 +88,6 @@ def test_an_app_named_daphne_is_ours() -> None:
     assert printed == "daphne_ng []\nTrue\n"
 
 
-@needs_no_daphne
 def test_the_loop_of_daphnes_reactor_is_an_attribute_of_its_server_module() -> None:
     printed = run(
         """
@@ -109,7 +101,6 @@ def test_the_loop_of_daphnes_reactor_is_an_attribute_of_its_server_module() -> N
     assert printed == "True\n"
 
 
-@needs_no_daphne
 def test_importing_its_server_installs_the_reactor_as_daphne_does() -> None:
     printed = run(
         """
@@ -130,7 +121,6 @@ def test_importing_its_server_installs_the_reactor_as_daphne_does() -> None:
     assert printed == "True\n"
 
 
-@needs_no_daphne
 def test_where_another_reactor_is_installed_importing_the_server_says_so() -> None:
     printed = run(
         """
@@ -146,31 +136,67 @@ def test_where_another_reactor_is_installed_importing_the_server_says_so() -> No
     assert printed.startswith("WARNING SelectReactor is installed already; ")
 
 
-def test_the_real_daphne_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "daphne").mkdir()
-    (tmp_path / "daphne" / "__init__.py").touch()
-    for before in ("", "import daphne"):
-        printed = run(
-            f"""
-            {before}
-            from daphne_ng.compat import install_as_daphne, is_installed
-            from daphne_ng.errors import ConfigurationError
-            try:
-                install_as_daphne()
-            except ConfigurationError as error:
-                print(error)
-            assert not is_installed()
-            import daphne
-            assert not hasattr(daphne, "__version__")
-            """,
-            tmp_path,
-        )
-        assert str(tmp_path / "daphne" / "__init__.py") in printed
-        assert printed.startswith("install_as_daphne: ")
-        assert ("imported already" if before else "Uninstall it, or leave this call out") in printed
+def make_daphne(directory: Path) -> Path:
+    (directory / "daphne").mkdir()
+    (directory / "daphne" / "server.py").touch()
+    (directory / "daphne" / "http_protocol.py").touch()
+    (directory / "daphne" / "__init__.py").write_text("real = True\n")
+    return directory
 
 
-@needs_no_daphne
+def test_a_daphne_that_is_only_installed_is_hidden(tmp_path: Path) -> None:
+    printed = run(
+        """
+        from daphne_ng.compat import install_as_daphne, is_installed
+        install_as_daphne()
+        assert is_installed()
+        import daphne, daphne.server, daphne_ng.server
+        print(hasattr(daphne, "real"), daphne.server is daphne_ng.server)
+        try:
+            import daphne.http_protocol
+        except ModuleNotFoundError as error:
+            print(error)
+        """,
+        make_daphne(tmp_path),
+    )
+    assert printed == "False True\nNo module named 'daphne.http_protocol'\n"
+
+
+def test_a_daphne_that_was_imported_is_not_replaced(tmp_path: Path) -> None:
+    printed = run(
+        """
+        import daphne
+        from daphne_ng.compat import install_as_daphne, is_installed
+        from daphne_ng.errors import ConfigurationError
+        try:
+            install_as_daphne()
+        except ConfigurationError as error:
+            print(error)
+        import daphne.server
+        assert not is_installed() and daphne.real
+        """,
+        make_daphne(tmp_path),
+    )
+    where = tmp_path / "daphne" / "__init__.py"
+    assert printed == f"install_as_daphne: daphne is imported already, from {where}\n"
+
+
+@pytest.mark.parametrize("module", ["daphne", "daphne.__main__", "daphne.cli"])
+def test_its_modules_can_be_run_as_programs(module: str, tmp_path: Path) -> None:
+    printed = run(
+        f"""
+        import runpy, sys
+        from daphne_ng.compat import install_as_daphne
+        install_as_daphne()
+        sys.argv = ["daphne", "--version"]
+        found = runpy.run_module({module!r}, run_name={"made" if module == "daphne.cli" else "__main__"!r})
+        print(found["__name__"], found["CommandLineInterface"].__module__)
+        """,
+        make_daphne(tmp_path),
+    )
+    assert printed == ("made made\n" if module == "daphne.cli" else f"daphne-ng {daphne_ng.__version__}\n")
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_a_process_gets_the_alias_with_what_it_unpickles(tmp_path: Path, method: str) -> None:
     (tmp_path / "helper_of_project.py").write_text(

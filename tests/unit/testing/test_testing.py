@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from daphne_ng import testing
 from daphne_ng.config import Config, settings
+from daphne_ng.errors import ConfigurationError
 from daphne_ng.testing import BaseDaphneTestingInstance, DaphneProcess, DaphneTestingInstance, TestApplication
 
 
@@ -170,6 +173,38 @@ def test_the_plugin_installs_before_anything_else_if_the_ini_file_says_so(
     with pytest.raises(StopIteration) as stop:
         hook.send("result")
     assert stop.value.value == "result"
+
+
+def test_where_the_plugin_comes_too_late_pytest_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from daphne_ng import compat, pytest_plugin
+
+    class Config:
+        def getini(self, name: str) -> bool:
+            return True
+
+    def fail() -> None:
+        raise ConfigurationError("daphne is imported already")
+
+    monkeypatch.setattr(compat, "install_as_daphne", fail)
+    with pytest.raises(pytest.UsageError, match="daphne is imported already"):
+        next(pytest_plugin.pytest_load_initial_conftests(Config()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"), [(None, []), ("daphne", ["serves live tests with"]), ("", ["cannot be imported without"])]
+)
+def test_the_plugin_says_whose_server_live_tests_get_if_it_is_not_ours(
+    found: str | None, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from daphne_ng import pytest_plugin
+
+    monkeypatch.delitem(sys.modules, "daphne_ng.checks", raising=False)
+    assert pytest_plugin.pytest_report_collectionfinish() == []  # the project does not use the app
+    checks = SimpleNamespace(live_tests_of=lambda: found)
+    monkeypatch.setitem(sys.modules, "daphne_ng.checks", checks)  # type: ignore[arg-type]
+    lines = pytest_plugin.pytest_report_collectionfinish()
+    option = "daphne_ng_install_as_daphne = true in the ini file makes it daphne-ng"
+    assert lines == [f"channels.testing {words} Daphne; {option}" for words in said]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
