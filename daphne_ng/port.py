@@ -12,6 +12,7 @@ Call order of an HTTP exchange, which ``tests/contract`` checks for every implem
 
     start  body*  [trailers]        with end=True on the last of start/body, or trailers() instead
     reset                           at any time before the end, instead of the rest
+    break_off                       at any time, and afterwards nothing
     consumed, informational         before the end; informational only before start
     abandon                         at most once, after the end, if the request body has not been read whole
 
@@ -71,6 +72,12 @@ class ResponsePort(Protocol):
 
     def reset(self, reason: str) -> None:
         """End the exchange so that the client cannot take the response for a complete one."""
+
+    def break_off(self) -> None:
+        """Drop the whole connection: a call of this port raised what it should not, in the middle of its work.
+
+        A recursion that is too deep, a lack of memory, an interrupt. What stands on the wire nobody knows.
+        """
 
     def consumed(self, count: int) -> None:
         """Report that `count` body bytes left the inbox. Called only after a pause was asked for."""
@@ -145,6 +152,9 @@ class WebSocketPort(Protocol):
             code: 1000 to 4999, one that may stand in a Close frame (RFC 6455 section 7.4).
             reason: Cut after 123 bytes of UTF-8.
         """
+
+    def break_off(self) -> None:
+        """See `ResponsePort.break_off`."""
 
     def consumed(self) -> None:
         """Report that there is room in the inbox again. Called only after a pause was asked for."""

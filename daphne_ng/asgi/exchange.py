@@ -25,6 +25,7 @@ __all__ = [
     "BURST_MAX_BYTES",
     "DONE",
     "NOTICE_SECONDS",
+    "SPARE_FRAMES",
     "Exchange",
     "answer_error",
     "as_bytes",
@@ -43,6 +44,10 @@ DONE = 4
 
 NOTICE_SECONDS = 0.1
 """How long an application that is about to be cancelled may take to end by itself."""
+
+
+SPARE_FRAMES = 100
+"""How many frames the stack gets beyond the recursion limit for the end of what the limit has broken off."""
 
 
 class Exchange:
@@ -200,6 +205,16 @@ class Exchange:
         if self._overdue_timer is not None:
             self._overdue_timer.cancel()
         self._overdue_timer = self._runner.loop.call_later(notice, self._cancel_task)
+
+    # A call of the port was broken off in the middle of its work. The caller has raised the recursion limit for this
+    # call, and does so by itself: in another frame there may be no room for it. The connection ends on a later turn,
+    # where the whole stack is free.
+    def _break_off(self) -> None:
+        self._runner.loop.call_soon(self._broken_off)
+
+    def _broken_off(self) -> None:
+        self._runner.log.error("Dropped the connection of %s: a call of the server was broken off", self.describe())
+        self._port.break_off()
 
     # The exchange is over: give the application the configured time to see that.
     def _arm_overdue(self) -> None:

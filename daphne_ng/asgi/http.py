@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
+from sys import getrecursionlimit, setrecursionlimit
 from typing import Any
 
 from daphne_ng._types import Headers, Message
@@ -20,6 +21,7 @@ from daphne_ng.asgi.exchange import (
     BURST_MAX_BYTES,
     DONE,
     NOTICE_SECONDS,
+    SPARE_FRAMES,
     Exchange,
     answer_error,
     as_bytes,
@@ -28,7 +30,7 @@ from daphne_ng.asgi.exchange import (
     sentence,
 )
 from daphne_ng.asgi.inbox import Inbox
-from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, InvalidHeader, UnexpectedMessage
+from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
 from daphne_ng.port import ResponsePort
 
 __all__ = ["HttpExchange"]
@@ -115,7 +117,13 @@ class HttpExchange(Exchange):
             return {"type": "http.disconnect"}
         if self.head.expects_continue and not self._continued and self._gone is None and self._state < _BODY:
             self._continued = True
-            self._port.informational(100, ())
+            try:
+                self._port.informational(100, ())
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
         if inbox is None:
             inbox = self._need_inbox()
         while not inbox.buffered:
@@ -130,7 +138,13 @@ class HttpExchange(Exchange):
                 return await self.receive()  # type: ignore[unreachable]
         data, resume = inbox.take()
         if resume and self._gone is None and self._state != _DONE:
-            self._port.consumed(len(data))
+            try:
+                self._port.consumed(len(data))
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
         if inbox.ended and not inbox.buffered:
             self._delivered = True
             return {"type": "http.request", "body": data, "more_body": False}
@@ -212,6 +226,8 @@ class HttpExchange(Exchange):
                     port.start(self._status or 0, self._headers, body, end, self._trailers)
                 else:
                     port.body(body, end)
+                if end:
+                    self._completed()
             except InvalidHeader:
                 self._state = _START
                 self._status = None
@@ -221,10 +237,21 @@ class HttpExchange(Exchange):
                 self._state = _DONE
                 self._completed()
                 raise
-            if end:
-                self._completed()
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
         else:
-            self._send_other(message, kind)
+            try:
+                self._send_other(message, kind)
+            except DaphneError:
+                raise
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
 
     # Nothing can be sent any more. The exception is for an application that knows of the end from nothing else. One
     # that waited for it in another task, as Django's handler does, is about to cancel this one: to it the exception

@@ -25,12 +25,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from enum import IntEnum
+from sys import getrecursionlimit, setrecursionlimit
 from typing import TYPE_CHECKING, Any
 
 from daphne_ng._types import Headers, Message
 from daphne_ng.asgi.exchange import (
     BURST_MAX_BYTES,
     DONE,
+    SPARE_FRAMES,
     Exchange,
     answer_error,
     as_bytes,
@@ -39,7 +41,7 @@ from daphne_ng.asgi.exchange import (
     sentence,
 )
 from daphne_ng.asgi.inbox import MessageInbox
-from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, InvalidHeader, UnexpectedMessage
+from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
 from daphne_ng.port import WebSocketPort
 from daphne_ng.wire.head import RequestHead
 from daphne_ng.wording import printable
@@ -180,7 +182,13 @@ class WebSocketExchange(Exchange):
                     return {"type": "websocket.receive", "bytes": message}
         message, resume = inbox.take()
         if resume and self._gone is None:
-            self._port.consumed()
+            try:
+                self._port.consumed()
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
         if message.__class__ is str:
             return {"type": "websocket.receive", "text": message}
         return {"type": "websocket.receive", "bytes": message}
@@ -228,13 +236,27 @@ class WebSocketExchange(Exchange):
                     await self._send_late()
                     return
                 waiter = self._writable()
-            self._message(payload, is_text)
+            try:
+                self._message(payload, is_text)
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
         elif kind == "websocket.http.response.body" and _HELD <= self._state <= _DENIAL:
             await self._send_denial(message, kind)
         elif self._gone is not None and self.status is None and kind in ("websocket.send", "websocket.accept"):
             await self._send_late()
         else:
-            self._send_other(message, kind)
+            try:
+                self._send_other(message, kind)
+            except DaphneError:
+                raise
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
 
     # A message after the end, to nobody.
     async def _send_late(self) -> None:
@@ -328,6 +350,8 @@ class WebSocketExchange(Exchange):
                 response.start(self.status, headers, body, end, False)
             else:
                 response.body(body, end)
+            if end:
+                self._denied()
         except InvalidHeader:
             self._state = _CONNECTING
             self.status = None
@@ -335,8 +359,11 @@ class WebSocketExchange(Exchange):
         except BodyLengthMismatch:
             self._denied()
             raise
-        if end:
-            self._denied()
+        except BaseException:
+            setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+            self._break_off()
+            setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+            raise
 
     # -- endings -----------------------------------------------------------------------------------------
 

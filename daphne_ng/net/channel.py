@@ -127,6 +127,11 @@ class Channel:
         """Drop the connection at once, so that what was cut off shows."""
         abort(self._transport)
 
+    def break_off(self) -> None:
+        """Drop the connection at once, with all that it carries besides."""
+        # A tunnel has a carrier: its connection.
+        abort(getattr(self._transport, "carrier", self._transport))
+
     def drop(self) -> None:
         """The client has stopped reading: say so in the log, and drop the connection at once."""
         config, left = self._context.config, self.unacknowledged_bytes()

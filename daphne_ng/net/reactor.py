@@ -71,6 +71,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 _DEFAULTS = ListenOptions()
+# What a loop says when it does not take a descriptor.
+_REFUSALS = (OSError, RuntimeError, ValueError)
 
 
 class DaphneReactor(AsyncioSelectorReactor):
@@ -105,15 +107,24 @@ class DaphneReactor(AsyncioSelectorReactor):
         self._continuousPolling = _FilePolling(self)
 
     # -- readers and writers
+    #
+    # Each of these may be broken off anywhere, near the recursion limit of an application that calls send(). The
+    # connection is then dropped, which removes its descriptor from both tables, ours and the loop's. So the loop's is
+    # changed while ours has the descriptor: what ours did not have, the loop would watch for ever, and uvloop aborts
+    # the process when the descriptor's number comes back.
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``; our own descriptors are called by the loop without anything in between."""
         if not isinstance(reader, DirectDescriptor):
             super().addReader(reader)
         elif reader not in self._readers:
-            fd = reader.fileno()  # type: ignore[attr-defined]
-            self._asyncioEventloop.add_reader(fd, reader.read_ready)
-            self._readers[reader] = fd
+            fd = self._readers[reader] = reader.fileno()  # type: ignore[attr-defined]
+            try:
+                self._asyncioEventloop.add_reader(fd, reader.read_ready)
+            except _REFUSALS as refusal:
+                if not isinstance(refusal, RecursionError):
+                    del self._readers[reader]
+                raise
         if self._needs_sweep and self._sweep_timer is None:
             self._sweep_timer = self._asyncioEventloop.call_later(self.dead_poll_sweep_seconds, self._sweep)
 
@@ -121,9 +132,9 @@ class DaphneReactor(AsyncioSelectorReactor):
         """See ``IReactorFDSet``."""
         try:
             self._add_writer(writer)
-        except RuntimeError:
+        except RuntimeError as refusal:
             # uvloop has stopped watching the descriptor, see _sweep, and knows it only in this way.
-            if writer not in self._readers:
+            if writer not in self._readers or isinstance(refusal, RecursionError):
                 raise
             self.removeReader(writer)
             self._add_writer(writer)
@@ -133,25 +144,31 @@ class DaphneReactor(AsyncioSelectorReactor):
         if not isinstance(writer, DirectDescriptor):
             super().addWriter(writer)
         elif writer not in self._writers:
-            fd = writer.fileno()  # type: ignore[attr-defined]
-            self._asyncioEventloop.add_writer(fd, writer.write_ready)
-            self._writers[writer] = fd
+            fd = self._writers[writer] = writer.fileno()  # type: ignore[attr-defined]
+            try:
+                self._asyncioEventloop.add_writer(fd, writer.write_ready)
+            except _REFUSALS as refusal:
+                if not isinstance(refusal, RecursionError):
+                    del self._writers[writer]
+                raise
 
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
-        fd = self._readers.pop(reader, None)
+        fd = self._readers.get(reader)
         if fd is None:
             self._continuousPolling.removeReader(reader)
         else:
             self._asyncioEventloop.remove_reader(fd)
+            del self._readers[reader]
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet``."""
-        fd = self._writers.pop(writer, None)
+        fd = self._writers.get(writer)
         if fd is None:
             self._continuousPolling.removeWriter(writer)
         else:
             self._asyncioEventloop.remove_writer(fd)
+            del self._writers[writer]
 
     # When a descriptor has an error pending (a reset), uvloop calls its reader once more and then stops watching it,
     # without a word. If that one call found data, which the kernel hands out before the error, nobody

@@ -379,6 +379,8 @@ class _Tls(WriteThrough):
         tls = self._tls
         try:
             wire = tls.encrypt(data)
+        except (MemoryError, RecursionError):
+            raise  # the application's: it ends the connection
         except Exception as exception:
             # Not within write(). The data is dropped.
             self.reactor.callLater(0, self._encryption_failed, exception)

@@ -268,6 +268,11 @@ class Tunnel:
             self._stream.reset("the WebSocket was aborted")
             self._context.loop.call_soon(self._lost, "the WebSocket was aborted")
 
+    @property
+    def carrier(self) -> Any:
+        """The transport of the HTTP/2 connection."""
+        return self._connection
+
     def getPeer(self) -> Any:
         """The address of the client."""
         return self._connection.getPeer()

@@ -38,5 +38,8 @@ class ConnectionDriver(Protocol):
     def abort(self) -> None:
         """Drop the connection at once, so that what was cut off shows."""
 
+    def break_off(self) -> None:
+        """Drop the connection at once, with all that it carries besides."""
+
     def drop(self) -> None:
         """The client has stopped reading: say so in the log, and drop the connection at once."""

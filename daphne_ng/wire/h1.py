@@ -427,6 +427,11 @@ class Http1Connection(Http1Ending):
         self._sink = None
         self._abort()
 
+    def break_off(self) -> None:
+        """See `ResponsePort.break_off`."""
+        self._forget()
+        self._driver.break_off()
+
     def consumed(self, count: int) -> None:
         """See `ResponsePort.consumed`."""
         if self._sink_full:

@@ -253,6 +253,10 @@ class Http2Stream:
         # RFC 8441 section 5 has a tunnel that is aborted say CANCEL.
         self._connection.reset_stream(self, CANCEL if self.tunnel else INTERNAL_ERROR, reason)
 
+    def break_off(self) -> None:
+        """See `ResponsePort.break_off`."""
+        self._connection.break_off()
+
     def consumed(self, count: int) -> None:
         """See `ResponsePort.consumed`."""
         if self.holding:

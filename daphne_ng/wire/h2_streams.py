@@ -186,6 +186,11 @@ class Http2Streams(Http2Ending):
         if not stream.closed:
             self._cut(stream, code, reason)
 
+    def break_off(self) -> None:
+        """Drop the connection: the state of a stream, or of what they all share, may be wrong."""
+        self._forget()
+        self._driver.break_off()
+
     def task_ended(self, stream: Http2Stream) -> None:
         """The application of a stream has ended."""
         if stream.cut_short and stream.closed:

@@ -453,6 +453,11 @@ class WebSocketConnection:
         self._sink = self._take = None
         self._close(code, reason)
 
+    def break_off(self) -> None:
+        """See `WebSocketPort.break_off`."""
+        self._forget()
+        self._driver.break_off()
+
     def consumed(self) -> None:
         """See `WebSocketPort.consumed`."""
         self._unpause()

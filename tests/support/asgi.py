@@ -159,6 +159,10 @@ class StrictPort:
         self.state = "reset"
         self.calls.append(("reset", reason))
 
+    def break_off(self) -> None:
+        self.state = "broken off"
+        self.calls.append(("break_off",))
+
     def consumed(self, count: int) -> None:
         assert self.state in ("open", "started"), f"consumed() when {self.state}"
         assert count > 0

@@ -179,6 +179,9 @@ class RecordingDriver:
         assert self.state == "closed"
         self.state = "released"
 
+    def break_off(self) -> None:
+        self.abort()
+
     def abort(self) -> None:
         assert self.state != "aborted", "aborted twice"
         self.state = "aborted"

@@ -282,6 +282,9 @@ class RecordingHttp2Driver:
         assert self.state == "closed"
         self.state = "released"
 
+    def break_off(self) -> None:
+        self.abort()
+
     def abort(self) -> None:
         assert self.state != "aborted", "aborted twice"
         self.state = "aborted"

@@ -327,6 +327,9 @@ class RecordingWebSocketDriver:
         assert not self.unsent, "release() before all was sent"
         self.state = "released"
 
+    def break_off(self) -> None:
+        self.abort()
+
     def abort(self) -> None:
         assert self.state in ("open", "half", "closed"), f"abort() when {self.state}"
         self.state = "aborted"
