@@ -122,17 +122,13 @@ def _floors() -> dict[str, str]:
 
 # The path before the program's name: nothing, or one that ends in a directory of programs or in a variable.
 _PART = r"[^\s\"'`=,;|&()\[\]]*"
-_BEFORE = (
-    rf"(?<![\w.@/\\{{}}$-])(?P<path>(?:{_PART}(?:bin|Scripts|[}}%])[/\\]|\{{\{{[^{{}}]*\}}\}}{_PART}[/\\])?)"
-)
+_BEFORE = rf"(?<![\w.@/\\{{}}$-])(?P<path>(?:{_PART}(?:bin|Scripts|[}}%])[/\\]|\{{\{{[^{{}}]*\}}\}}{_PART}[/\\])?)"
 _APPLICATION = r"[\w.${}%()<>-]*[\w}>]:(?!//)[\w.${}]+"
 # What follows Daphne's name in a command: an option or an application; in a list of words, after quotes and a comma.
 _OPTION = r"-{1,2}[A-Za-z]"
 _AFTER = rf"(?P<after>(?:\.exe)?[\"']?(?:\s*,\s*|\s+)\\?[\"']?(?:{_OPTION}|{_APPLICATION}))"
 _COMMAND = re.compile(rf"{_BEFORE}daphne{_AFTER}")
-_PROGRAM = re.compile(
-    rf"(?P<path>(?:{_PART}[/\\])(?:bin|Scripts)[/\\])daphne(?P<after>(?:\.exe)?)(?![\w./\\-])"
-)
+_PROGRAM = re.compile(rf"(?P<path>(?:{_PART}[/\\])(?:bin|Scripts)[/\\])daphne(?P<after>(?:\.exe)?)(?![\w./\\-])")
 _ALONE = re.compile(
     r"(?P<path>(?:^|&&|\|\||[;|&]|\bexec|\bthen|\bdo|\bcommand:|\bentrypoint:|\bwhich|\btype|\bcommand -v|\bkillall"
     r"|\bpidof|\bpgrep -x|\bpkill -x)\s*[\"']?)daphne(?P<after>[\"']?\s*(?:\\?$|[\"']?\$|[`)]|;|\|\||&&|>))"

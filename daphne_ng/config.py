@@ -561,7 +561,8 @@ class Config(EndpointSettings):
     http2_stall_timeout: float = setting(
         60.0,
         "HTTP/2",
-        "longest time that a client may keep a window closed while a response waits for it",
+        "longest time that a client may keep a window closed, or open it for less than --write-min-rate, while a "
+        "response waits for it",
         unit="seconds",
         minimum=0,
         why="As write_timeout, which does not see a client that reads and opens no window.",

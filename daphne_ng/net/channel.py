@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.endings import abort, close_half, peer_gone, release
+from daphne_ng.net.endings import abort, close_half, finish, peer_gone, release
 from daphne_ng.net.flow import WriteFlow, unacknowledged_bytes
 
 __all__ = ["Channel", "DeadlineTimer", "Timed"]
@@ -107,6 +107,12 @@ class Channel:
         self._transport.unregisterProducer()
         self.flow.stopProducing()
         self._transport.loseConnection()
+
+    def finish(self) -> None:
+        """As `close`, but while the client has much to take yet, only our direction."""
+        self._transport.unregisterProducer()
+        self.flow.stopProducing()
+        finish(self._transport)
 
     def close_writing(self) -> None:
         """Flush, then close our direction."""

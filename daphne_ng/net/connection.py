@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.endings import abort, close_half, release
+from daphne_ng.net.endings import abort, close_half, leave, release
 from daphne_ng.net.flow import unsent_bytes
 from daphne_ng.net.h1 import Http1Channel
 from daphne_ng.net.h2 import Http2Channel
@@ -222,22 +222,31 @@ class ServerConnection(Protocol):
             self._channel.shut_down()
 
     def release(self) -> None:
-        """Close the socket if only the client's answer to our close_notify is missing."""
+        """Close the socket if all has been sent, and only the client's end is missing. The kernel sees to the rest."""
         transport, channel = cast("Any", self.transport), self._channel
         if (
             transport is not None
             and self._undecided is None
             and not (isinstance(channel, Http1Channel) and channel.h1.discarding)
-            and ISSLTransport.providedBy(transport)
-            and getattr(transport, "disconnecting", False)
+            and _ending(transport)
             and not unsent_bytes(transport)
         ):
             release(transport)
 
     def abort(self) -> None:
-        """Drop the connection at once."""
-        if self.transport is not None:
-            abort(self.transport)
+        """End the connection now, with a line in the log if something is cut off."""
+        transport, context = self.transport, self._context
+        if transport is None:
+            return
+        left = unsent_bytes(transport)
+        if left or not _ending(transport):
+            if left:
+                client = connection_info(transport, {}, context.trusted_peers).client_text or "a local client"
+                line = "Dropped a connection from %s: the server stops, and %d bytes were left for it (close_timeout)"
+                context.log.info(line, client, left)
+            abort(transport)
+        else:
+            release(transport)
 
 
 _AT_THE_LIMIT = "The server is at its limit of connections."
@@ -295,7 +304,7 @@ class OverloadedConnection(Protocol):
         if self._timer is not None:
             self._timer.cancel()
         until = min(context.clock() + context.config.drain_pause_timeout, self._linger_until)
-        self._timer = context.loop.call_at(until, abort, self.transport)
+        self._timer = context.loop.call_at(until, leave, self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Throw the request away: a reset would destroy the answer."""
@@ -342,6 +351,11 @@ def _negotiated(transport: Any) -> bytes | None:
 # What pyOpenSSL calls a connection, if there is TLS.
 def _handle(transport: Any) -> Any:
     return getattr(transport, "getHandle", _nothing)()
+
+
+# Whether our direction is closed, or will be when all is sent.
+def _ending(transport: Any) -> bool:
+    return bool(getattr(transport, "ending", False) or getattr(transport, "disconnecting", False))
 
 
 def _nothing() -> None:

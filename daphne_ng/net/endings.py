@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import select
+import socket
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
 
-from daphne_ng.net.flow import socket_transport
+from daphne_ng.net.flow import socket_transport, unacknowledged_bytes, unsent_bytes
 
-__all__ = ["abort", "close_half", "peer_gone", "release"]
+__all__ = ["abort", "close_half", "finish", "leave", "peer_gone", "release"]
+
+# An answer that is no longer than this is on its way to the client, or in its kernel, within a round trip.
+_SMALL_BYTES = 16 * 1024
+_TCP = (socket.AF_INET, socket.AF_INET6)
 
 _HALF = getattr(select, "POLLRDHUP", 0)
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL | _HALF
@@ -27,6 +32,29 @@ def close_half(transport: Any) -> None:
         transport.loseWriteConnection()
 
 
+def finish(transport: Any) -> None:
+    """Flush, then close both directions, but while the peer has much to take yet go on reading until it has.
+
+    What comes for a TCP socket that is closed is answered with a reset, and that throws away what the kernel still
+    holds for the peer: megabytes, which a slow one has not got. Whoever calls this throws away what is read, and calls
+    `release` when nothing is left. TLS goes on reading anyway, and a UNIX socket loses nothing.
+    """
+    sock = None if ISSLTransport.providedBy(transport) else getattr(transport, "socket", None)
+    if sock is not None and sock.family in _TCP and unacknowledged_bytes(transport) > _SMALL_BYTES:
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+    else:
+        transport.loseConnection()
+
+
+def leave(transport: Any) -> None:
+    """Close the socket now; with a reset only if something is cut off."""
+    if unsent_bytes(transport):
+        abort(transport)
+    else:
+        release(transport)
+
+
 def abort(transport: Any) -> None:
     """Drop the connection with a reset.
 
@@ -39,7 +67,7 @@ def abort(transport: Any) -> None:
 def release(transport: Any) -> None:
     """Close the socket, without waiting for an answer to close_notify. What the kernel holds still goes out."""
     below = socket_transport(transport)
-    # A transport with TLS of its own waits in loseConnection(), as wrappers do.
+    # loseConnection() waits: with TLS for the peer, and without for room in the kernel, though nothing is to be sent.
     getattr(below, "release", below.loseConnection)()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class Http2Channel(Channel):
     __slots__ = (
         "_flush_handle",
         "_has_refused",
+        "_has_stalled",
         "_timer",
         "_tunnels",
         "_turns",
@@ -55,6 +57,7 @@ class Http2Channel(Channel):
         super().__init__(context, transport, info, flow)
         self._flush_handle: asyncio.Handle | None = None
         self._has_refused = False
+        self._has_stalled = False
         self._tunnels: set[Tunnel] = set()
         self._turns = Turns(context.loop)
         self.full: Callable[[], bool] = flow.full
@@ -92,6 +95,23 @@ class Http2Channel(Channel):
         self._context.lines.tell(
             "Ended an HTTP/2 connection from %s: %s (%d)", self._info.client_text or "a local client", detail, code
         )
+
+    def stalled(self, stream: Http2Stream) -> None:
+        """See `Http2Driver.stalled`."""
+        log, config, head = self._context.log, self._context.config, stream.head
+        log.log(
+            logging.DEBUG if self._has_stalled else logging.INFO,
+            "Cut off the response to %s %s of %s: the client opened the window of its stream for less than %g bytes a "
+            "second in %g s (--write-min-rate, http2_stall_timeout); %d bytes of the body were sent, %d were waiting",
+            head.method,
+            ascii(head.path)[1:-1],
+            self._info.client_text or "a local client",
+            config.write_min_rate,
+            config.http2_stall_timeout,
+            stream.body_bytes_sent - stream.buffered,
+            stream.buffered,
+        )
+        self._has_stalled = True
 
     def shortened(self, missing: int) -> None:
         """See `Http2Driver.shortened`."""

@@ -544,15 +544,6 @@ class _Tls(WriteThrough):
         """TLS has no other half-close than this: see `loseConnection`."""
         self.loseConnection()
 
-    def release(self) -> None:
-        """Close without waiting for the peer's close_notify. What the kernel has still goes out."""
-        if self.connected and not self._aborting:
-            self.stopReading()
-            self.stopWriting()
-            self.disconnecting = 1
-            self._direct = False
-            self.reactor.callLater(0, self._lose_closed)
-
     def _postLoseConnection(self) -> Any:
         # A producer may write until it is unregistered.
         return self._close_notify() if self.producer is None else None

@@ -185,6 +185,11 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         """Bytes that ``write()`` accepted and the kernel has not taken yet."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
+    @property
+    def ending(self) -> bool:
+        """Whether our direction is closed, or will be once all is flushed."""
+        return bool(self.disconnecting or self._writeDisconnecting or self._writeDisconnected)
+
     def write(self, data: bytes) -> None:
         """Send `data`, at once as far as the kernel takes it and the rest when it can.
 
@@ -362,6 +367,15 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
     def _lose_closed(self) -> None:
         if self.connected:
             self._disconnect(main.CONNECTION_DONE, False)
+
+    def release(self) -> None:
+        """Close now, without waiting for the peer or for room in the kernel. What the kernel has still goes out."""
+        if self.connected and not self._aborting:
+            self.stopReading()
+            self.stopWriting()
+            self.disconnecting = 1
+            self._direct = False
+            self.reactor.callLater(0, self._lose_closed)
 
     def loseWriteConnection(self) -> None:
         """Close the write side when everything is flushed."""

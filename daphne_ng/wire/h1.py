@@ -191,7 +191,7 @@ class Http1Connection(Http1Ending):
         if cut:
             self._abort()
         else:
-            self._close()
+            self._close(read=True)
 
     def connection_lost(self, reason: str) -> None:
         """The transport is gone."""
@@ -215,7 +215,7 @@ class Http1Connection(Http1Ending):
                 self._answer_error(WireError(408, "The request head took too long."))
             else:
                 # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
-                self._close()
+                self._idle_passed(now)
         elif now >= self._exchange_deadline and self._sink is not None:
             self._exchange_deadline = NEVER
             self._update_deadline()

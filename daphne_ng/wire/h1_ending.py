@@ -82,6 +82,7 @@ class Http1Ending:
         if self._lingering:
             return
         self._lingering = True
+        self._progress = None
         self._paused = False
         self._probe_deadline = NEVER
         self._driver.close_writing()
@@ -123,12 +124,32 @@ class Http1Ending:
         self._queue.clear()
         self.deadline = NEVER
 
-    # Close both directions, what has been written still going out.
-    def _close(self) -> None:
+    # Close both directions, what has been written still going out. A client that may still send, and has much to take,
+    # would reset the connection with that, so that ours is closed first.
+    def _close(self, *, read: bool = False) -> None:
         self._closing = self._lingering = self._closed = True
         self._queue.clear()
-        self._driver.close()
+        self._progress = None
+        if read:
+            self._driver.close()
+        else:
+            self._driver.finish()
         self._set_deadline(self._driver.clock() + self._config.close_timeout)
+
+    # The time of an idle connection has passed. It is not idle yet while its client takes the last response.
+    def _idle_passed(self, now: float) -> None:
+        left = 0 if self._closing else self._driver.unacknowledged_bytes()
+        if left:
+            progress = self._progress = watched(self._progress, left, now, self._config)
+            wait = progress.look(left, now)
+            if wait:
+                self._set_deadline(now + wait)
+                return
+        elif self._progress is not None:
+            self._progress = None
+            self._set_deadline(now + self._config.keep_alive_timeout)
+            return
+        self._close()
 
     def _update_deadline(self) -> None:
         self._set_deadline(min(self._body_deadline, self._exchange_deadline, self._probe_deadline))

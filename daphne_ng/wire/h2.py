@@ -292,12 +292,12 @@ class Http2Connection(Http2Streams):
         sender, stall = self._sender, self._config.http2_stall_timeout
         if now >= self._head_deadline:
             self._fail(ENHANCE_YOUR_CALM, "The preface or a request head took too long.")
-        elif stall and now >= sender.starved_at + stall:
+        elif stall and sender.starving is not None and now >= sender.starving.since + stall:
             self._fail(ENHANCE_YOUR_CALM, "The client keeps the window of the connection closed.")
         elif now >= self._ping_deadline and not self._alive(now):
             self._fail(NO_ERROR, "The client did not answer a ping.")
         else:
-            if now >= self._grace_deadline or now >= self._idle_deadline:
+            if now >= self._grace_deadline or (now >= self._idle_deadline and not self._still_reads(now)):
                 self._say_last()
             if not self._streams:
                 self._engine.block_decoder.forget()  # it rests, or has rested
@@ -312,8 +312,11 @@ class Http2Connection(Http2Streams):
             self._ping_deadline = self._heard_at + interval
             return True
         if self._asked_at > self._heard_at:
-            return False
+            wait = self._patience(now)
+            self._ping_deadline = now + wait
+            return wait > 0
         self._asked_at = now
+        self._progress = None
         self._engine.write(ping_frame(_LIFE_PING))
         self._budget.asked += 1
         self._ping_deadline = now + interval
@@ -334,7 +337,8 @@ class Http2Connection(Http2Streams):
                     self._fail_stream(stream, WireError(408, "The application left the request body unread."))
                 else:
                     self._fail_stream(stream, WireError(408, "The request body took too long."))
-            if stall and now >= stream.blocked_at + stall and not stream.closed:
+            if stall and stream.stall is not None and now >= stream.stall.since + stall and not stream.closed:
+                self._driver.stalled(stream)
                 self._cut(stream, CANCEL, "the client kept the window of the stream closed")
             if not stream.closed:
                 self._due_at(min(stream.exchange_deadline, stream.body_deadline))
@@ -342,9 +346,10 @@ class Http2Connection(Http2Streams):
     # Something waits for a window: it has until then.
     def _watch_windows(self) -> None:
         sender, stall = self._sender, self._config.http2_stall_timeout
-        since = sender.starved_at
+        since = NEVER if sender.starving is None else sender.starving.since
         for stream in sender.blocked.values():
-            since = min(since, stream.blocked_at)
+            if stream.stall is not None:
+                since = min(since, stream.stall.since)
         self._due_at(since + stall)
 
     # -- what h2 and the sieve report --------------------------------------------------------------------

@@ -54,6 +54,9 @@ class Http2Driver(ConnectionDriver, Protocol):
     def failed(self, code: int, detail: str) -> None:
         """The connection was ended with this HTTP/2 error code: for the logs, one line."""
 
+    def stalled(self, stream: Http2Stream) -> None:
+        """A stream is about to be reset, since the client keeps its window closed: for the logs."""
+
     def shortened(self, missing: int) -> None:
         """The application's body ended before its Content-Length: for the logs."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from daphne_ng.config import Config
 from daphne_ng.wire.h2_driver import Http2Driver
 from daphne_ng.wire.h2_frames import NEVER
-from daphne_ng.wire.progress import Progress, watched
+from daphne_ng.wire.progress import Progress, first_look, watched
 
 __all__ = ["Http2Ending"]
 
@@ -30,6 +30,7 @@ class Http2Ending:
         self._closed = False  # both directions are closed, or will be once what was written is out
         self._paused = False
         self._progress: Progress | None = None  # of a client for which something is left at the end
+        self._idle_deadline = NEVER
         self._end_deadline = NEVER
         self.deadline = NEVER
         """When something must happen next; see `deadline_passed`."""
@@ -41,6 +42,7 @@ class Http2Ending:
         if self._lingering:
             return
         self._lingering = True
+        self._progress = None
         self._driver.close_writing()
         if self._paused:
             self._paused = False
@@ -62,6 +64,37 @@ class Http2Ending:
             self._close()
         else:
             self._driver.release()
+
+    # Whether the client is not idle yet: it takes the last response.
+    def _still_reads(self, now: float) -> bool:
+        left = self._driver.unacknowledged_bytes()
+        if not left:
+            begun, self._progress = self._progress is not None, None
+            if begun:
+                self._rest(now)  # from now on it is
+            return begun
+        progress = self._progress = watched(self._progress, left, now, self._config)
+        wait = progress.look(left, now)
+        if wait:
+            self._idle_deadline = now + wait
+        return bool(wait)
+
+    # For how long yet a client may leave a ping unanswered, since it takes what stands before it; 0 if it does not.
+    def _patience(self, now: float) -> float:
+        left, progress = self._driver.unacknowledged_bytes(), self._progress
+        if not left or (progress is not None and left >= progress.left):
+            return 0.0
+        if progress is None:
+            self._progress = watched(None, left, now, self._config)
+            return first_look(self._config.write_timeout)
+        return progress.look(left, now)
+
+    # No stream is open: for how long?
+    def _rest(self, now: float) -> None:
+        if self._config.keep_alive_timeout:
+            self._idle_deadline = deadline = now + self._config.keep_alive_timeout
+            if deadline < self.deadline:
+                self._due_at(deadline)
 
     # Nothing is waited for any more.
     def _forget(self) -> None:

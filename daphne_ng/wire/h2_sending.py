@@ -20,6 +20,10 @@ connection's window and the caller's limit allow:
   all above it are blocked. In the other kind, one for each level, the streams are siblings of equal weight; of those
   that are not incremental all but the oldest are blocked.
 * A stream whose own window is closed does not wait, and stands in nobody's way; it comes back when its window opens.
+
+A window that stays closed ends the stream, or the connection (`Config.http2_stall_timeout`). One that is opened byte by
+byte must not hold either for ever. So a `Stall` counts only the time in which the window was closed, and forgets it
+only when as much was sent as `daphne_ng.wire.progress` asks for in that time.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from daphne_ng.wire.h2_engine import Engine
     from daphne_ng.wire.h2_stream import Http2Stream
 
-__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "ReceiveWindow", "Schedule", "Sender", "parse_priority"]
+__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "ReceiveWindow", "Schedule", "Sender", "Stall", "parse_priority"]
 
 SEND_HIGH_BYTES = 65536
 """What may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
@@ -224,6 +228,39 @@ class Schedule:
         return next(levels[next(self._chain) - 1].tree)
 
 
+class Stall:
+    """For how long a window has been closed, all in all, while something waited for it.
+
+    Args:
+        floor: Bytes that have to be sent before that is forgotten.
+    """
+
+    __slots__ = ("_floor", "_sent", "_spent", "since")
+
+    def __init__(self, floor: int) -> None:
+        self._floor = floor
+        self._sent = 0
+        self._spent = 0.0
+        self.since = NEVER
+        """When it would have begun, had the window been closed from then on; `NEVER` while it is open."""
+
+    def closed(self, now: float) -> None:
+        """The window is closed; it may have been so before."""
+        if self.since == NEVER:
+            self.since = now - self._spent
+
+    def opened(self, now: float) -> None:
+        """The window is open."""
+        if self.since != NEVER:
+            self._spent = now - self.since
+            self.since = NEVER
+
+    def sent(self, count: int) -> bool:
+        """So much went out. Returns whether all is forgotten."""
+        self._sent += count
+        return self._sent >= self._floor
+
+
 def _nothing(*_arguments: object) -> None: ...
 
 
@@ -233,6 +270,7 @@ class Sender:
     Args:
         engine: Makes the frames, and knows the windows.
         clock: Seconds.
+        floor: See `Stall`.
         data_sent: Called with the length of each DATA frame that no window cut short.
         finished: Called with each stream whose last frame has been made.
     """
@@ -242,22 +280,25 @@ class Sender:
         "_data_sent",
         "_engine",
         "_finished",
+        "_floor",
         "_joined",
         "_schedule",
         "_waiting",
         "blocked",
-        "starved_at",
+        "starving",
     )
 
     def __init__(
         self,
         engine: Engine,
         clock: Callable[[], float],
+        floor: int,
         data_sent: Callable[[int], None],
         finished: Callable[[Http2Stream], None],
     ) -> None:
         self._engine = engine
         self._clock = clock
+        self._floor = floor
         self._data_sent = data_sent
         self._finished = finished
         # Made when first two streams wait. Those that wait no longer leave it when it comes to them: mostly they have
@@ -268,8 +309,8 @@ class Sender:
         self._waiting: dict[int, Http2Stream] = {}
         self.blocked: dict[int, Http2Stream] = {}
         """Streams that have something to send and no window for it."""
-        self.starved_at = NEVER
-        """Since when the connection's window has kept all of them waiting."""
+        self.starving: Stall | None = None
+        """How the connection's window has kept all of them waiting."""
 
     @property
     def idle(self) -> bool:
@@ -297,7 +338,7 @@ class Sender:
         self._joined.pop(stream_id, None)
         self.blocked.pop(stream_id, None)
         if not self._waiting:
-            self.starved_at = NEVER  # nobody is
+            self.starving = None  # nobody is
         if self._schedule is not None:
             self._schedule.remove(stream_id)
 
@@ -310,13 +351,14 @@ class Sender:
 
     def opened(self, *streams: int) -> None:
         """Note that the windows of some streams may have been opened; without any, that of the connection."""
-        if not streams and self._engine.outbound_flow_control_window > 0:
-            self.starved_at = NEVER
+        if not streams and self.starving is not None and self._engine.outbound_flow_control_window > 0:
+            self.starving.opened(self._clock())
         for stream_id in streams:
             stream = self.blocked.get(stream_id)
             if stream is not None and stream.h2.outbound_flow_control_window > 0:
                 del self.blocked[stream_id]
-                stream.blocked_at = NEVER
+                if stream.stall is not None:
+                    stream.stall.opened(self._clock())
                 self._waiting[stream_id] = self._joined[stream_id] = stream
 
     def pump(self, limit: int) -> int:
@@ -328,8 +370,9 @@ class Sender:
             if engine.outbound_flow_control_window <= 0 and any(stream.buffered for stream in waiting.values()):
                 for stream in [one for one in waiting.values() if not one.buffered]:
                     self._send_frame(stream, 0)
-                if self.starved_at == NEVER:
-                    self.starved_at = self._clock()
+                if self.starving is None:
+                    self.starving = Stall(self._floor)
+                self.starving.closed(self._clock())
                 break
             if len(waiting) == 1:
                 stream = next(iter(waiting.values()))
@@ -337,8 +380,8 @@ class Sender:
             else:
                 stream = waiting[self._scheduled()]
                 sent += self._send_frame(stream, min(engine.frame_max, _SHARED_FRAME_BYTES))
-        if sent:
-            self.starved_at = NEVER
+        if sent and self.starving is not None and self.starving.sent(sent):
+            self.starving = None
         return sent
 
     # Who is next among several.
@@ -368,11 +411,13 @@ class Sender:
             if window <= 0:
                 self._rest(stream)
                 self.blocked[stream.id] = stream
-                if stream.blocked_at == NEVER:
-                    stream.blocked_at = self._clock()
+                if stream.stall is None:
+                    stream.stall = Stall(self._floor)
+                stream.stall.closed(self._clock())
                 return 0
             length = min(length, window)
-            stream.blocked_at = NEVER
+            if stream.stall is not None and (stream.stall.sent(length) or length == buffered):
+                stream.stall = None
             # A client that opens its windows byte by byte has not earned an update for each.
             if length == buffered or length >= 256:
                 self._data_sent(length)
@@ -402,4 +447,4 @@ class Sender:
         self._waiting.pop(stream.id, None)
         self._joined.pop(stream.id, None)
         if not self._waiting:
-            self.starved_at = NEVER
+            self.starving = None

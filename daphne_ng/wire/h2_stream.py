@@ -32,7 +32,7 @@ from daphne_ng.wire.h1_writer import DROP_LENGTH
 from daphne_ng.wire.h2_frames import CANCEL, INTERNAL_ERROR, NEVER
 from daphne_ng.wire.h2_head import Http2Head
 from daphne_ng.wire.h2_response import default_block, length_line, trailer_block
-from daphne_ng.wire.h2_sending import SEND_HIGH_BYTES, SEND_LOW_BYTES, ReceiveWindow, parse_priority
+from daphne_ng.wire.h2_sending import SEND_HIGH_BYTES, SEND_LOW_BYTES, ReceiveWindow, Stall, parse_priority
 from daphne_ng.wire.hpack import encode_fields, encode_status
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class Http2Stream:
         "_reset_when_finished",
         "_waiters",
         "_was_full",
-        "blocked_at",
         "body_bytes_sent",
         "body_deadline",
         "buffered",
@@ -85,6 +84,7 @@ class Http2Stream:
         "responded",
         "running",
         "sink",
+        "stall",
         "started",
         "trailers_due",
         "tunnel",
@@ -136,7 +136,8 @@ class Http2Stream:
         self.buffered = 0
         self.end_due = False
         self.trailers_due: bytes | None = None
-        self.blocked_at = NEVER
+        self.stall: Stall | None = None
+        """How its window has kept it waiting."""
         self._waiters: list[Any] | None = None
         self._was_full = False
         priority = head.priority

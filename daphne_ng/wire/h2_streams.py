@@ -49,7 +49,8 @@ class Http2Streams(Http2Ending):
         self._engine = engine = Engine(config, validating)
         self._sieve = sieve = FrameSieve(config, not validating)
         self._budget = sieve.budget
-        self._sender = Sender(engine, driver.clock, sieve.budget.data_sent, self._finished)
+        floor = max(1, int(config.write_min_rate * config.http2_stall_timeout))
+        self._sender = Sender(engine, driver.clock, floor, sieve.budget.data_sent, self._finished)
         self._streams: dict[int, Http2Stream] = {}
         self._new: list[Http2Stream] = []  # those that begin when the read has been worked on
         self._cut_short = 0  # streams that are closed, and whose application has not ended yet
@@ -58,7 +59,6 @@ class Http2Streams(Http2Ending):
         self._rooms: dict[int, Http2Stream] = {}  # streams in which somebody waits for room
         self._working = False  # in a call that flushes at its end
         self._flush_due = False
-        self._idle_deadline = NEVER
 
     # -- inbound windows ---------------------------------------------------------------------------------
 
@@ -278,13 +278,6 @@ class Http2Streams(Http2Ending):
         self._new.clear()
         for stream in list(self._streams.values()):
             self._lose(stream, reason)
-
-    # No stream is open: for how long?
-    def _rest(self, now: float) -> None:
-        if self._config.keep_alive_timeout:
-            self._idle_deadline = deadline = now + self._config.keep_alive_timeout
-            if deadline < self.deadline:
-                self._due_at(deadline)
 
     def _wants_flush(self) -> None:
         if not self._flush_due and not self._working and not self._lingering:

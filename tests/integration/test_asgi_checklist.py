@@ -449,7 +449,9 @@ async def test_07_a_failure_before_the_response_is_500_on_a_kept_connection(capl
         assert response.status == 500
         assert b"detail" not in response.body
         assert (await client.get("/")).body == b"ok"
-    assert [error.partition(" from ")[0] for error in errors_in(caplog)] == ["Exception inside application: detail (GET /fails"]
+    assert [error.partition(" from ")[0] for error in errors_in(caplog)] == [
+        "Exception inside application: detail (GET /fails"
+    ]
 
 
 @on_sockets

@@ -164,6 +164,9 @@ class RecordingDriver:
         assert self.state in ("open", "half"), f"close() when {self.state}"
         self.state = "closed"
 
+    def finish(self) -> None:
+        self.close()
+
     def close_writing(self) -> None:
         assert self.state == "open"
         self.state = "half"

@@ -197,6 +197,7 @@ class RecordingHttp2Driver:
         self.refusals: list[tuple[int, str]] = []
         self.failures: list[tuple[int, str]] = []
         self.missing: list[int] = []
+        self.stalls: list[int] = []
         self.unsent = 0
         self.queued = 0  # what the kernel has taken and the client has not acknowledged
         self.drops = 0
@@ -297,6 +298,9 @@ class RecordingHttp2Driver:
         assert not self.failures, "failed twice"
         assert detail.isascii()
         self.failures.append((code, detail))
+
+    def stalled(self, stream: Http2Stream) -> None:
+        self.stalls.append(stream.id)
 
     def shortened(self, missing: int) -> None:
         assert missing > 0

@@ -28,7 +28,11 @@ def advised(name: str, text: str) -> dict[int, advice_text.Advice]:
 # (the file, one line of it, what that becomes)
 CHANGED = [
     # commands
-    ("start.sh", "daphne -b 0.0.0.0 -p 8000 proj.asgi:application", ["daphne-ng -b 0.0.0.0 -p 8000 proj.asgi:application"]),
+    (
+        "start.sh",
+        "daphne -b 0.0.0.0 -p 8000 proj.asgi:application",
+        ["daphne-ng -b 0.0.0.0 -p 8000 proj.asgi:application"],
+    ),
     ("start.sh", "exec daphne proj.asgi:application", ["exec daphne-ng proj.asgi:application"]),
     ("start.sh", 'exec daphne "$@"', ['exec daphne-ng "$@"']),
     ("start.sh", "$VENV/bin/daphne $APP", ["$VENV/bin/daphne-ng $APP"]),
@@ -57,19 +61,29 @@ CHANGED = [
     ),
     ("Procfile", "daphne: daphne -p $PORT proj.asgi:application", ["daphne: daphne-ng -p $PORT proj.asgi:application"]),
     ("Makefile", "\tdaphne $(APP)", ["daphne-ng $(APP)"]),
-    ("Dockerfile", 'CMD ["daphne", "-b", "0.0.0.0", "a.asgi:app"]', ['CMD ["daphne-ng", "-b", "0.0.0.0", "a.asgi:app"]']),
+    (
+        "Dockerfile",
+        'CMD ["daphne", "-b", "0.0.0.0", "a.asgi:app"]',
+        ['CMD ["daphne-ng", "-b", "0.0.0.0", "a.asgi:app"]'],
+    ),
     ("Dockerfile", 'CMD ["python", "-m", "daphne", "a.asgi:app"]', ['CMD ["python", "-m", "daphne_ng", "a.asgi:app"]']),
     (
         "supervisor.conf",
         "command=/srv/venv/bin/daphne -u /run/daphne/daphne.sock --access-log /var/log/daphne/access.log a.asgi:app",
-        ["command=/srv/venv/bin/daphne-ng -u /run/daphne/daphne.sock --access-log /var/log/daphne/access.log a.asgi:app"],
+        [
+            "command=/srv/venv/bin/daphne-ng -u /run/daphne/daphne.sock --access-log /var/log/daphne/access.log a.asgi:app"
+        ],
     ),
     (
         "proj.service.j2",
         "ExecStart={{ venv }}/bin/daphne -u /run/daphne/daphne.sock {{ app }}.asgi:application",
         ["ExecStart={{ venv }}/bin/daphne-ng -u /run/daphne/daphne.sock {{ app }}.asgi:application"],
     ),
-    ("proj.service", 'ExecStart="{{ dir }}/.venv/bin/daphne" --bind ::', ['ExecStart="{{ dir }}/.venv/bin/daphne-ng" --bind ::']),
+    (
+        "proj.service",
+        'ExecStart="{{ dir }}/.venv/bin/daphne" --bind ::',
+        ['ExecStart="{{ dir }}/.venv/bin/daphne-ng" --bind ::'],
+    ),
     ("docker-compose.yml", "    command: daphne a.asgi:app", ["command: daphne-ng a.asgi:app"]),
     (
         "docker-compose.yml",
@@ -123,13 +137,21 @@ CHANGED = [
     ("settings.py", 'LOGGING["loggers"]["daphne"] = {}', ['LOGGING["loggers"]["daphne_ng"] = {}']),
     # Python
     ("settings.py", 'INSTALLED_APPS = ["daphne", "x"]', ['INSTALLED_APPS = ["daphne_ng", "x"]']),
-    ("settings.py", "THIRD_PARTY = ('daphne', 'django.contrib.admin')", ["THIRD_PARTY = ('daphne_ng', 'django.contrib.admin')"]),
+    (
+        "settings.py",
+        "THIRD_PARTY = ('daphne', 'django.contrib.admin')",
+        ["THIRD_PARTY = ('daphne_ng', 'django.contrib.admin')"],
+    ),
     ("settings.py", 'INSTALLED_APPS.insert(0, "daphne")', ['INSTALLED_APPS.insert(0, "daphne_ng")']),
     ("settings.py", 'INSTALLED_APPS += ["daphne"]', ['INSTALLED_APPS += ["daphne_ng"]']),
     ("settings.py", 'DEV = "daphne" in INSTALLED_APPS', ['DEV = "daphne_ng" in INSTALLED_APPS']),
     ("run.py", "import daphne.server as s, os", ["import daphne_ng.server as s, os"]),
     ("run.py", "from daphne.cli import CommandLineInterface", ["from daphne_ng.cli import CommandLineInterface"]),
-    ("run.py", "import daphne.server; daphne.server.Server(a)", ["import daphne_ng.server; daphne_ng.server.Server(a)"]),
+    (
+        "run.py",
+        "import daphne.server; daphne.server.Server(a)",
+        ["import daphne_ng.server; daphne_ng.server.Server(a)"],
+    ),
     ("run.py", 'run(["daphne", "-b", "::", "a.asgi:app"])', ['run(["daphne-ng", "-b", "::", "a.asgi:app"])']),
     ("run.py", 'run([exe, "-m", "daphne", "a.asgi:app"])', ['run([exe, "-m", "daphne_ng", "a.asgi:app"])']),
     ("run.py", 'run("daphne -b :: a.asgi:app", shell=True)', ['run("daphne-ng -b :: a.asgi:app", shell=True)']),

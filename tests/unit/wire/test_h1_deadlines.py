@@ -341,6 +341,35 @@ class TestClosing:
             server.advance(1)
         assert server.state == "aborted"
 
+    def test_a_client_that_takes_its_answer_is_not_idle(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=10, write_timeout=60)
+        server.feed(request(b"/"))
+        server.driver.queued = 4_000_000
+        for _ in range(5):
+            server.advance(50)
+            server.driver.queued -= 20_000
+        assert server.state == "open"
+        server.driver.queued = 0
+        server.advance(5)
+        assert server.state == "open"  # from now on it is
+        server.advance(10)
+        assert server.state == "closed"
+
+    def test_one_that_does_not_take_it_is(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=10, write_timeout=60).feed(request(b"/"))
+        server.driver.queued = 4_000_000
+        server.advance(10 + 60 + 5)
+        assert server.state == "closed"
+        server.advance(60 + 11)
+        assert server.state == "aborted"
+
+    def test_a_server_that_stops_waits_for_no_idle_client(self) -> None:
+        server = Http1Server(Replies(), shutdown_idle_timeout=2).feed(request(b"/"))
+        server.driver.queued = 4_000_000
+        server.port.shut_down()
+        server.advance(2.1)
+        assert server.state == "closed"
+
     def test_lingering_lasts_while_the_client_takes_its_answer(self) -> None:
         server = Http1Server(drain_timeout=1, close_timeout=0.2)
         server.driver.queued = 50_000

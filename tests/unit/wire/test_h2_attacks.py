@@ -217,7 +217,7 @@ class TestFloods:
     def test_a_client_that_opens_its_windows_byte_by_byte_is_one(self) -> None:
         server = Http2Server(client={"initial_window_size": 0}, auto_credit=False)
         stream = server.request()
-        server.stream.start(200, [], b"x" * 60_000, True, False)
+        server.stream.start(200, [], b"x" * 80_000, True, False)
         server.turn()
         for _ in range(2000):
             if server.state != "open":
@@ -372,13 +372,54 @@ class TestStalls:
         assert server.failure is None
 
     def test_a_slow_reader_that_moves_is_served(self) -> None:
-        server = Http2Server(client={"initial_window_size": 1000}, auto_credit=False)
+        server = Http2Server(client={"initial_window_size": 8000}, auto_credit=False)
         stream = server.request()
-        server.stream.start(200, [], b"x" * 10_000, True, False)
+        server.stream.start(200, [], b"x" * 80_000, True, False)
         for _ in range(9):
-            server.advance(50)
-            server.open_window(1000, stream)
+            server.advance(24)
+            server.open_window(8000, stream)
         assert server.response(stream).complete
+        assert server.driver.stalls == []
+
+    def test_a_window_that_opens_byte_by_byte_holds_no_stream_for_ever(self) -> None:
+        server = Http2Server(client={"initial_window_size": 10}, auto_credit=False)
+        stream = server.request()
+        server.stream.start(200, [], b"x" * 1000, False, False)
+        for _ in range(63):
+            server.advance(1)
+            if server.stream.closed:
+                break
+            server.open_window(1, stream)
+        assert server.response(stream).reset == h2.CANCEL
+        assert server.driver.stalls == [stream]  # it has a line in the log
+        assert server.failure is None
+
+    def test_a_window_that_opens_byte_by_byte_holds_no_connection_for_ever(self) -> None:
+        server = Http2Server(client={"initial_window_size": 1_000_000}, auto_credit=False)
+        server.request()
+        server.stream.start(200, [], b"x" * 100_000, False, False)
+        server.turn()
+        for _ in range(63):
+            server.advance(1)
+            if server.failure is not None:
+                break
+            server.open_window(1)
+        assert ended_calmly(server)
+
+    def test_only_the_time_in_which_the_window_was_closed_counts(self) -> None:
+        server = Http2Server(client={"initial_window_size": 100}, auto_credit=False)
+        stream = server.request()
+        server.stream.start(200, [], b"x" * 300, False, False)
+        server.turn()
+        server.advance(50)
+        server.open_window(1000, stream)
+        server.advance(100)  # the application makes nothing
+        server.stream.body(b"x" * 2000, False)
+        server.turn()
+        server.advance(50)
+        assert not server.stream.closed
+        server.advance(15)
+        assert server.response(stream).reset == h2.CANCEL
 
     def test_a_starved_stream_that_is_cancelled_leaves_no_trace(self) -> None:
         server = Http2Server(client={"initial_window_size": 1_000_000}, auto_credit=False)

@@ -100,6 +100,40 @@ class TestClientLeaves:
 
 
 class TestIdleness:
+    def test_a_client_that_takes_its_response_is_not_idle(self) -> None:
+        server = Http2Server(keep_alive_timeout=75, write_timeout=60)
+        server.advance(1)
+        server.driver.queued = 4_000_000
+        for _ in range(5):
+            server.advance(50)
+            server.driver.queued -= 20_000
+        assert server.client.goaways == []
+        server.driver.queued = 0
+        server.advance(5)
+        assert server.client.goaways == []  # from now on it is
+        server.advance(76)
+        assert len(server.client.goaways) == 1
+
+    def test_one_that_does_not_take_it_is(self) -> None:
+        server = Http2Server(keep_alive_timeout=75, write_timeout=60, drain_timeout=1)
+        server.driver.queued = 4_000_000
+        server.advance(75 + 60 + 5)
+        assert len(server.client.goaways) == 1
+        server.advance(1 + 60 + 5)
+        assert server.driver.state == "aborted"
+        assert server.driver.drops == 1
+
+    def test_a_ping_behind_what_a_slow_client_takes_has_time(self) -> None:
+        server = Http2Server(http2_ping_interval=10, keep_alive_timeout=0)
+        server.auto_ack = False
+        server.driver.queued = 400_000
+        for _ in range(20):
+            server.advance(4)
+            server.driver.queued -= 4000
+        assert server.failure is None
+        server.advance(10)
+        assert server.failure is not None
+
     def test_an_idle_connection_is_closed_with_goaway(self) -> None:
         server = Http2Server()
         server.request()
