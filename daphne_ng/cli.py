@@ -48,10 +48,12 @@ from daphne_ng.loading import (
     search_directories,
 )
 from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure, enable_loggers
+from daphne_ng.net.loops import check_loop
 from daphne_ng.supervisor.command import (
     become_worker,
     forget_unprintable,
     handle_log_signals,
+    heed_signals,
     needs_supervisor,
     open_standard_descriptors,
     pid_file,
@@ -61,7 +63,7 @@ from daphne_ng.supervisor.command import (
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.service import ServiceReport
 
-__all__ = ["CommandLineInterface", "ServerClass", "takes_config"]
+__all__ = ["CommandLineInterface", "ServerClass", "is_ours", "takes_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,11 +132,7 @@ class CommandLineInterface:
     def entrypoint(cls) -> None:
         """Run with the options of the process, and exit on any error. The console script's target."""
         open_standard_descriptors()
-        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            if signal.getsignal(number) is signal.SIG_IGN:
-                # As SIGINT is for what a script has started with ``&``. Whoever sends it by hand wants the end, also
-                # while the application is imported.
-                signal.signal(number, handler)
+        heed_signals()
         if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             # The kernel keeps from process 1 what it has no handler for: a container could not be stopped while the
             # application is imported. The server has handlers of its own later.
@@ -172,8 +170,9 @@ class CommandLineInterface:
         # another server tells systemd is its own affair.
         self._assignment = os.environ.pop(_WORKER, "")
         config = self._config(options)
+        check_loop(config.loop)
         endpoints = self._endpoints(options, config)
-        self._notifier = Notifier() if _is_ours(self.server_class) else Notifier({})
+        self._notifier = Notifier() if is_ours(self.server_class) else Notifier({})
         if config.umask:
             os.umask(int(config.umask, 8))
         if self._assignment:
@@ -196,7 +195,7 @@ class CommandLineInterface:
         # An import may take long, and these signals end a process that has no handlers.
         handle_log_signals(lambda: self.server, access_log)
         try:
-            application = self._application(options)
+            application = self._application(options, config)
             enable_loggers()
             if options.application is None or config.reload:
                 # The demo's page keeps a stream open, and so do many that are being developed. It would hold up Ctrl-C,
@@ -492,7 +491,7 @@ class CommandLineInterface:
             return AccessLogGenerator(open_access_log("-"))
         return None
 
-    def _application(self, options: Namespace) -> Any:
+    def _application(self, options: Namespace, config: Config) -> Any:
         if options.env_file:
             read_environment(options.env_file)
         search_directories(options.app_dirs)
@@ -502,10 +501,15 @@ class CommandLineInterface:
         if path is None:
             logger.info("No application given: serving the built-in demo, %s", DEMO)
             path = DEMO
+        if is_ours(self.server_class):
+            from daphne_ng.running import install_reactor
+
+            # Before the application, or what that uses, imports twisted.internet.reactor, which would install another.
+            install_reactor(config)
         application = self.load_asgi_app(path)
         if options.factory:
             application = call_factory(application, path)
-        if _is_ours(self.server_class):
+        if is_ours(self.server_class):
             return check_application(application, path)
         # What a foreign server can serve is for it to say: Daphne's own tests hand theirs a string.
         return check_application(application, path) if callable(application) else application
@@ -628,7 +632,8 @@ def _header(text: str) -> tuple[bytes, bytes]:
 # -- what a server class takes -----------------------------------------------------------------------------------
 
 
-def _is_ours(server_class: Any) -> bool:
+def is_ours(server_class: Any) -> bool:
+    """Tell whether a server class is `daphne_ng.server.Server`, or derived from it."""
     bases = getattr(server_class, "__mro__", ())
     return any(base.__module__ == "daphne_ng.server" for base in bases)
 

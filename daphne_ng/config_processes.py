@@ -1,4 +1,4 @@
-"""The settings of the processes: workers, their replacement, reloading, and what a process is to the system."""
+"""The settings of the processes: workers, their replacement, reloading, what each runs on, and is to the system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["ProcessSettings", "check_processes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
-    """The part of `Config` that the command line's supervisor reads; `Server` itself is one process."""
+    """The part of `Config` that the command line reads.
+
+    A `Server` is one process, to which `loop` and `stock_reactor` alone matter.
+    """
 
     workers: str = setting(
         "1",
@@ -133,6 +136,22 @@ class ProcessSettings:
         "Processes",
         "group that the workers run as (default: the user's)",
         flags=("--group",),
+    )
+    loop: str = setting(
+        "auto",
+        "Application",
+        "event loop: uvloop's, asyncio's own, or auto for uvloop's where it is installed",
+        flags=("--loop",),
+        choices=("auto", "uvloop", "asyncio"),
+        why="uvloop is faster. What works on asyncio's own loop alone, such as nest_asyncio, needs that.",
+    )
+    stock_reactor: bool = setting(
+        False,
+        "Application",
+        "have Twisted's own AsyncioSelectorReactor as the global reactor, for code that compares its class",
+        flags=("--stock-reactor",),
+        kind="flag",
+        why="daphne-ng's is a subclass with faster transports.",
     )
     umask: str = setting(
         "",

@@ -13,10 +13,10 @@ __all__ = ["HintingParser"]
 _ELSEWHERE = {
     "--host": "--bind",
     "--uds": "--unix-socket",
+    "--asgi-loop": "--loop",
     "-w": "--workers",
     "-k": "",
     "--worker-class": "",
-    "--loop": "",
     "--ws": "",
     "--interface": "",
     "--no-access-log": "-v 0",

@@ -276,7 +276,9 @@ def _import_module(name: str, path: str) -> ModuleType:
             message = str(error).removesuffix(".")
             hint = _hint(name, missing)
             raise ApplicationLoadError(f"application {path!r}: {message[:1].lower()}{message[1:]}{hint}") from error
-        raise ApplicationLoadError(f"application {path!r}: importing {name!r} failed{_story(error)}") from error
+        # What patches asyncio's own loops says so of others: nest_asyncio.
+        hint = "; --loop asyncio serves without uvloop" if "uvloop" in str(error) else ""
+        raise ApplicationLoadError(f"application {path!r}: importing {name!r} failed{_story(error)}{hint}") from error
 
 
 # What to do about a module that is not there.

@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from daphne_ng import owning
+from daphne_ng.config import Config
 from daphne_ng.errors import ReactorError
 from daphne_ng.net import reactor as reactors
 
-__all__ = ["ReactorOfRun", "RunSignals", "hand_on"]
+__all__ = ["ReactorOfRun", "RunSignals", "hand_on", "install_reactor"]
 
 # Those that a call of `Server.run` runs, and will stop; reactors that somebody else runs are not among them.
 _run: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -27,11 +28,29 @@ _HURRIED_SECONDS = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
+def install_reactor(config: Config) -> Any:
+    """Install the reactor that a server with these settings runs on, before the application is imported.
+
+    Returns:
+        The global reactor.
+
+    Raises:
+        ConfigurationError: See `daphne_ng.net.reactor.install`.
+    """
+    return reactors.install(kind=config.loop, stock=config.stock_reactor)
+
+
 class ReactorOfRun:
     """The reactor of one call of `Server.run`, as a context manager: the global one, ready to run or running already.
 
     Where another call has that in another thread, it is one of this call's own, which is closed in the end.
+
+    Args:
+        config: Says which loop it is to be on.
     """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
 
     def __enter__(self) -> Any:
         """Return it.
@@ -47,9 +66,11 @@ class ReactorOfRun:
         with _choosing:
             installed = reactors.current()
             self._own = installed is not None and installed in _run
-            self._reactor = reactor = reactors.DaphneReactor() if self._own else reactors.install()
+            kind = self._config.loop
+            reactor = reactors.DaphneReactor(kind=kind) if self._own else install_reactor(self._config)
+            self._reactor = reactor
             if not reactors.is_running(reactor):
-                reactors.make_ready(reactor)
+                reactors.make_ready(reactor, kind)
                 _run.add(reactor)
         return reactor
 

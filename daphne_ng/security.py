@@ -75,17 +75,9 @@ class Security:
         self._prelude: Prelude | None = None
         self._automatic: Any = None
 
-    def reactor(self, reactor: Any) -> Any:
-        """Return what endpoints listen on: `reactor` with the socket settings, if it is ours.
-
-        Raises:
-            EndpointError: It is not ours, and a setting needs it to be.
-        """
+    def reactor(self, reactor: DaphneReactor) -> ListeningReactor:
+        """Return what endpoints listen on: `reactor` with the socket settings."""
         config = self._config
-        if not isinstance(reactor, DaphneReactor):
-            if config.proxy_protocol:
-                raise EndpointError("--proxy-protocol needs daphne-ng's own reactor, and another is installed")
-            return reactor
         options = ListenOptions(
             backlog=config.backlog,
             reuse_port=config.reuse_port,

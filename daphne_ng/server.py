@@ -37,6 +37,7 @@ from daphne_ng.logconfig import asyncio_debug, configure_twisted_log, enable_log
 from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
+from daphne_ng.net.loops import new_event_loop
 from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
 from daphne_ng.running import ReactorOfRun, RunSignals, hand_on
 from daphne_ng.security import Security
@@ -153,6 +154,7 @@ class Server:
         self.listening_addresses: list[tuple[str, int]] = []
         """``(host, port)`` of every TCP endpoint."""
         self._reactor: Any = None
+        self._beside: reactors.DaphneReactor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: ServerContext | None = None
         self._runner: Runner | None = None
@@ -182,7 +184,7 @@ class Server:
         Raises:
             ReactorError: A reactor runs that cannot serve.
         """
-        with ReactorOfRun() as reactor:
+        with ReactorOfRun(self.config) as reactor:
             if reactors.is_running(reactor):
                 self._run_beside(reactor)
             else:
@@ -465,7 +467,7 @@ class Server:
                 await self._stop_requested.wait()
 
         def target() -> None:
-            loop = reactors.new_event_loop()
+            loop = new_event_loop(self.config.loop)
             try:
                 loop.run_until_complete(main())
             except BaseException as error:
@@ -499,6 +501,10 @@ class Server:
         config = self.config
         self._reactor = reactor
         self._loop = loop
+        if not isinstance(reactor, reactors.DaphneReactor):
+            # Listens for it, so that every endpoint has our transports.
+            self._beside = reactors.DaphneReactor(loop)
+            self._beside.attach()
         self._stop_requested = asyncio.Event()
         self._hurry = asyncio.Event()
         self._finished = None
@@ -539,9 +545,9 @@ class Server:
             logger.info("Configuring endpoint %s", description)
             try:
                 if listening is None:
-                    listening = security.reactor(reactor)
+                    listening = security.reactor(self._beside or reactor)
                     if self.shared_sockets is not None:
-                        listening = ReplayingReactor(reactor, listening.options, self.shared_sockets)
+                        listening = ReplayingReactor(self._beside or reactor, listening.options, self.shared_sockets)
                 endpoint: Any = endpoint_from_string(listening, str(description), security)
                 port = await endpoint.listen(factory).asFuture(loop)
             except Exception as error:
@@ -648,6 +654,10 @@ class Server:
         detach = getattr(self.action_logger, "detach", None)
         if detach is not None:
             detach()
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            await beside.detach()
+            beside.close()
 
 
 _DEFAULTS = {

@@ -2,7 +2,7 @@
 
 `DaphneReactor` stays an ordinary Twisted reactor. It differs from ``AsyncioSelectorReactor`` in this:
 
-* its event loop is uvloop's where uvloop exists;
+* its event loop is uvloop's where uvloop exists, unless another is asked for (`daphne_ng.net.loops`);
 * what it listens on or adopts is built from `daphne_ng.net.ports` and `daphne_ng.net.transports`;
 * `DaphneReactor.attach` makes it run inside an asyncio loop that is already running, and `DaphneReactor.detach`
   ends that without stopping the loop;
@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import platform
 import select
 import signal
 import socket
@@ -35,6 +35,7 @@ from twisted.internet.posixbase import PosixReactorBase, _ContinuousPolling
 
 from daphne_ng.errors import ReactorError
 from daphne_ng.net.listening import ListenOptions
+from daphne_ng.net.loops import kind_of_loop, new_event_loop
 from daphne_ng.net.ports import TCPPort
 from daphne_ng.net.transports import DirectDescriptor, TCPServer
 
@@ -48,6 +49,7 @@ __all__ = [
     "DaphneReactor",
     "current",
     "event_loop_of",
+    "forget",
     "install",
     "is_running",
     "make_ready",
@@ -58,16 +60,6 @@ logger = logging.getLogger(__name__)
 
 # What Twisted's endpoints pass when the user gave no backlog.
 _TWISTED_DEFAULT_BACKLOG = 50
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make the event loop that serves fastest here: uvloop's on CPython outside Windows, else asyncio's."""
-    if sys.platform != "win32" and platform.python_implementation() == "CPython":
-        with contextlib.suppress(ImportError):
-            import uvloop
-
-            return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
 
 
 _DEFAULTS = ListenOptions()
@@ -81,6 +73,7 @@ class DaphneReactor(AsyncioSelectorReactor):
     Args:
         eventloop: The loop to run on. Without one: the loop that is running in this thread, or else a
             new one, which `close` then closes.
+        kind: Which loop a new one is; see `daphne_ng.net.loops.new_event_loop`.
     """
 
     dead_poll_sweep_seconds = 5.0
@@ -90,19 +83,19 @@ class DaphneReactor(AsyncioSelectorReactor):
     _readers: dict[Any, int]
     _writers: dict[Any, int]
 
-    def __init__(self, eventloop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, eventloop: asyncio.AbstractEventLoop | None = None, kind: str = "auto") -> None:
         self._owns_loop = False
         if eventloop is None:
             try:
                 eventloop = asyncio.get_running_loop()
             except RuntimeError:
-                eventloop = new_event_loop()
+                eventloop = new_event_loop(kind)
                 self._owns_loop = True
         self._attached = False
         self._closed = False
         self._detached: asyncio.Future[None] | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._needs_sweep = _needs_sweep(eventloop)
+        self._needs_sweep = kind_of_loop(eventloop) == "uvloop"
         super().__init__(eventloop)
         self._continuousPolling = _FilePolling(self)
 
@@ -286,7 +279,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         finally:
             self._signals.uninstall()
 
-    def renew(self, eventloop: asyncio.AbstractEventLoop | None = None) -> None:
+    def renew(self, eventloop: asyncio.AbstractEventLoop | None = None, kind: str = "auto") -> None:
         """Move to another loop, on which the reactor can run, also where it has run before.
 
         Delayed calls come along, and whoever holds this reactor goes on with it. A loop that the reactor has made is
@@ -294,6 +287,7 @@ class DaphneReactor(AsyncioSelectorReactor):
 
         Args:
             eventloop: The loop to run on from now on. Without one, a new one, which `close` then closes.
+            kind: Which loop a new one is; see `daphne_ng.net.loops.new_event_loop`.
 
         Raises:
             ReactorError: The reactor is running.
@@ -311,8 +305,8 @@ class DaphneReactor(AsyncioSelectorReactor):
         if self._owns_loop and not self._asyncioEventloop.is_closed():
             self._asyncioEventloop.close()
         self._owns_loop = eventloop is None
-        self._asyncioEventloop = new_event_loop() if eventloop is None else eventloop
-        self._needs_sweep = _needs_sweep(self._asyncioEventloop)
+        self._asyncioEventloop = new_event_loop(kind) if eventloop is None else eventloop
+        self._needs_sweep = kind_of_loop(self._asyncioEventloop) == "uvloop"
         for reader in waiting:
             self.addReader(reader)
         if self._startedBefore:
@@ -431,10 +425,6 @@ class DaphneReactor(AsyncioSelectorReactor):
         self._asyncioEventloop.call_soon_threadsafe(process.reapAllProcesses)
 
 
-def _needs_sweep(loop: asyncio.AbstractEventLoop) -> bool:
-    return type(loop).__module__.partition(".")[0] == "uvloop"
-
-
 def _backlog(backlog: int, options: ListenOptions) -> int:
     return options.backlog if backlog == _TWISTED_DEFAULT_BACKLOG else backlog
 
@@ -522,8 +512,12 @@ def is_running(reactor: Any) -> bool:
     return bool(getattr(reactor, "running", False) or getattr(reactor, "_started", False))
 
 
-def make_ready(reactor: Any) -> None:
+def make_ready(reactor: Any, kind: str = "auto") -> None:
     """See that a reactor can be run: `DaphneReactor` can be any number of times, on a new loop if it has to.
+
+    Args:
+        reactor: It does not run.
+        kind: Which loop a new one is.
 
     Raises:
         ReactorError: It is another one, and has run.
@@ -535,38 +529,98 @@ def make_ready(reactor: Any) -> None:
     if not isinstance(reactor, DaphneReactor):
         why = "has run in this process" if ran else "is on an event loop that was closed"
         raise ReactorError(f"{type(reactor).__name__} {why}, and cannot run again; daphne-ng's own reactor can")
-    reactor.renew(None if closed or reactor._owns_loop else reactor._asyncioEventloop)
+    reactor.renew(None if closed or reactor._owns_loop else reactor._asyncioEventloop, kind)
 
 
-def install(eventloop: asyncio.AbstractEventLoop | None = None) -> Any:
+_WAY_OUT = (
+    "Serve with the command line, or call daphne_ng.net.reactor.install() before anything imports "
+    "twisted.internet.reactor"
+)
+
+
+def install(eventloop: asyncio.AbstractEventLoop | None = None, *, kind: str = "auto", stock: bool = False) -> Any:
     """Make a `DaphneReactor` the global reactor and return it, or return the one that can serve in its place.
+
+    A reactor that is not on asyncio and does not run yet is replaced, with a warning.
 
     Args:
         eventloop: The loop for a new reactor; see `DaphneReactor`.
+        kind: Which loop, if it is a new one; see `daphne_ng.net.loops.new_event_loop`. A `DaphneReactor` that does not
+            run yet, on a loop of another kind that it has made, gets a new one.
+        stock: Whether it must be Twisted's own ``AsyncioSelectorReactor``, for code that compares the class.
 
     Raises:
-        ReactorError: A reactor is installed that does not run on asyncio, or ours is on another loop than `eventloop`.
+        ReactorError: A reactor runs that is not on asyncio; or the one that is installed is on another loop than
+            `eventloop`, on one of another kind, or no stock one.
+        ConfigurationError: There is no uvloop, and `kind` asks for it.
     """
     installed = _installed()
-    if installed is None:
-        from twisted.internet.main import installReactor
-
-        reactor = DaphneReactor(eventloop)
-        if not reactor._asyncioEventloop.is_running():
-            # So that what asks asyncio for "the" loop before the start gets this one, as with Twisted's install().
-            asyncio.set_event_loop(reactor._asyncioEventloop)
-        installReactor(reactor)
-        return reactor
-    if not isinstance(installed, AsyncioSelectorReactor):
-        raise ReactorError(
-            f"{type(installed).__name__} is installed already; ASGI needs a reactor on asyncio: "
-            "install daphne-ng's before anything imports twisted.internet.reactor"
-        )
-    if eventloop is not None and event_loop_of(installed) is not eventloop:
-        raise ReactorError("a reactor is installed already, on another event loop")
-    if not isinstance(installed, DaphneReactor):
+    if installed is not None and not isinstance(installed, AsyncioSelectorReactor):
+        name = type(installed).__name__
+        if is_running(installed):
+            raise ReactorError(f"{name} runs in this process, and not on asyncio, which ASGI needs. {_WAY_OUT}")
         logger.warning(
-            "%s is installed already and will serve, though slower than daphne-ng's own reactor",
-            type(installed).__name__,
+            "%s was installed already, and is not on asyncio, which ASGI needs: it is replaced, and what has imported "
+            "it before holds a reactor that never runs. %s",
+            name,
+            _WAY_OUT,
         )
+        forget()
+        installed = None
+    if installed is None:
+        return _install_new(eventloop, kind, stock)
+    loop = event_loop_of(installed)
+    ours = isinstance(installed, DaphneReactor)
+    if eventloop is not None and loop is not eventloop:
+        raise ReactorError("a reactor is installed already, on another event loop")
+    if stock and ours:
+        raise ReactorError(
+            "daphne-ng's reactor is installed already, and not Twisted's own: call "
+            "daphne_ng.net.reactor.install(stock=True) in its place"
+        )
+    if kind not in ("auto", kind_of_loop(loop)):
+        if not ours or is_running(installed) or not installed._owns_loop:
+            raise ReactorError(f"--loop {kind}: a reactor is installed already, on a loop of {kind_of_loop(loop)}'s")
+        installed.renew(kind=kind)
+        asyncio.set_event_loop(event_loop_of(installed))
     return installed
+
+
+def _install_new(eventloop: asyncio.AbstractEventLoop | None, kind: str, stock: bool) -> Any:
+    from twisted.internet.main import installReactor
+
+    reactor: Any
+    if stock:
+        if eventloop is None:
+            try:
+                eventloop = asyncio.get_running_loop()
+            except RuntimeError:
+                eventloop = new_event_loop(kind)
+        reactor = AsyncioSelectorReactor(eventloop)
+        if sys.platform != "win32":
+            # Twisted's own does not hear of children that exit where the loop is uvloop's; see `DaphneReactor`.
+            reactor._signalsFactory = functools.partial(_signals_of_stock, reactor)
+    else:
+        reactor = DaphneReactor(eventloop, kind)
+    loop = event_loop_of(reactor)
+    if not loop.is_running():
+        # So that what asks asyncio for "the" loop before the start gets this one, as with Twisted's install().
+        asyncio.set_event_loop(loop)
+    installReactor(reactor)
+    return reactor
+
+
+def _signals_of_stock(reactor: Any) -> _Signals:
+    def child_exited() -> None:
+        event_loop_of(reactor).call_soon_threadsafe(process.reapAllProcesses)
+
+    return _Signals(ReactorBase._signalsFactory(reactor), child_exited)
+
+
+def forget() -> None:
+    """Have no global reactor any more. Whoever has imported the one that there was keeps it."""
+    package = sys.modules.get("twisted.internet")
+    sys.modules.pop("twisted.internet.reactor", None)
+    if package is not None:
+        with contextlib.suppress(AttributeError):
+            del package.reactor

@@ -20,6 +20,7 @@ __all__ = [
     "become_worker",
     "forget_unprintable",
     "handle_log_signals",
+    "heed_signals",
     "needs_supervisor",
     "open_standard_descriptors",
     "pid_file",
@@ -119,6 +120,17 @@ def open_standard_descriptors() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
             os.set_inheritable(number, True)
+
+
+def heed_signals() -> None:
+    """Have SIGINT and SIGTERM end the process where whoever has started it had them ignored.
+
+    As SIGINT is for what a script has started with ``&``. Whoever sends it by hand wants the end, also while the
+    application is imported.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def forget_unprintable() -> None:

@@ -16,7 +16,6 @@ import importlib
 import multiprocessing
 import os
 import pickle
-import sys
 import tempfile
 import threading
 import time
@@ -97,8 +96,9 @@ class DaphneProcess(multiprocessing.Process):
     def run(self) -> None:
         """Serve until SIGTERM. Called in the new process."""
         try:
+            # First, for the application may import it.
+            _reinstall_reactor(self.kwargs.get("config"))
             application = self.get_application()
-            _fresh_reactor()
             self.server = server = self._server(application)
             if self.setup is not None:
                 self.setup()
@@ -165,21 +165,15 @@ def _restored(install: InstallAsDaphne, restore: Callable[..., Any], *arguments:
     return restore(*arguments)
 
 
-# A forked process has its parent's reactor, whose descriptors are the parent's too.
-def _fresh_reactor() -> None:
-    package = sys.modules.get("twisted.internet")
-    sys.modules.pop("twisted.internet.reactor", None)
-    if package is not None:
-        with contextlib.suppress(AttributeError):
-            del package.reactor
-
-
 # Private in Daphne, and yet what a `run` after Daphne's begins with.
-def _reinstall_reactor() -> None:
+def _reinstall_reactor(config: Any = None) -> None:
+    from daphne_ng.config import Config
     from daphne_ng.net import reactor as reactors
+    from daphne_ng.running import install_reactor
 
-    _fresh_reactor()
-    reactors.install()
+    # A forked process has its parent's, whose descriptors are the parent's too.
+    reactors.forget()
+    install_reactor(config or Config())
 
 
 class BaseDaphneTestingInstance:

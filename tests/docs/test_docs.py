@@ -250,7 +250,7 @@ def test_settings_marked_not_yet_are_the_ones_that_the_server_does_not_read() ->
     package = Path(sys.modules["daphne_ng"].__file__ or "").parent
     sources = [*(package / "wire").glob("*.py"), *(package / "asgi").glob("*.py"), *(package / "net").glob("*.py")]
     sources += [*(package / "acme").glob("*.py"), *(package / "supervisor").glob("*.py")]
-    sources += [package / f"{name}.py" for name in ("security", "server", "draining", "owning", "cli")]
+    sources += [package / f"{name}.py" for name in ("security", "server", "draining", "owning", "running", "cli")]
     code = "\n".join(path.read_text("utf-8") for path in sources)
     read = {name for name, _ in settings() if re.search(rf"config\.{name}\b", code)}
     assert read == {name for name, setting in settings() if generator.in_effect(name, setting)}

@@ -343,20 +343,27 @@ def test_run_returns_after_stop_and_at_once_after_an_earlier_stop() -> None:
 
 
 FOREIGN = """
+import threading
 from twisted.internet import selectreactor
 selectreactor.install()
+from twisted.internet import reactor
 from daphne_ng.errors import ReactorError
 from daphne_ng.server import Server
-try:
-    Server(print, ["tcp:0"]).run()
-except ReactorError as error:
-    assert "SelectReactor" in str(error)
-else:
-    raise SystemExit("it ran")
+def serve():
+    try:
+        Server(print, ["tcp:0"]).run()
+    except ReactorError as error:
+        assert "SelectReactor" in str(error)
+        seen.append(error)
+    reactor.callFromThread(reactor.stop)
+seen = []
+reactor.callWhenRunning(lambda: threading.Thread(target=serve).start())
+reactor.run()
+assert seen, "it ran"
 """
 
 
-def test_a_reactor_that_cannot_serve_is_an_error() -> None:
+def test_a_reactor_that_runs_and_cannot_serve_is_an_error() -> None:
     with process(program=["-c", FOREIGN]) as server:
         assert server.exit_code() == 0, server.log
 

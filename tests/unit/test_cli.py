@@ -673,7 +673,7 @@ def test_options_that_do_not_parse_exit_with_two(enter: Callable[..., tuple[int,
     [
         ("--host 127.0.0.1 json:nope", "--host; here it is --bind"),
         ("--uds=/run/s json:nope", "--uds=/run/s; here it is --unix-socket"),
-        ("--loop uvloop json:nope", "--loop; leave it out"),
+        ("--ws wsproto json:nope", "--ws; leave it out"),
         ("--wrkers 2 json:nope", "--wrkers; is it --workers?"),
         ("--preload json:nope", "--preload; leave it out"),
         ("--noreload json:nope", "--noreload; leave it out"),

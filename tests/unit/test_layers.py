@@ -88,7 +88,7 @@ ONLY_IN = [
     ("hpack", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("priority", ["daphne_ng.wire.h2*", "daphne_ng.wire.hpack"]),
     ("django", ["daphne_ng.apps", "daphne_ng.checks", "daphne_ng.management.*"]),
-    ("uvloop", ["daphne_ng.net.reactor"]),
+    ("uvloop", ["daphne_ng.net.loops"]),
     ("acme", ["daphne_ng.acme.client"]),
     ("josepy", ["daphne_ng.acme.client"]),
     ("requests", ["daphne_ng.acme.client"]),

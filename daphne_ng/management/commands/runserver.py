@@ -33,10 +33,11 @@ from django.db import connections
 
 import daphne_ng
 from daphne_ng.access import CLIENT_LEFT
-from daphne_ng.cli import ServerClass, takes_config
+from daphne_ng.cli import ServerClass, is_ours, takes_config
 from daphne_ng.config import Config
 from daphne_ng.endpoints import build_endpoint_description_strings
-from daphne_ng.errors import ConfigurationError
+from daphne_ng.errors import ConfigurationError, ReactorError
+from daphne_ng.net.loops import check_loop
 
 __all__ = ["Command", "get_default_application"]
 
@@ -78,6 +79,8 @@ _SETTINGS = (
     "ssl_ca_certs",
     "ssl_cert_reqs",
     "forwarded_allow_ips",
+    "loop",
+    "stock_reactor",
 )
 
 
@@ -202,6 +205,19 @@ class Command(DjangoCommand):
             help="Whether to ask for client certificates (default: none).",
         )
 
+        parser.add_argument(
+            "--loop",
+            choices=("auto", "uvloop", "asyncio"),
+            default=None,
+            help="Event loop: uvloop's, asyncio's own, or auto for uvloop's where it is installed (default: auto).",
+        )
+        parser.add_argument(
+            "--stock-reactor",
+            action="store_true",
+            default=None,
+            help="Have Twisted's own AsyncioSelectorReactor as the global reactor, for code that compares its class.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Check the options, then go on as Django does."""
         self._take(options)
@@ -248,6 +264,23 @@ class Command(DjangoCommand):
         from django.utils import autoreload
 
         autoreload.raise_last_exception()
+        try:
+            self._serve_checked(options)
+        except ReactorError as error:
+            # With the autoreloader this is a thread; without it, whoever called may want to go on.
+            if not options["use_reloader"]:
+                raise CommandError(str(error)) from error
+            self.stderr.write(f"Error: {error}")
+            _exit(1)
+        if message := options.get("shutdown_message", ""):
+            self.stdout.write(message)
+
+    def _serve_checked(self, options: dict[str, Any]) -> None:
+        if is_ours(self.server_cls):
+            from daphne_ng.running import install_reactor
+
+            # The checks import the URLs, and with them most of the project.
+            install_reactor(self._config(options))
         if not options.get("skip_checks"):
             self.stdout.write("Performing system checks...\n\n")
             self.check(display_num_errors=True)
@@ -261,8 +294,6 @@ class Command(DjangoCommand):
         finally:
             if self._ended is not None:
                 self._ended.set()
-        if message := options.get("shutdown_message", ""):
-            self.stdout.write(message)
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
         """Return the WSGI application of ``--noasgi``, behind one that serves static files where Django would."""
@@ -329,7 +360,7 @@ class Command(DjangoCommand):
             changes["proxy_port_header"] = options["proxy_headers_port"] or "X-Forwarded-Port"
             changes["proxy_proto_header"] = "X-Forwarded-Proto"
         try:
-            return Config(
+            config = Config(
                 http_timeout=self.http_timeout,
                 websocket_handshake_timeout=self.websocket_handshake_timeout,
                 websocket_max_message_size=self.websocket_max_message_size,
@@ -337,8 +368,10 @@ class Command(DjangoCommand):
                 root_path=getattr(settings, "FORCE_SCRIPT_NAME", "") or "",
                 **changes,
             )
+            check_loop(config.loop)
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
+        return config
 
     def _serve(self, options: dict[str, Any]) -> None:
         config = self._config(options)

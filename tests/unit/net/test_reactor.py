@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 
 from daphne_ng.errors import ConfigurationError, ReactorError
 from daphne_ng.net import reactor as module
+from daphne_ng.net.loops import check_loop, kind_of_loop, new_event_loop
 from daphne_ng.net.ports import TCPPort, UNIXPort
 from daphne_ng.net.reactor import DaphneReactor, event_loop_of
 
@@ -127,7 +128,7 @@ def test_install_on_another_loop_than_the_installed_reactor_has_is_an_error():
     )
 
 
-def test_install_takes_twisteds_asyncio_reactor_with_one_warning():
+def test_install_takes_twisteds_asyncio_reactor_without_a_word():
     assert (
         python(
             """
@@ -142,28 +143,120 @@ def test_install_takes_twisteds_asyncio_reactor_with_one_warning():
             loop.close()
             """
         )
-        == "WARNING AsyncioSelectorReactor is installed already and will serve, though slower than daphne-ng's own"
-        " reactor\nTrue True"
+        == "True True"
     )
 
 
-def test_install_refuses_a_reactor_that_is_not_asyncios_in_one_line():
+def test_install_replaces_a_reactor_that_is_not_asyncios_with_one_warning_that_names_the_way_out():
+    said = python(
+        """
+        import logging, sys
+        logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
+        from twisted.internet import selectreactor
+        selectreactor.install()
+        from daphne_ng.net import reactor as r
+        from twisted.internet import reactor as foreign
+        assert r.install() is r.install()
+        from twisted.internet import reactor
+        print(type(reactor).__name__, r.current() is reactor)
+        try:
+            r.event_loop_of(foreign)
+        except r.ReactorError as error:
+            print(error)
+        """
+    ).splitlines()
+    assert said[0].startswith("WARNING SelectReactor was installed already")
+    assert "daphne_ng.net.reactor.install()" in said[0]
+    assert said[1:] == ["DaphneReactor True", "SelectReactor does not run on an asyncio event loop"]
+
+
+def test_install_refuses_a_reactor_that_runs_elsewhere_than_on_asyncio():
+    said = python(
+        """
+        from twisted.internet import selectreactor
+        selectreactor.install()
+        from twisted.internet import reactor
+        from daphne_ng.net import reactor as r
+        def look():
+            try:
+                r.install()
+            except r.ReactorError as error:
+                print(error)
+            reactor.stop()
+        reactor.callWhenRunning(look)
+        reactor.run()
+        print(r.current() is reactor)
+        """
+    ).splitlines()
+    assert said[0].startswith("SelectReactor runs in this process, and not on asyncio")
+    assert said[1:] == ["True"]
+
+
+def test_a_reactor_that_does_not_run_gets_a_loop_of_the_kind_that_is_asked_for():
     assert (
         python(
             """
-            from twisted.internet import selectreactor
-            selectreactor.install()
+            import asyncio
             from daphne_ng.net import reactor as r
-            from twisted.internet import reactor
-            for call in (r.install, lambda: r.event_loop_of(reactor)):
+            from daphne_ng.net.loops import kind_of_loop
+            first = r.install(kind="asyncio")
+            print(kind_of_loop(r.event_loop_of(first)))
+            for kind in ("auto", "uvloop", "asyncio"):
+                again = r.install(kind=kind)
+                print(again is first, kind_of_loop(r.event_loop_of(again)))
+            async def main():
+                first.attach()
                 try:
-                    call()
+                    r.install(kind="uvloop")
                 except r.ReactorError as error:
                     print(error)
+                await first.detach()
+            r.event_loop_of(first).run_until_complete(main())
+            first.close()
             """
         )
-        == "SelectReactor is installed already; ASGI needs a reactor on asyncio: install daphne-ng's before anything"
-        " imports twisted.internet.reactor\nSelectReactor does not run on an asyncio event loop"
+        == "asyncio\nTrue asyncio\nTrue uvloop\nTrue asyncio\n"
+        "--loop uvloop: a reactor is installed already, on a loop of asyncio's"
+    )
+
+
+@pytest.mark.parametrize("kind", ["uvloop", "asyncio"])
+def test_the_stock_reactor_is_exactly_twisteds_and_hears_of_children_on_either_loop(kind):
+    assert (
+        python(
+            f"""
+            import logging, sys
+            logging.basicConfig(stream=sys.stdout)
+            from daphne_ng.net import reactor as r
+            from daphne_ng.net.loops import kind_of_loop
+            installed = r.install(kind={kind!r}, stock=True)
+            from twisted.internet import reactor
+            from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+            from twisted.internet.utils import getProcessOutput
+            assert r.install(stock=True) is reactor
+            print(type(reactor) is AsyncioSelectorReactor, kind_of_loop(r.event_loop_of(reactor)))
+            def run():
+                getProcessOutput("/bin/echo", [b"child"]).addCallback(print).addBoth(lambda _: reactor.stop())
+            reactor.callWhenRunning(run)
+            reactor.callLater(20, reactor.stop)
+            reactor.run()
+            r.event_loop_of(reactor).close()
+            """
+        )
+        == f"True {kind}\nb'child\\n'"
+    )
+
+
+def test_the_stock_reactor_is_refused_where_ours_is_installed():
+    assert "install(stock=True)" in python(
+        """
+        from daphne_ng.net import reactor as r
+        r.install()
+        try:
+            r.install(stock=True)
+        except r.ReactorError as error:
+            print(error)
+        """
     )
 
 
@@ -205,6 +298,17 @@ def test_without_uvloop_a_new_event_loop_is_asyncios(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with contextlib.closing(module.new_event_loop()) as loop:
         assert isinstance(loop, asyncio.SelectorEventLoop)
+
+
+def test_the_kind_of_a_new_loop_can_be_chosen(monkeypatch):
+    with contextlib.closing(new_event_loop("asyncio")) as loop:
+        assert isinstance(loop, asyncio.SelectorEventLoop)
+        assert kind_of_loop(loop) == "asyncio"
+    check_loop("auto")
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    for call in (check_loop, new_event_loop):
+        with pytest.raises(ConfigurationError, match="uvloop is not installed here; --loop asyncio"):
+            call("uvloop")
 
 
 def test_the_running_loop_is_taken_when_none_is_given(loop):
