@@ -13,15 +13,19 @@ Whatever a client controls (the target, the method, a forwarded address) is esca
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from time import time
 from typing import Any, Protocol, TextIO
 
 from daphne_ng.errors import ConfigurationError
+from daphne_ng.outlet import Outlet, outlet_of
 
 __all__ = ["CLIENT_LEFT", "AccessLogGenerator", "LineWriter", "LoggingAccessLog", "escape", "open_access_log"]
 
@@ -39,6 +43,9 @@ FLUSH_SECONDS = 0.25
 
 BUFFER_MAX_CHARS = 65536
 """Buffered text at which a `LineWriter` writes at once. The lines are ASCII, so characters are bytes."""
+
+# How long an end waits for a pipe that is not read.
+_DRAIN_SECONDS = 1.0
 
 _DATE = "%d/%b/%Y:%H:%M:%S"
 
@@ -243,7 +250,8 @@ class LineWriter:
     always ends at a line's end and is handed to the system in one piece, so a file opened for appending can be
     rotated by copying and truncating, and be shared between processes.
 
-    A failing write (disk full, pipe closed) loses its lines and is reported once; requests go on.
+    A failing write (disk full, pipe closed) loses its lines and is reported once; requests go on. So they do where
+    nobody reads a pipe: what is lost then is counted, and the count is told (`Outlet`).
 
     Args:
         stream: A text stream.
@@ -251,12 +259,25 @@ class LineWriter:
         owns_stream: Whether `close` closes the stream too.
     """
 
-    __slots__ = ("_armed", "_failing", "_lines", "_schedule", "_size", "delay", "owns_stream", "stream")
+    __slots__ = (
+        "_armed",
+        "_behind",
+        "_failing",
+        "_lines",
+        "_outlet",
+        "_schedule",
+        "_size",
+        "delay",
+        "owns_stream",
+        "stream",
+    )
 
     def __init__(self, stream: TextIO, *, delay: float | None = None, owns_stream: bool = False) -> None:
         self.stream = stream
         self.delay = (0.0 if stream.isatty() else FLUSH_SECONDS) if delay is None else delay
         self.owns_stream = owns_stream
+        self._outlet = outlet_of(stream)
+        self._behind = False
         self._schedule: Callable[[float, Callable[[], None]], object] | None = None
         self._lines: list[str] = []
         self._size = 0
@@ -285,29 +306,72 @@ class LineWriter:
         if self._size >= BUFFER_MAX_CHARS:
             self.flush()
         elif not self._armed:
-            self._armed = True
-            self._schedule(self.delay, self._timer_fired)
+            self._arm()
 
     def flush(self) -> None:
         """Write what waits."""
-        if not self._lines:
+        if not self._lines and not self._behind:
             return
         text = "".join(self._lines)
         self._lines.clear()
         self._size = 0
         try:
-            self.stream.write(text)
-            self.stream.flush()
+            if self._outlet is None:
+                self.stream.write(text)
+                self.stream.flush()
+            else:
+                self._put(self._outlet, text)
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
-            if not self._failing:
-                self._failing = True
-                logger.error("The access log cannot be written, its lines are lost: %s", error)
+            self._failed(error)
         else:
             self._failing = False
+
+    def _put(self, outlet: Outlet, text: str) -> None:
+        if not self.owns_stream and outlet.ready():
+            self.stream.flush()  # what the application has printed goes first, and does not wait for more of it
+        lost = outlet.lost
+        outlet.put(text.encode("utf-8", "backslashreplace"))
+        self._behind = outlet.waiting
+        if outlet.lost and not lost:
+            logger.warning("The access log is not read: its lines are lost from now on")
+        if not self._behind:
+            self._tell_lost(outlet)
+        elif self._schedule is not None and not self._armed:
+            self._arm(FLUSH_SECONDS)
+
+    def _tell_lost(self, outlet: Outlet) -> None:
+        if outlet.lost:
+            logger.warning("The access log was not read for a while: %d of its lines are lost", outlet.lost)
+            outlet.lost = 0
+
+    def _failed(self, error: Exception) -> None:
+        self._behind = False
+        if not self._failing:
+            self._failing = True
+            logger.error("The access log cannot be written, its lines are lost: %s", error)
+
+    # Hand over the last lines, within a bounded time.
+    def _let_go(self) -> None:
+        outlet, self._outlet = self._outlet, None
+        self._behind = False
+        if outlet is None:
+            return
+        try:
+            outlet.drain(_DRAIN_SECONDS)
+        except OSError as error:
+            self._failed(error)
+        self._tell_lost(outlet)
+        outlet.close()
+
+    def _arm(self, delay: float | None = None) -> None:
+        assert self._schedule is not None  # the callers look
+        self._armed = True
+        self._schedule(self.delay if delay is None else delay, self._timer_fired)
 
     def close(self) -> None:
         """Write what waits, then close the stream if it is owned. May be called twice."""
         self.schedule = None
+        self._let_go()
         if self.owns_stream and not self.stream.closed:
             try:
                 self.stream.close()
@@ -324,8 +388,9 @@ class LineWriter:
         except OSError as error:
             logger.error("The access log cannot be opened again, the old file is kept: %s", error)
             return
+        self._let_go()
         self.stream.close()
-        self.stream = stream
+        self.stream, self._outlet, self._failing = stream, outlet_of(stream), False
 
     def _timer_fired(self) -> None:
         self._armed = False
@@ -349,4 +414,12 @@ def open_access_log(target: str) -> LineWriter:
 
 
 def _append_to(path: str) -> TextIO:
-    return open(path, "a", encoding="utf-8", errors="backslashreplace", newline="\n")
+    return open(path, "a", encoding="utf-8", errors="backslashreplace", newline="\n", opener=_open)
+
+
+# Without waiting for a named pipe to be read: who holds both ends waits for nobody, and readers may come and go.
+def _open(path: str, flags: int) -> int:
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            flags = flags & ~os.O_WRONLY | os.O_RDWR | os.O_NONBLOCK
+    return os.open(path, flags, 0o666)

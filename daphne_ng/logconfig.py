@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from daphne_ng.errors import ConfigurationError
+from daphne_ng.outlet import outlet_of
 
 __all__ = [
     "DEFAULT_FORMAT",
@@ -59,13 +60,52 @@ def configure(verbosity: int = 1, log_fmt: str = DEFAULT_FORMAT, log_level: str 
         # Otherwise every line would be a traceback that says what is wrong with the format.
         logging.Formatter(log_fmt).format(logging.makeLogRecord({}))
         if not logging.getLogger().handlers:
-            logging.basicConfig(level=level, format=log_fmt)
+            logging.basicConfig(level=level, format=log_fmt, handlers=[PatientHandler()])
             for handler in logging.getLogger().handlers:
                 handler.addFilter(_Unwritten(handler))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"--log-fmt: {error}") from None
     if log_level is not None:
         logging.getLogger().setLevel(level)
+
+
+class PatientHandler(logging.StreamHandler[Any]):
+    """Writes to standard error as `logging.StreamHandler` does, and does not wait for whoever reads it.
+
+    What is not taken waits for the next record, or for the end. Beyond the limit records are lost, and counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outlet = outlet_of(self.stream)
+        self._first = self.stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        outlet = self._outlet
+        if outlet is None or self.stream is not self._first:  # pytest exchanges it, and others
+            super().emit(record)
+            return
+        try:
+            text = self.format(record) + self.terminator
+            if outlet.ready():
+                self.stream.flush()
+                if outlet.lost and not outlet.waiting:
+                    text = f"Nobody read this log for a while: {outlet.lost} of its lines are lost\n{text}"
+                    outlet.lost = 0
+            outlet.put(text.encode("utf-8", "backslashreplace"))
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait for a second at most until everything is taken: the process ends."""
+        if self._outlet is not None:
+            with contextlib.suppress(OSError):
+                self._outlet.drain(1.0)
+        else:
+            super().flush()
 
 
 class _Unwritten(logging.Filter):

@@ -47,6 +47,7 @@ LAYERS = [
         "parts of the server",
         [
             "daphne_ng.access",
+            "daphne_ng.outlet",
             "daphne_ng.actions",
             "daphne_ng.draining",
             "daphne_ng.endpoints",
