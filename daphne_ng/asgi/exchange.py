@@ -65,8 +65,13 @@ class Exchange:
     task: asyncio.Task[None] | None = None
     began_at = 0.0
     _state = 0
-    # Why nothing can be sent or received any more, once that is so.
+    # Why nothing can be sent or received any more, once that is so; whether it was not the application that ended the
+    # exchange; and whether the application knows, because receive() or send() has told it, or by its cancellation.
     _gone: str | None = None
+    _cut_off = False
+    _told_end = False
+    # Whether it is worth a warning that an application fails then.
+    _late_failure_warns = False
     _burst = 0
     _overdue_timer: asyncio.TimerHandle | None = None
     task_ended: Callable[[], None] | None = None
@@ -131,7 +136,7 @@ class Exchange:
             raise
         except BaseException as error:
             # SystemExit too: one request must not take everybody else's down with it.
-            if self._gone is None or not self._is_disconnect(error):
+            if self._gone is None or not self._fails_for_the_end(error):
                 self._failed(error)
         else:
             if self._state != DONE and self._gone is None:
@@ -150,20 +155,21 @@ class Exchange:
         )
         self._fail(500, b"")
 
-    # Whether an exception that escaped after the end of the exchange tells of nothing but that end.
-    def _is_disconnect(self, error: BaseException) -> bool:
-        if isinstance(error, BaseExceptionGroup):
-            return all(self._is_disconnect(one) for one in error.exceptions)
-        if isinstance(error, ClientDisconnected | asyncio.CancelledError):
+    # Whether an exception that escaped after the end of the exchange comes of that end. Frameworks raise what they like
+    # when they are told of it, so what tells is that it was cut off, and that the application knew: then the failure is
+    # a line, for it may still be a defect in the clean-up. Where the application made the end itself, or did not know
+    # yet, only what is made of our own exceptions counts.
+    def _fails_for_the_end(self, error: BaseException) -> bool:
+        if _only_tells_of_the_end(error):
             return True
-        cause: BaseException | None = error
-        while not isinstance(cause, ClientDisconnected):
-            if cause is None:
+        warns = False
+        if not _made_of_disconnects(error):
+            if not (self._cut_off and self._told_end):
                 return False
-            cause = cause.__cause__ or cause.__context__
-        # Frameworks raise exceptions of their own for it; but a defect in the clean-up would look the same.
+            warns = self._late_failure_warns
         runner = self._runner
-        runner.tell_of_client("Application ended with %s after the end of %s", one_line(error), self.describe())
+        tell = runner.log.warning if warns else runner.tell_of_client
+        tell("Application ended with %s after the end of %s", _with_place(error), self.describe())
         runner.log.debug("What it raised after the disconnect:", exc_info=error)
         return True
 
@@ -186,6 +192,7 @@ class Exchange:
             tell()
 
     def _cancel_task(self) -> None:
+        self._told_end = True
         task = self.task
         if task is None:
             self._tell_ended()  # it was not started at all
@@ -232,6 +239,7 @@ class Exchange:
         self._runner.log.warning(
             "Application instance for %s took too long to shut down and was killed. %s", self.describe(), where(task)
         )
+        self._told_end = True
         task.cancel()
 
     # -- for the logs ------------------------------------------------------------------------------------
@@ -289,6 +297,37 @@ def sentence(clause: str) -> bytes:
 
 
 _REASONS = {403: b"Forbidden", 500: b"Internal Server Error", 503: b"Service Unavailable"}
+
+
+# Whether an exception is one of ours, or a group of such.
+def _only_tells_of_the_end(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_tells_of_the_end(one) for one in error.exceptions)
+    return isinstance(error, ClientDisconnected | asyncio.CancelledError)
+
+
+# Whether one of ours is behind it, or behind all of a group.
+def _made_of_disconnects(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only_tells_of_the_end(one) or _made_of_disconnects(one) for one in error.exceptions)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ClientDisconnected):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
+# An exception, and the place where it was raised; of a group the first one.
+def _with_place(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = next((one for one in error.exceptions if not _only_tells_of_the_end(one)), error.exceptions[0])
+    line = one_line(error)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is not None:
+        code = place.tb_frame.f_code
+        line += f" (in {code.co_qualname}, {code.co_filename}:{place.tb_lineno})"
+    return line
 
 
 def where(task: asyncio.Task[Any]) -> str:

@@ -113,8 +113,7 @@ class HttpExchange(Exchange):
                 inbox = self._need_inbox()
             while not inbox.closed:
                 await inbox.wait()
-            self._told = asyncio.current_task()
-            return {"type": "http.disconnect"}
+            return self._disconnect()
         if self.head.expects_continue and not self._continued and self._gone is None and self._state < _BODY:
             self._continued = True
             try:
@@ -131,8 +130,7 @@ class HttpExchange(Exchange):
                 self._delivered = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             if inbox.closed:
-                self._told = asyncio.current_task()
-                return {"type": "http.disconnect"}
+                return self._disconnect()
             await inbox.wait()
             if self._delivered:  # another reader took the end, or the response is complete
                 return await self.receive()  # type: ignore[unreachable]
@@ -149,6 +147,11 @@ class HttpExchange(Exchange):
             self._delivered = True
             return {"type": "http.request", "body": data, "more_body": False}
         return {"type": "http.request", "body": data, "more_body": True}
+
+    def _disconnect(self) -> Message:
+        self._told = asyncio.current_task()
+        self._told_end = True
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """See `Exchange.send`.
@@ -271,6 +274,7 @@ class HttpExchange(Exchange):
                     self._runner.littered()
                 raise
             self._listened = False
+        self._told_end = True
         raise ClientDisconnected(self._gone)
 
     def _send_other(self, message: Message, kind: Any) -> None:
@@ -313,6 +317,7 @@ class HttpExchange(Exchange):
     def _leave(self, reason: str) -> None:
         if self._gone is None:
             self._gone = reason
+            self._cut_off = True
             inbox = self._need_inbox()
             self._listened = inbox.awaited
             self._left_at = self._runner.loop.time()

@@ -108,6 +108,9 @@ class WebSocketExchange(Exchange):
     # How many sends after the end are ignored: those of an application that is known to call receive().
     _late_sends = _LATE_SENDS_MAX
     _ended_at = 0.0
+    # The end of a WebSocket is no accident: applications have code for it, and to lose what that raises would hide a
+    # defect that shows nowhere else.
+    _late_failure_warns = True
 
     def __init__(
         self,
@@ -136,6 +139,7 @@ class WebSocketExchange(Exchange):
     def closed(self, code: int, reason: str) -> None:
         """See `WebSocketSink.closed`."""
         if self._gone is None:
+            self._cut_off = True
             self._inbox.end()
             self._over(code, reason, f"the WebSocket was closed with code {code}", "disconnected")
             self._arm_overdue()
@@ -143,6 +147,7 @@ class WebSocketExchange(Exchange):
     def expired(self) -> None:
         """See `WebSocketSink.expired`."""
         if self._gone is None and self._state != _OPEN:
+            self._cut_off = True
             self._runner.log.warning("Application did not accept in time: %s", self.describe())
             self._give_up(403, b"The application did not accept the WebSocket in time.\n", "the application was slow")
             self._arm_overdue()
@@ -166,6 +171,7 @@ class WebSocketExchange(Exchange):
                 await asyncio.sleep(0)  # another task of the application has its turn before
                 continue
             if inbox.ended:
+                self._told_end = True
                 return {"type": "websocket.disconnect", "code": self.code, "reason": self.reason}
             waiter = inbox.waiter()  # not inbox.wait(): that would be another coroutine for each message
             try:
@@ -258,12 +264,16 @@ class WebSocketExchange(Exchange):
                 setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
                 raise
 
+    def _end_told(self) -> ClientDisconnected:
+        self._told_end = True
+        return ClientDisconnected(self._gone)
+
     # A message after the end, to nobody.
     async def _send_late(self) -> None:
         runner = self._runner
         patience = runner.config.application_close_timeout / 2
         if self._late_sends <= 0 or runner.loop.time() >= self._ended_at + patience:
-            raise ClientDisconnected(self._gone)
+            raise self._end_told()
         self._late_sends -= 1
         await asyncio.sleep(_LATE_SEND_SECONDS)
 
@@ -276,7 +286,7 @@ class WebSocketExchange(Exchange):
         if self._gone is not None:
             # Consumers close in their disconnect handlers; that is no mistake.
             if kind != "websocket.close":
-                raise ClientDisconnected(self._gone)
+                raise self._end_told()
         elif kind == "websocket.accept" and state == _CONNECTING:
             self._accept(message)
         elif kind == "websocket.close" and state == _OPEN:
@@ -337,7 +347,7 @@ class WebSocketExchange(Exchange):
         while waiter is not None:
             await waiter
             if self._gone is not None:
-                raise ClientDisconnected(self._gone)
+                raise self._end_told()
             if not _HELD <= self._state <= _DENIAL:
                 raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
             waiter = response.writable()
@@ -424,6 +434,7 @@ class WebSocketExchange(Exchange):
     def cancel(self, reason: str, notice: float = 0.0) -> None:
         """See `Exchange.cancel`."""
         if self._gone is None:
+            self._cut_off = True
             if self._state == _OPEN:
                 self._close(_SERVICE_RESTART, reason, reason)
             else:

@@ -6,8 +6,10 @@ Numbers in names are those of the ASGI checklist: core 1-11, HTTP events 23-29, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
+import re
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -383,20 +385,83 @@ async def test_09_a_framework_may_turn_it_into_its_own(caplog: pytest.LogCapture
     assert errors_in(caplog) == []
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("how", ["receives", "sends", "is cancelled", "ignores its cancellation"])
 @on_loop
-async def test_09_another_exception_after_the_disconnect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_09_an_application_that_fails_when_it_is_told_of_the_end_is_a_line(
+    how: str, grouped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Below Starlette's BaseHTTPMiddleware a ``ClientDisconnect`` escapes that has nothing of ours behind it."""
+    caplog.set_level(logging.DEBUG)
+
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        await receive()
+        if how == "receives":
+            assert await receive() == DISCONNECT
+        else:
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                if how == "sends":
+                    await asyncio.sleep(0.5)
+                    await send(start())
+                else:
+                    await asyncio.Event().wait()
+        try:
+            raise LookupError("the framework's word for it,\nor a defect")
+        except LookupError as error:
+            if grouped:
+                raise ExceptionGroup("in a task group", [ClientDisconnected(), error]) from None
+            raise
+
+    bridge = Bridge(application, application_close_timeout=1)
+    exchange, port = bridge.begin()
+    await settle()
+    if how == "is cancelled":
+        exchange.expired()
+    else:
+        exchange.disconnected("gone")
+    await asyncio.sleep(2)
+    assert not bridge.runner.exchanges
+    lines = [record for record in caplog.records if "LookupError" in record.getMessage()]
+    [line] = lines
+    assert line.levelno == logging.INFO
+    assert line.exc_info is None
+    text = line.getMessage()
+    assert text.startswith("Application ended with LookupError: the framework's word for it, or a defect (in test_09_")
+    assert re.search(r"application, \S*test_http_exchange\.py:\d+\) after the end of GET /", text)
+    [traceback] = [record for record in caplog.records if record.exc_info]
+    assert traceback.levelno == logging.DEBUG
+
+
+@on_loop
+async def test_09_an_application_that_fails_before_it_knows_of_the_end_is_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(1)
         raise LookupError("a defect of the application")
 
     bridge = Bridge(application)
     exchange, port = bridge.begin()
     await settle()
     exchange.disconnected("gone")
-    await settle()
+    await asyncio.sleep(2)
     assert [record.exc_info[0] for record in errors_in(caplog) if record.exc_info] == [LookupError]
     assert port.calls == []
+
+
+@on_loop
+async def test_09_an_application_that_fails_after_its_response_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        await send(body(b"all of it"))
+        while (await receive()) != DISCONNECT:
+            pass
+        raise LookupError("in a background task")
+
+    bridge = Bridge(application)
+    bridge.begin()
+    await settle()
+    assert [record.exc_info[0] for record in errors_in(caplog) if record.exc_info] == [LookupError]
 
 
 @on_loop

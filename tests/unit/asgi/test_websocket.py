@@ -6,6 +6,7 @@ Numbers in names are those of the ASGI checklist: core 1-11, WebSocket 30-40, ex
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from typing import Any
@@ -266,7 +267,49 @@ async def test_09_another_exception_made_of_it_is_a_line_and_no_traceback(caplog
     await run(application)
     [record] = caplog.records
     assert record.levelno == logging.INFO
-    assert "RuntimeError: framework after the end of WebSocket /" in record.getMessage()
+    assert record.getMessage().startswith("Application ended with RuntimeError: framework (in ")
+    assert ") after the end of WebSocket /" in record.getMessage()
+
+
+@pytest.mark.parametrize("how", ["receives", "sends"])
+@on_loop
+async def test_09_an_application_that_fails_when_the_client_has_left_is_a_warning_and_no_traceback(
+    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daphne_ng.asgi.websocket._LATE_SENDS_MAX", 0)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        await receive()
+        message = await receive()
+        assert message["type"] == "websocket.disconnect"
+        if how == "sends":
+            with contextlib.suppress(OSError):
+                await send(text("too late"))
+        raise LookupError("in the handler of the disconnect")
+
+    caplog.set_level(logging.INFO)
+    await run(application, lambda exchange, port: port.leave(exchange))
+    [record] = caplog.records
+    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+    assert record.getMessage().startswith("Application ended with LookupError: in the handler of the disconnect (in ")
+    assert "after the end of WebSocket /" in record.getMessage()
+
+
+@on_loop
+async def test_09_an_application_that_fails_after_an_end_of_its_own_is_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        await send(CLOSE)
+        await receive()
+        await receive()
+        raise LookupError("in the handler of the disconnect")
+
+    await run(application)
+    [record] = errors_in(caplog)
+    assert record.getMessage().startswith("Exception inside application: ")
 
 
 # -- the handshake -----------------------------------------------------------------------------------------
