@@ -198,13 +198,20 @@ def test_edits_formulas_and_cursors_cross_between_two_tabs(
         shows(browser, "B9", "5")
         shows(browser, "D14", "78.70")
         assert browser.text("last") == "Rowan set B9 to 5"
-        wait_for(lambda: browser.text("people") == "Rowan", "the other to be listed")
+        wait_for(lambda: browser.text("people") == "Rowan B10", "the other to be listed, and where it is")
         assert browser.run("return document.getElementById('B10').dataset.who") == "Rowan"
+        # Whatever says whose cursor it is stays within its cell.
+        assert browser.run(
+            "return ['::before', '::after'].every((part) => {"
+            "  const box = getComputedStyle(document.getElementById('B10'), part);"
+            "  return box.content === 'none' || [box.top, box.right, box.bottom, box.left].every((side) => side === '0px');"
+            "})"
+        )
         browser.click("C5")
         take_pictures(browser, pictures, "spreadsheet")
 
         browser.switch_to(second)
-        wait_for(lambda: browser.text("people") == "Laurel", "the first to be listed")
+        wait_for(lambda: browser.text("people") == "Laurel C5", "the first to be listed")
     wait_for(lambda: browser.text("people") == "", "the other to be gone")
 
 

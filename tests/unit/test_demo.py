@@ -225,7 +225,8 @@ def test_the_page_shows_the_connection_and_the_command() -> None:
     assert peer.headers[b"content-type"] == b"text/html; charset=utf-8"
     for shown in ("HTTP/2", "https", "192.0.2.7:40001", "198.51.100.1:8000", "x-flavour", "bay"):
         assert shown in text
-    assert "daphne-ng -b 0.0.0.0 -p 8000 myproject.asgi:application" in text
+    assert "daphne-ng -p 8000 myproject.asgi:application" in text
+    assert "0.0.0.0" not in text
 
 
 def test_every_value_from_the_client_is_escaped() -> None:

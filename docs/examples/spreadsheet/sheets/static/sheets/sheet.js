@@ -177,19 +177,22 @@ function showPeople() {
     ...list.map(({ name, cell }) => {
       const item = document.createElement("li");
       item.style.setProperty("--who", colour(name));
-      item.textContent = name;
-      item.title = `at ${cell}`;
+      const where = document.createElement("small"); // here, since a tag at the cell would cover another one
+      where.textContent = cell;
+      item.append(`${name} `, where);
       return item;
     }),
   );
   for (const element of grid.querySelectorAll(".here")) {
     element.classList.remove("here");
     delete element.dataset.who;
+    element.removeAttribute("title");
   }
   for (const { name, cell } of list) {
     const element = byId(cell);
     element.classList.add("here");
     element.dataset.who = element.dataset.who ? `${element.dataset.who}, ${name}` : name;
+    element.title = element.dataset.who;
     element.style.setProperty("--who", colour(name));
   }
 }
