@@ -163,7 +163,10 @@ class CommandLineInterface:
             ArgumentError: Options contradict each other.
             ConfigurationError: A setting, the application, an endpoint or the access log is wrong.
         """
-        options = self.parser.parse_args(args)
+        self.run_with(self.parser.parse_args(args))
+
+    def run_with(self, options: Namespace) -> None:
+        """Serve until the server stops, with options that are parsed already; see `run`."""
         self._explains = options.verbosity >= 2
         configure(options.verbosity, options.log_fmt, options.log_level)
         # Before the application is imported: the processes that it may start are no workers, and not the service. What
@@ -184,11 +187,15 @@ class CommandLineInterface:
             with pid_file(config.pid_file):
                 if needs_supervisor(config):
                     logger.info("Starting server at %s", ", ".join(endpoints))
-                    exit_code = supervise(endpoints, config, self._notifier)
+                    exit_code = supervise(endpoints, config, self._notifier, self._worker_command(options))
                 else:
                     exit_code = self._serve(options, config, endpoints)
         if exit_code:
             sys.exit(exit_code)
+
+    # What starts a worker; None for the command of this process.
+    def _worker_command(self, options: Namespace) -> list[str] | None:
+        return None
 
     def _serve(self, options: Namespace, config: Config, endpoints: list[str]) -> int:
         access_log = self._access_log(options)
@@ -225,6 +232,7 @@ class CommandLineInterface:
         take_interrupt(from_program=True)  # what the application has set
         Children(lambda: server.listeners).release()
         server.hard_end = end = HardEnd()
+        server.alone = False
         if self._assignment:
             from daphne_ng.supervisor.worker import run_worker
 

@@ -617,6 +617,9 @@ class Config(EndpointSettings):
         for name, known in settings():
             value = getattr(self, name)
             label = _label(name, known)
+            _check_type(label, value, _TYPES[name])
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
             if known.choices and value not in known.choices:
                 raise ConfigurationError(f"{label} must be one of {', '.join(known.choices)}, not {value!r}")
             if name in _NUMBERS and value is not None:
@@ -678,6 +681,20 @@ def _label(name: str, setting: Setting) -> str:
 _SETTINGS: tuple[tuple[str, Setting], ...] = tuple(
     (entry.name, entry.metadata["setting"]) for entry in dataclasses.fields(Config)
 )
+
+# By their defaults. Numbers are checked by their limits; workers, which may be one, by `check_processes`.
+_TYPES = {entry.name: type(entry.default) for entry in dataclasses.fields(Config)} | {"workers": int}
+
+
+# A list of one text that is given as a text would be taken for its letters, and a wrong type fails somewhere else.
+def _check_type(label: str, value: Any, wanted: type) -> None:
+    if wanted is str and not isinstance(value, str):
+        raise ConfigurationError(f"{label} must be text, not {value!r}")
+    if wanted is bool and not isinstance(value, bool):
+        raise ConfigurationError(f"{label} must be True or False, not {value!r}")
+    if wanted is tuple and not isinstance(value, tuple | list):
+        raise ConfigurationError(f"{label} must be a list, not {value!r}")
+
 
 # Where no flag says them as they are.
 _PROXY_HEADERS = {

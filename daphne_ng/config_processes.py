@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.setting import setting
 
-__all__ = ["ProcessSettings", "check_processes"]
+__all__ = ["ProcessSettings", "check_alone", "check_processes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class ProcessSettings:
     A `Server` is one process, to which `loop` and `stock_reactor` alone matter.
     """
 
-    workers: str = setting(
+    workers: str | int = setting(
         "1",
         "Processes",
         "how many processes serve, or auto for the number of processors",
@@ -167,9 +167,42 @@ def check_processes(config: ProcessSettings) -> None:
     Raises:
         ConfigurationError: Names the flag and the rule.
     """
-    if config.workers != "auto" and not (re.fullmatch("[0-9]{1,4}", config.workers, re.ASCII) and int(config.workers)):
+    workers = config.workers
+    if isinstance(workers, bool) or not isinstance(workers, str | int):
+        raise ConfigurationError(f"--workers must be a number from 1 on, or auto, not {workers!r}")
+    text = str(workers)
+    object.__setattr__(config, "workers", text)  # one spelling for whoever asks
+    if text != "auto" and not (re.fullmatch("[0-9]{1,4}", text, re.ASCII) and int(text)):
         raise ConfigurationError(f"--workers must be a number from 1 on, or auto, not {config.workers!r}")
     if config.umask and not re.fullmatch("[0-7]{1,4}", config.umask, re.ASCII):
         raise ConfigurationError(f"--umask must be an octal number, such as 027, not {config.umask!r}")
     if config.reload and config.workers not in ("1", "auto"):
         raise ConfigurationError("--reload is for development, with one worker: leave --workers out")
+
+
+# What the command line sees to, and a `Server` does not.
+_OF_PROCESSES = (
+    "workers",
+    "reload",
+    "limit_max_requests",
+    "limit_worker_memory",
+    "worker_max_age",
+    "pid_file",
+    "user",
+    "group",
+    "umask",
+)
+
+
+def check_alone(config: ProcessSettings) -> None:
+    """Check that nothing is asked for that takes more than one `Server` in a process that is not its own.
+
+    Raises:
+        ConfigurationError: Names the setting.
+    """
+    defaults = ProcessSettings()
+    for name in _OF_PROCESSES:
+        if getattr(config, name) != getattr(defaults, name):
+            raise ConfigurationError(
+                f"{name}: a Server is one process, and does not see to that; daphne_ng.run() and the command line do"
+            )

@@ -6,11 +6,11 @@ import argparse
 import difflib
 from typing import Any
 
-__all__ = ["HintingParser"]
+__all__ = ["ELSEWHERE", "HintingParser"]
 
 # What other servers call it, where no name of ours is like theirs, or one is that means something else. Empty where
 # nothing has to be said here to get the same.
-_ELSEWHERE = {
+ELSEWHERE = {
     "--host": "--bind",
     "--uds": "--unix-socket",
     "--asgi-loop": "--loop",
@@ -70,8 +70,8 @@ class HintingParser(argparse.ArgumentParser):
         return options
 
     def _remedy(self, flag: str) -> str:
-        if flag in _ELSEWHERE:
-            found = _ELSEWHERE[flag]
+        if flag in ELSEWHERE:
+            found = ELSEWHERE[flag]
             return f"; here it is {found}" if found else "; leave it out"
         close = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
         return f"; is it {close[0]}?" if close else ""

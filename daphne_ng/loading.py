@@ -29,6 +29,7 @@ __all__ = [
     "check_application",
     "directory_of_file",
     "import_target",
+    "is_importing",
     "load_application",
     "read_environment",
     "search_directories",
@@ -266,9 +267,21 @@ def _import_file(file: str, path: str) -> ModuleType:
     return module
 
 
+_importing: list[str] = []
+
+
+def is_importing() -> bool:
+    """Tell whether an application is being imported just now."""
+    return bool(_importing)
+
+
 def _import_module(name: str, path: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        _importing.append(name)
+        try:
+            return importlib.import_module(name)
+        finally:
+            _importing.pop()
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         # The module's own code may fail to import something of its own name; then a frame of it is there.

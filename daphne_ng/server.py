@@ -24,15 +24,17 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from daphne_ng import owning
-from daphne_ng._types import ASGIApplication
+from daphne_ng._types import AnyApplication
 from daphne_ng.actions import Actions
 from daphne_ng.asgi.exchange import Exchange, stack_of
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
+from daphne_ng.config_processes import check_alone
 from daphne_ng.draining import Drain
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
-from daphne_ng.errors import ConfigurationError, LifespanError
+from daphne_ng.errors import ApplicationLoadError, ConfigurationError, LifespanError
+from daphne_ng.loading import check_application
 from daphne_ng.logconfig import asyncio_debug, configure_twisted_log, enable_loggers, log_end
 from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
@@ -78,7 +80,7 @@ class Server:
     both say something, a keyword that differs from its default wins.
 
     Args:
-        application: The ASGI 3 application.
+        application: The ASGI application, as version 3 or 2.
         endpoints: Twisted endpoint strings to listen on.
         signal_handlers: Whether `run` handles SIGINT, SIGTERM and SIGHUP.
         action_logger: Called as ``action_logger(protocol, action, details)`` for each request.
@@ -87,12 +89,12 @@ class Server:
         config: The settings.
 
     Raises:
-        ConfigurationError: A setting is wrong.
+        ConfigurationError: A setting is wrong, or the application is none.
     """
 
     def __init__(
         self,
-        application: ASGIApplication,
+        application: AnyApplication,
         endpoints: list[str] | None = None,
         signal_handlers: bool = True,
         action_logger: Callable[[str, str, dict[str, Any]], None] | None = None,
@@ -126,7 +128,11 @@ class Server:
         self.config = (config or Config()).replace(**changes)
         for keyword, field in _KEYWORDS.items():
             setattr(self, keyword, getattr(self.config, field))
-        self.application = application
+        if isinstance(application, str):
+            raise ApplicationLoadError(
+                f"application {application!r}: a Server takes the application itself; daphne_ng.run() imports it"
+            )
+        self.application = check_application(application)
         self.endpoints = endpoints or []
         self.signal_handlers = signal_handlers
         self.action_logger = action_logger
@@ -147,6 +153,8 @@ class Server:
         """Called without arguments when the server begins to stop."""
         self.hard_end: owning.HardEnd | None = None
         """Ends the process if its end takes longer than all limits together: the command line's."""
+        self.alone = True
+        """Whether nobody sees to the settings of processes: then they are refused."""
         self.around_reload: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
         """Returns a context in which certificates are read again."""
         self.listeners: list[Any] = []
@@ -182,13 +190,19 @@ class Server:
         called again when it has returned, and in several threads at a time.
 
         Raises:
-            ReactorError: A reactor runs that cannot serve.
+            ReactorError: A reactor runs that cannot serve, or an event loop does.
+            ConfigurationError: A setting is for more processes than this one.
         """
+        self._check_alone()
         with ReactorOfRun(self.config) as reactor:
             if reactors.is_running(reactor):
                 self._run_beside(reactor)
             else:
                 self._run_whole(reactor)
+
+    def _check_alone(self) -> None:
+        if self.alone:
+            check_alone(self.config)
 
     def _prepare(self, loop: asyncio.AbstractEventLoop) -> RunSignals:
         configure_twisted_log(self.verbosity)
@@ -388,6 +402,7 @@ class Server:
     async def __aenter__(self) -> Server:
         if self.abort_start:
             raise ConfigurationError("the server was stopped before it started")
+        self._check_alone()
         reactor, private = _reactor_for(asyncio.get_running_loop())
         attached = not reactor.running
         if attached:
@@ -424,6 +439,7 @@ class Server:
         Returns:
             Fires when every endpoint listens; fails with `LifespanError` or `ConfigurationError`.
         """
+        self._check_alone()
         loop = reactors.event_loop_of(reactor)
 
         async def start() -> None:

@@ -56,8 +56,14 @@ def needs_supervisor(config: Config) -> bool:
     )
 
 
-def supervise(endpoints: list[str], config: Config, notifier: Notifier) -> int:
+def supervise(endpoints: list[str], config: Config, notifier: Notifier, command: list[str] | None = None) -> int:
     """Open the sockets and run workers on them until told to stop; return the exit code.
+
+    Args:
+        endpoints: Endpoint strings.
+        config: The settings.
+        notifier: Tells systemd.
+        command: What starts a worker; None for the command of this process.
 
     Raises:
         ConfigurationError: An endpoint cannot be listened on or shared, or a user or group does not exist.
@@ -81,7 +87,9 @@ def supervise(endpoints: list[str], config: Config, notifier: Notifier) -> int:
         watcher = watcher_for(config.reload_dirs, config.reload_includes, config.reload_excludes)
     sockets = SharedSockets(endpoints, config)
     try:
-        return Supervisor(sockets, config, worker_count(config), command_of_this_process(), notifier, watcher).run()
+        return Supervisor(
+            sockets, config, worker_count(config), command or command_of_this_process(), notifier, watcher
+        ).run()
     finally:
         if watcher is not None:
             watcher.close()

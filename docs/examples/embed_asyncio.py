@@ -2,8 +2,7 @@ import asyncio
 
 from hello import application
 
-from daphne_ng.config import Config
-from daphne_ng.server import Server
+from daphne_ng import Config, Server
 
 
 async def main():

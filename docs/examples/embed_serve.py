@@ -2,7 +2,7 @@ import asyncio
 
 from hello import application
 
-from daphne_ng.server import Server
+from daphne_ng import Server
 
 
 async def main():

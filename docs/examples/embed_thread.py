@@ -2,7 +2,7 @@ import urllib.request
 
 from hello import application
 
-from daphne_ng.server import Server
+from daphne_ng import Server
 
 with Server(application, endpoints=["tcp:0:interface=127.0.0.1"]).run_in_thread() as server:
     host, port = server.listening_addresses[0]

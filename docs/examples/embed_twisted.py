@@ -5,8 +5,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
+from daphne_ng import Server
 from daphne_ng.net import reactor as reactors
-from daphne_ng.server import Server
 
 
 async def main(reactor):

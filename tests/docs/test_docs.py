@@ -351,6 +351,8 @@ def fetch(serving: Serving, method: str, path: str, body: bytes | None = None, p
 
 SERVED = {
     "hello.py": (["hello:application"], ("GET", "/you"), b"Hello, you!\n"),
+    # Called by itself it listens on port 8000; `run` is in tests/integration/test_run_function.py.
+    "embed_run.py": (["embed_run:application"], ("GET", "/"), b"Hello!\n"),
     "upload.py": (
         ["upload:application"],
         ("POST", "/", b"x" * 300_000),

@@ -1,0 +1,77 @@
+"""Code as users write it, for mypy alone: with --strict, every kind of application passes, and what is none does not.
+
+An ignored error that is none fails the check as well (``warn_unused_ignores``).
+"""
+
+import asyncio
+from typing import Any, assert_type
+
+from asgiref.typing import (
+    ASGI2Application,
+    ASGI3Application,
+    ASGIApplication,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    Scope,
+)
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.types import ASGIApp
+
+import daphne_ng
+from daphne_ng import Config, Server, run
+
+
+async def of_asgiref(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None: ...
+
+
+async def of_anything(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+async def of_dicts(scope: dict[str, Any], receive: Any, send: Any) -> None: ...
+
+
+class Instance:
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None: ...
+
+
+class Old:
+    def __init__(self, scope: Scope) -> None: ...
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None: ...
+
+
+def names(one: ASGIApplication, two: ASGI2Application, three: ASGI3Application, four: ASGIApp) -> None:
+    run(one, host="127.0.0.1", port=8000, log_level="info")
+    run(two)
+    run(three, config=Config(workers=2, reload=False))
+    run(four)
+    Server(one, ["tcp:0"])
+    asyncio.run(Server(four, endpoints=["tcp:0"], config=Config(keep_alive_timeout=5)).serve())
+
+
+def objects() -> None:
+    run(of_asgiref)
+    run(of_anything)
+    run(of_dicts)
+    run(Instance())
+    run(Old)
+    run(Starlette())
+    run(FastAPI())
+    run(HTTPEndpoint)
+    run(get_asgi_application())
+    run(ProtocolTypeRouter({"http": get_asgi_application()}))
+    daphne_ng.run("main:app", reload=True, unix_socket="/run/s")
+    assert_type(daphne_ng.Server(Instance(), ["tcp:0"]).exit_code, int)
+
+
+def what_is_none() -> None:
+    run(None)  # type: ignore[arg-type]
+    run(5)  # type: ignore[arg-type]
+    run(of_anything, port="8000")  # type: ignore[arg-type]
+    Server("main:app", ["tcp:0"])  # type: ignore[arg-type]
+    Server(None, ["tcp:0"])  # type: ignore[arg-type]
+    daphne_ng.Servre  # type: ignore[attr-defined]  # noqa: B018
