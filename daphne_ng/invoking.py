@@ -139,9 +139,9 @@ class _Interface(CommandLineInterface):
                 raise ConfigurationError(f"{', '.join(self._more)}: has no flag by which workers could be told")
         return config
 
-    def _application(self, options: argparse.Namespace) -> Any:
+    def _application(self, options: argparse.Namespace, config: Config) -> Any:
         if isinstance(self._app, str):
-            return super()._application(options)
+            return super()._application(options, config)
         if options.env_file or options.app_dirs:
             raise ConfigurationError("env_file and app_dir are for an application that is imported")
         if options.factory:

@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from daphne_ng import owning
 from daphne_ng._types import AnyApplication
 from daphne_ng.actions import Actions
-from daphne_ng.asgi.exchange import Exchange, stack_of
+from daphne_ng.asgi.exchange import Exchange, lines_of_stack
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
@@ -43,7 +43,7 @@ from daphne_ng.net.loops import new_event_loop
 from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
 from daphne_ng.running import ReactorOfRun, RunSignals, hand_on
 from daphne_ng.security import Security
-from daphne_ng.wording import counted
+from daphne_ng.wording import counted, http2_support
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
 
@@ -335,13 +335,13 @@ class Server:
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:
-                yield from _stack(exchange.task)
+                yield from lines_of_stack(exchange.task)
         for connection in list(context.connections):
             yield connection.describe()
         serving = {exchange.task for exchange in list(runner.exchanges)}
         for task in asyncio.all_tasks(self._loop) - serving:
             yield f"Task {task.get_name()}"
-            yield from _stack(task)
+            yield from lines_of_stack(task)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Start the application for one request. Called only where a subclass overrides it.
@@ -550,7 +550,7 @@ class Server:
         runner.state = self._lifespan.state
         context.start_clock()
         factory = ServerFactory(context)
-        logger.info("HTTP/2 support %s", _http2_support(config))
+        logger.info("HTTP/2 support %s", http2_support(config.http2, config.h2c))
         self._security = security = Security(config, factory.acceptableProtocols(), loop, context, self.shared_run)
         security.start()
         listening: Any = None
@@ -688,17 +688,6 @@ def __getattr__(name: str) -> Any:
     if name == "twisted_loop":
         return reactors.event_loop_of(reactors.install())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    for frame in stack_of(task):
-        yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
-
-
-def _http2_support(config: Config) -> str:
-    if config.http2:
-        return "enabled" if config.h2c else "enabled (with TLS only: --no-h2c)"
-    return "enabled (without TLS only: --no-http2)" if config.h2c else "not enabled (--no-http2 and --no-h2c)"
 
 
 # The reactor that serves on this running loop, and whether it is ours to close.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "message_of", "one_line", "printable"]
+__all__ = ["counted", "http2_support", "message_of", "one_line", "printable"]
 
 _TEXT_MAX = 300
 
@@ -38,3 +38,10 @@ def one_line(error: BaseException) -> str:
 def counted(number: int, what: str) -> str:
     """Return a number with its noun, such as ``1 request`` or ``2 requests``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def http2_support(with_tls: bool, without_tls: bool) -> str:
+    """Return what the start says of HTTP/2, in Daphne's words as far as they go."""
+    if with_tls:
+        return "enabled" if without_tls else "enabled (with TLS only: --no-h2c)"
+    return "enabled (without TLS only: --no-http2)" if without_tls else "not enabled (--no-http2 and --no-h2c)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from daphne_ng._types import Headers, Message
@@ -30,6 +30,7 @@ __all__ = [
     "answer_error",
     "as_bytes",
     "checked_start",
+    "lines_of_stack",
     "listed",
     "sentence",
     "where",
@@ -352,3 +353,9 @@ def stack_of(task: asyncio.Task[Any]) -> list[Any]:
             break
         awaitable = following
     return frames
+
+
+def lines_of_stack(task: asyncio.Task[Any]) -> Iterator[str]:
+    """Yield a line for each frame of a task's chain of awaits."""
+    for frame in stack_of(task):
+        yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
