@@ -21,7 +21,7 @@ from typing import Any
 from daphne_ng.config_endpoints import EndpointSettings, check_sockets, check_tls
 from daphne_ng.config_processes import check_processes
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.setting import Setting, setting
+from daphne_ng.setting import Setting, check_type, label_of, setting
 from daphne_ng.trust import TrustedPeers
 
 __all__ = ["Config", "Setting", "settings"]
@@ -616,8 +616,8 @@ class Config(EndpointSettings):
         """
         for name, known in settings():
             value = getattr(self, name)
-            label = _label(name, known)
-            _check_type(label, value, _TYPES[name])
+            label = label_of(name, known)
+            check_type(label, value, _TYPES[name])
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
             if known.choices and value not in known.choices:
@@ -674,26 +674,12 @@ def settings() -> Iterator[tuple[str, Setting]]:
     yield from _SETTINGS
 
 
-def _label(name: str, setting: Setting) -> str:
-    return next((flag for flag in setting.flags if flag.startswith("--")), name)
-
-
 _SETTINGS: tuple[tuple[str, Setting], ...] = tuple(
     (entry.name, entry.metadata["setting"]) for entry in dataclasses.fields(Config)
 )
 
 # By their defaults. Numbers are checked by their limits; workers, which may be one, by `check_processes`.
 _TYPES = {entry.name: type(entry.default) for entry in dataclasses.fields(Config)} | {"workers": int}
-
-
-# A list of one text that is given as a text would be taken for its letters, and a wrong type fails somewhere else.
-def _check_type(label: str, value: Any, wanted: type) -> None:
-    if wanted is str and not isinstance(value, str):
-        raise ConfigurationError(f"{label} must be text, not {value!r}")
-    if wanted is bool and not isinstance(value, bool):
-        raise ConfigurationError(f"{label} must be True or False, not {value!r}")
-    if wanted is tuple and not isinstance(value, tuple | list):
-        raise ConfigurationError(f"{label} must be a list, not {value!r}")
 
 
 # Where no flag says them as they are.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Setting", "setting"]
+from daphne_ng.errors import ConfigurationError
+
+__all__ = ["Setting", "check_type", "label_of", "setting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,22 @@ class Setting:
 def setting(default: Any, group: str, help: str, *, flags: tuple[str, ...] = (), **more: Any) -> Any:
     """Return a dataclass field with this default, and a `Setting` made of the rest."""
     return field(default=default, metadata={"setting": Setting(group=group, help=help, flags=flags, **more)})
+
+
+def label_of(name: str, known: Setting) -> str:
+    """Return what messages call a setting: its flag, or its name if it has none."""
+    return next((flag for flag in known.flags if flag.startswith("--")), name)
+
+
+def check_type(label: str, value: Any, wanted: type) -> None:
+    """Check a value by the type of its default; numbers are not looked at.
+
+    Raises:
+        ConfigurationError: It is another: a text in place of a list, for instance, would be taken for its letters.
+    """
+    if wanted is str and not isinstance(value, str):
+        raise ConfigurationError(f"{label} must be text, not {value!r}")
+    if wanted is bool and not isinstance(value, bool):
+        raise ConfigurationError(f"{label} must be True or False, not {value!r}")
+    if wanted is tuple and not isinstance(value, tuple | list):
+        raise ConfigurationError(f"{label} must be a list, not {value!r}")
