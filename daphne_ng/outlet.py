@@ -120,7 +120,16 @@ class Outlet:
             self._torn = bool(data) if begun else self._torn
         return b""
 
+    # The application may have put something else behind the number since, as who becomes a daemon does.
+    def _check_own(self) -> None:
+        own = self._own
+        if own is not None:
+            number = own if isinstance(own, int) else own.fileno()
+            if not os.path.samestat(os.fstat(number), os.fstat(self._descriptor)):
+                self.close()
+
     def _write_pieces(self, data: bytes) -> bytes:
+        self._check_own()
         begin = 0
         while begin < len(data) and self._poll.poll(0):
             end = data.rfind(b"\n", begin, begin + _PIECE_BYTES) + 1 or begin + _PIECE_BYTES

@@ -52,7 +52,7 @@ class Lock:
                 return True
             self.release()
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Failure(f"{self._path} cannot be opened: {error.strerror}", everyone=True) from error
         try:
@@ -69,7 +69,7 @@ class Lock:
     # Whether who comes next opens the same file: somebody may have removed it.
     def _is_current(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
         except OSError:
             return False
 

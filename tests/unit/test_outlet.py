@@ -114,6 +114,15 @@ def test_an_end_waits_for_so_long_and_counts_what_is_left(pipe: Pipe, out: Outle
     assert pipe.read().count(b"\n") + out.lost == 2000
 
 
+def test_what_is_put_behind_the_number_later_gets_the_lines(tmp_path: Path, pipe: Pipe, out: Outlet) -> None:
+    out.put(b"a\n")
+    with (tmp_path / "log").open("wb") as file:
+        os.dup2(file.fileno(), pipe.writing)
+    out.put(b"b\n")
+    assert pipe.read() == b"a\n"
+    assert (tmp_path / "log").read_bytes() == b"b\n"
+
+
 def test_a_line_that_a_full_disk_has_cut_is_not_continued_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

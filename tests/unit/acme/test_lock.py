@@ -74,3 +74,11 @@ def test_a_file_that_cannot_be_made_is_a_failure_of_all(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="cannot be opened: No such file") as caught:
         Lock(str(tmp_path / "gone" / "lock")).take()
     assert caught.value.everyone
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    """In a directory of another user it would have root make a file anywhere."""
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Failure, match="lock cannot be opened"):
+        Lock(str(tmp_path / "lock")).take()
+    assert not (tmp_path / "elsewhere").exists()
