@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BURST_MAX_BYTES",
     "DONE",
+    "MESSAGE_BURST_BYTES",
     "NOTICE_SECONDS",
     "SPARE_FRAMES",
     "Exchange",
@@ -38,6 +39,9 @@ __all__ = [
 
 BURST_MAX_BYTES = 512 * 1024
 """What one exchange may send before others get a turn of the loop."""
+
+MESSAGE_BURST_BYTES = 512
+"""What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds."""
 
 DONE = 4
 """The last state of every exchange: all that it had to send has been sent."""

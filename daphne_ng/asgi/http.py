@@ -20,6 +20,7 @@ from daphne_ng._types import Headers, Message
 from daphne_ng.asgi.exchange import (
     BURST_MAX_BYTES,
     DONE,
+    MESSAGE_BURST_BYTES,
     NOTICE_SECONDS,
     SPARE_FRAMES,
     Exchange,
@@ -205,7 +206,7 @@ class HttpExchange(Exchange):
                 waiter = port.writable()
             if state == _BODY:
                 # A client that takes everything at once would otherwise keep the loop to itself.
-                self._burst += len(body)
+                self._burst += len(body) + MESSAGE_BURST_BYTES
                 if self._burst > BURST_MAX_BYTES:
                     self._burst = 0
                     await asyncio.sleep(0)

@@ -32,6 +32,7 @@ from daphne_ng._types import Headers, Message
 from daphne_ng.asgi.exchange import (
     BURST_MAX_BYTES,
     DONE,
+    MESSAGE_BURST_BYTES,
     SPARE_FRAMES,
     Exchange,
     answer_error,
@@ -62,9 +63,6 @@ class _State(IntEnum):
 
 
 _CONNECTING, _HELD, _DENIAL, _OPEN, _DONE = (int(state) for state in _State)
-
-# What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds.
-_MESSAGE_BURST_BYTES = 512
 
 # What an application may still send after the end without an exception, until it calls receive() again, and how long
 # each of these calls waits, so that nobody can spin. Consumers of Channels take one message after the other, and an
@@ -227,7 +225,7 @@ class WebSocketExchange(Exchange):
             else:
                 payload, is_text = _checked_payload(text, payload)
             # A client that takes everything at once would otherwise keep the loop to itself.
-            burst = self._burst + len(payload) + _MESSAGE_BURST_BYTES
+            burst = self._burst + len(payload) + MESSAGE_BURST_BYTES
             if burst > BURST_MAX_BYTES:
                 burst = 0
                 await asyncio.sleep(0)

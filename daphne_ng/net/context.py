@@ -17,6 +17,7 @@ from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 from daphne_ng.net.client_lines import ClientLines
 from daphne_ng.net.proxies import proxies_from
+from daphne_ng.net.turn import Turn
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
 from daphne_ng.trust import TrustedPeers
 from daphne_ng.wire.h1_writer import ResponseDefaults
@@ -59,6 +60,8 @@ class ServerContext:
         self.clock = self.loop.time
         self.log = log
         self.defaults = ResponseDefaults(config.server_name, config.headers, config.date_header)
+        self.turn = Turn(self.loop)
+        """What reading HTTP/2 takes of a turn of the loop, on all connections."""
         self.connections: set[ServerConnection] = set()
         self.ending = False
         """Whether the server is stopping: connections and WebSockets that begin now are told so."""

@@ -45,12 +45,12 @@ class Http2Channel(Channel):
         "_has_stalled",
         "_timer",
         "_tunnels",
+        "_turn",
         "_turns",
         "full",
         "h2",
         "new_waiter",
         "rearm",
-        "receive_data",
     )
 
     def __init__(self, context: ServerContext, transport: Any, info: ConnectionInfo, flow: WriteFlow) -> None:
@@ -66,7 +66,7 @@ class Http2Channel(Channel):
         flow.drained = h2.drained
         self._timer = DeadlineTimer(context.loop, h2)
         self.rearm: Callable[[float], None] = self._timer.rearm
-        self.receive_data: Callable[[bytes], None] = h2.receive_data
+        self._turn = context.turn
         h2.opened()
 
     # -- Http2Driver -------------------------------------------------------------------------------------
@@ -119,7 +119,23 @@ class Http2Channel(Channel):
             "The application's body ended %s before its Content-Length; the stream was reset", counted(missing, "byte")
         )
 
+    def take_turn(self) -> bool:
+        """See `Http2Driver.take_turn`."""
+        turn = self._turn
+        if turn.over:
+            return False
+        turn.take(self.h2.go_on, b"")
+        return True
+
     # -- what the connection reports ---------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what one read delivered, or keep it for the next turn of the loop."""
+        turn = self._turn
+        if turn.over:
+            self.h2.wait_with(data)
+        else:
+            turn.take(self.h2.receive_data, data)
 
     def eof_received(self) -> None:
         """The client closed its half."""
@@ -139,4 +155,4 @@ class Http2Channel(Channel):
         self._timer.cancel()
         self.flow.drained = None
         self._let_go()
-        del self.h2, self.rearm, self.receive_data, self._timer
+        del self.h2, self.rearm, self._timer

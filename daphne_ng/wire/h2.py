@@ -139,6 +139,23 @@ class Http2Connection(Http2Streams):
         else:
             self._receive(data, now)
 
+    def wait_with(self, data: bytes) -> None:
+        """Take what one read delivered, to be worked on in a later turn of the loop: this one is used up."""
+        sieve = self._sieve
+        if sieve.begins or self._lingering:
+            self.receive_data(data)  # without its preface there is no connection yet
+            return
+        self._heard_at = self._clock()
+        sieve.keep(data)
+        if not sieve.behind:
+            sieve.behind = True
+            self._read_or_wait()
+            self._wants_flush()
+
+    def go_on(self, data: bytes) -> None:
+        """Work on what has been kept for a turn of its own, behind which comes `data`."""
+        self._receive(data, self._clock())
+
     # Work on what came, and on what others' turns have kept waiting, for one turn.
     def _receive(self, data: bytes, now: float) -> None:
         sieve = self._sieve
@@ -196,7 +213,8 @@ class Http2Connection(Http2Streams):
         """
         self._flush_due = False
         if self._sieve.behind and not self._lingering:
-            self._receive(b"", self._clock())
+            if not self._driver.take_turn():
+                self._wants_flush()
         else:
             self._flush()
 

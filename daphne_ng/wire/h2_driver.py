@@ -48,6 +48,9 @@ class Http2Driver(ConnectionDriver, Protocol):
     def flush_soon(self) -> None:
         """Call `Http2Connection.flush` on a later turn of the loop; called once until then."""
 
+    def take_turn(self) -> bool:
+        """Call `Http2Connection.go_on`, unless others have used up this turn of the loop. Returns whether it did."""
+
     def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:
         """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""
 

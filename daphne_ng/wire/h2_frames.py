@@ -194,6 +194,11 @@ class FrameSieve:
             self.fault = fault
         return items
 
+    @property
+    def begins(self) -> bool:
+        """Whether the preface has not come whole yet."""
+        return bool(self._preface_left)
+
     def keep(self, data: bytes) -> None:
         """Keep what came although the sieve is behind."""
         self._data += data

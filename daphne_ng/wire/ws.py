@@ -54,8 +54,8 @@ _WAITS_MAX = 4
 
 # What the engine may be given in one turn of the loop: it takes about 10 us for each frame, however small. After our
 # Close frame each counts for many, since nothing but this bounds what messages that nobody receives inflate to.
-_TURN_MAX_FRAMES = 1024
-_TURN_CLOSING_COST = 128
+_TURN_MAX_FRAMES = 512
+_TURN_CLOSING_COST = 64
 
 _NO_LIMIT = (1 << 63) - 1
 

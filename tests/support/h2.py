@@ -290,6 +290,10 @@ class RecordingHttp2Driver:
         assert self.state != "aborted", "aborted twice"
         self.state = "aborted"
 
+    def take_turn(self) -> bool:
+        self.h2.go_on(b"")
+        return True
+
     def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:
         self.refusals.append((status, detail))
         self.heads_refused.append(head)

@@ -1,0 +1,66 @@
+"""`daphne_ng.net.turn`: what connections may take of a turn of the loop together."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+from daphne_ng.net.turn import Turn
+from tests.support import h2
+from tests.support.asgi import on_loop, settle
+from tests.support.net import Application, Wire
+
+OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.settings()
+REQUEST = h2.headers(1, h2.fields())
+
+
+def busy(data: bytes) -> None:
+    end = perf_counter() + float(data)
+    while perf_counter() < end:
+        pass
+
+
+@on_loop
+async def test_a_turn_is_over_when_its_time_is_used_up_and_the_next_one_is_new() -> None:
+
+    turn = Turn(asyncio.get_running_loop())
+    turn.take(busy, b"0.0001")
+    assert not turn.over
+    turn.take(busy, b"0.006")
+    assert turn.over
+    await settle()
+    assert not turn.over
+
+
+@on_loop
+async def test_small_things_add_up() -> None:
+
+    turn = Turn(asyncio.get_running_loop())
+    for _ in range(60):
+        turn.take(busy, b"0.0001")
+    assert turn.over
+    await settle()
+
+
+@on_loop
+async def test_what_comes_when_the_turn_is_over_waits_and_keeps_its_order() -> None:
+    application = Application()
+    wire = Wire(application)
+    first, second = wire.connect(), wire.connect()
+    wire.context.turn.over = True
+    # The beginning of a connection does not wait; what follows does, and reading with it.
+    for transport in (first, second):
+        transport.protocol.dataReceived(OPENING)
+        for byte in REQUEST:
+            transport.protocol.dataReceived(bytes((byte,)))
+    assert application.scopes == []
+    assert not first.reading
+    await settle()
+    assert application.scopes == []  # nobody has begun the next turn
+    wire.context.turn.over = False
+    await settle()
+    assert len(application.scopes) == 2
+    assert first.reading
+    first.lost()
+    second.lost()
+    await settle()
