@@ -134,7 +134,7 @@ class Drain:
     # not look at it, and would use up all of that time.
     async def _close_the_last(self) -> None:
         config, context = self._config, self._context
-        patience = min(config.shutdown_idle_timeout, self._close_timeout)
+        patience = min(max(config.shutdown_idle_timeout, config.http2_goaway_timeout), self._close_timeout)
         if await context.wait_closed(patience):
             return
         for connection in list(context.connections):

@@ -630,7 +630,7 @@ def test_clients_that_do_not_answer_close_notify_do_not_hold_up_the_stop(
             endpoint or f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}",
             ssl_certfile=str(pem),
             shutdown_idle_timeout=0.1,
-            drain_timeout=0.2,
+            http2_goaway_timeout=0.2,
             close_timeout=20.0,
         ) as server:
             for _ in range(3):
