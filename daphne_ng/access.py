@@ -203,9 +203,10 @@ class LoggingAccessLog(_Lines):
     """An action logger that uses a `logging.Logger`, at level INFO.
 
     The message is the line that `AccessLogGenerator` writes, already formatted. Each record has an attribute
-    ``access``, a dict with ``protocol``, ``action`` and those of ``method``, ``path``, ``status``, ``size``,
-    ``code``, ``bytes_received``, ``bytes_sent``, ``client``, ``time_taken`` and ``http_version`` that are known;
-    ``{access[path]}`` reads them in a ``style="{"`` format. Texts in it are escaped like the line.
+    ``access``, a dict with ``protocol``, ``action``, ``method``, ``path``, ``status``, ``size``, ``code``,
+    ``bytes_received``, ``bytes_sent``, ``client``, ``time_taken`` and ``http_version``. All of them are always there,
+    None where they are not known or mean nothing: ``{access[status]}`` in a ``style="{"`` format never fails. Texts in
+    it are escaped like the line.
     """
 
     logger: logging.Logger
@@ -225,9 +226,8 @@ class LoggingAccessLog(_Lines):
             return
         fields: dict[str, Any] = {"protocol": protocol, "action": action}
         for name in _FIELDS:
-            if name in details:
-                value = details[name]
-                fields[name] = escape(value) if isinstance(value, str) else value
+            value = details.get(name)
+            fields[name] = escape(value) if isinstance(value, str) else value
         line = self._line(details["client"], self._date(), request, status, size, None, None)
         # No arguments: logging then leaves the per cent signs of the line alone.
         self.logger.info(line, extra={"access": fields})

@@ -1,20 +1,23 @@
+import json
 import logging.config
 
 from hello import application
 
-__all__ = ["application"]
+__all__ = ["JsonLines", "application"]
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record):
+        fields = getattr(record, "access", None) or {"message": record.getMessage()}
+        return json.dumps({"time": self.formatTime(record), **fields})
+
 
 logging.config.dictConfig(
     {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "access": {
-                "format": '{{"client": "{access[client]}", "path": "{access[path]}", "status": {access[status]}}}',
-                "style": "{",
-            }
-        },
-        "handlers": {"access": {"class": "logging.StreamHandler", "formatter": "access"}},
+        "formatters": {"json": {"()": JsonLines}},
+        "handlers": {"access": {"class": "logging.StreamHandler", "formatter": "json"}},
         "loggers": {"daphne_ng.access": {"level": "INFO", "handlers": ["access"], "propagate": False}},
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ from tests.integration.serving import require_program
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
+MIGRATING = [f"migrating/{path.stem}" for path in (DOCS / "migrating").glob("*.md")]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "changes" / "README.md", *DOCS.rglob("*.md")])
 
 START_SECONDS = 15
@@ -178,6 +180,18 @@ def test_the_command_lines_were_found() -> None:
 def test_the_readme_has_the_two_commands_word_for_word(marker: str, command: str) -> None:
     found = [block for block in blocks_of(ROOT / "README.md") if block.comment == f"<!-- {marker} command -->"]
     assert [(block.language, block.text) for block in found] == [("sh", command)]
+
+
+# daphne-ng is on no index yet. A release changes one page.
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / "changes").glob("+*.md")], ids=name_of)
+def test_one_page_says_how_to_install(page: Path) -> None:
+    if page != DOCS / "how-to" / "install.md":
+        assert re.findall(r"(?:pip|uv|poetry|pipx)\b[^\n`]*\b(?:install|add)\b[^\n`&;]*\bdaphne-ng", page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("page", ["tutorial/first-app", "how-to/django", "how-to/deploy", *MIGRATING])
+def test_whoever_begins_at_a_page_is_led_to_the_one_about_installing(page: str) -> None:
+    assert "how-to/install.md" in (text := (DOCS / f"{page}.md").read_text("utf-8")) or "(install.md" in text
 
 
 # -- the reference ---------------------------------------------------------------------------------------------
@@ -411,9 +425,61 @@ def test_an_example_application_is_served(example: str) -> None:
         assert fetch(serving, *request) == expected
         assert serving.stop() == 0
     assert "ERROR" not in serving.output
-    if example == "logged.py":
-        line = r'^\{"client": "127\.0\.0\.1:\d+", "path": "/", "status": 200\}$'
-        assert re.search(line, serving.output, re.MULTILINE)
+
+
+# What logged.py serves, and beside it a WebSocket and a view during which clients leave.
+LOGGED = """
+import asyncio
+import logged
+from echo import application as echo
+
+async def application(scope, receive, send):
+    if scope["type"] == "websocket" and scope["path"] != "/refused":
+        await echo(scope, receive, send)
+    elif scope["type"] == "http" and scope["path"] == "/slow":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    else:
+        await logged.application(scope, receive, send)
+"""
+
+
+def test_every_line_of_the_json_access_log_is_json(tmp_path: Path) -> None:
+    (tmp_path / "wrapped.py").write_text(LOGGED)
+    directories = ("--app-dir", str(tmp_path), "--app-dir", str(EXAMPLES))
+    with served("-p", "0", *directories, "--access-log-logger", "wrapped:application") as serving:
+        address = "127.0.0.1", int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+
+        def say(request: bytes, answered: bool = True) -> None:
+            with socket.create_connection(address, START_SECONDS) as client:
+                client.sendall(request)
+                assert bool(client.recv(65536)) if answered else True
+
+        fields = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        for target in (b'/quote"quote', b"/back\\slash", b"/per%cent%22", b"/\xc3\xa4?\xff\xfe", b"/{}{access}", b"/'"):
+            say(b"GET " + target + fields)
+        say(b"GET /\x00\x1b[31m\n" + fields)
+        say(b'"BREW" / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        say(b"nonsense\r\n\r\n")
+        say(b"HEAD /" + fields)
+        with spoken_to(address, '/chat"%ff') as client:
+            client.say("Hello.")
+            assert client.hear() == "Hello."
+        with spoken_to(address, "/refused") as client:
+            assert client.status == 500
+        with socket.create_connection(address, START_SECONDS) as client:
+            client.sendall(b"GET /slow" + fields)
+        serving.wait_for(r'"/slow"')
+        assert serving.stop() == 0
+    assert "Logging error" not in serving.output
+    lines = [line for line in serving.output.splitlines() if line.startswith("{")]
+    records = [json.loads(line) for line in lines]
+    assert len(re.findall(r'"protocol"', serving.output)) == len(records)
+    names = {"time", "protocol", "action", "method", "path", "status", "size", "code", "client", "time_taken"}
+    assert all(record.keys() >= names for record in records)
+    actions = {(record["protocol"], record["action"]) for record in records}
+    assert actions >= {("http", "complete"), *(("websocket", f"{verb}ed") for verb in ("connect", "reject", "disconnect"))}
+    assert {record["path"] for record in records} >= {r"/quote\x22quote", "/slow", "-"}
 
 
 def test_the_events_of_the_django_example_come_and_end_with_their_client() -> None:

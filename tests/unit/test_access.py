@@ -412,7 +412,21 @@ def test_websocket_events_go_to_the_logger_too(caplog: pytest.LogCaptureFixture)
         "action": "connected",
         "path": "/chat",
         "client": None,
+        **dict.fromkeys(("method", "status", "size", "code", "bytes_received", "bytes_sent", "time_taken")),
+        "http_version": None,
     }
+
+
+def test_a_format_may_name_any_field_of_any_record(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "daphne_ng.access")
+    log = LoggingAccessLog()
+    log("http", "complete", REQUEST)
+    for action in ("connecting", "connected", "rejected", "disconnected"):
+        log("websocket", action, {"path": "/chat", "client": None})
+    first = caplog.records[0].access  # type: ignore[attr-defined]
+    formatter = logging.Formatter(" ".join(f"{{access[{name}]}}" for name in first), style="{")
+    assert len({len(formatter.format(record).split(" ")) for record in caplog.records}) == 1
+    assert all(record.access.keys() == first.keys() for record in caplog.records)  # type: ignore[attr-defined]
 
 
 def test_how_a_websocket_ended_is_in_the_record_but_not_in_the_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -429,7 +443,8 @@ def test_how_a_websocket_ended_is_in_the_record_but_not_in_the_line(caplog: pyte
     LoggingAccessLog()("websocket", "disconnected", details)
 
     (record,) = caplog.records
-    assert record.access == {"protocol": "websocket", "action": "disconnected", **details}  # type: ignore[attr-defined]
+    known = {name: value for name, value in record.access.items() if value is not None}  # type: ignore[attr-defined]
+    assert known == {"protocol": "websocket", "action": "disconnected", **details}
     assert record.getMessage().endswith('"WSDISCONNECT /chat" - -')
     assert logged("websocket", "disconnected", **details).endswith('"WSDISCONNECT /chat" - -\n')
 

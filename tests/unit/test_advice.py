@@ -275,8 +275,6 @@ PROJECT = {
 }
 
 REPORT = """\
-poetry.lock
-  ! Made by a tool: make it again after the rest.
 requirements.txt:1
   - channels[daphne]>=4.1
   + channels>=4.1
@@ -287,6 +285,8 @@ requirements.txt:1
 deploy/proj.d:2
   - command=daphne -u /run/daphne.sock a.asgi:app
   + command=daphne-ng -u /run/daphne.sock a.asgi:app
+poetry.lock
+  ! Made by a tool: make it again after the rest.
 
 4 places to look at.
 Requirements: `daphne-ng` stands for what docs/how-to/install.md says to install. Then

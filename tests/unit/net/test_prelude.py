@@ -316,6 +316,7 @@ def test_a_client_that_has_closed_its_half_is_served(on_site: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Attempting to mutate a Context:DeprecationWarning")  # pyOpenSSL 25
 def test_tls_begins_after_the_header(on_site: Any, certificate: Any) -> None:
     async def main(site: Site) -> None:
         port = site.reactor.listenSSL(0, site.factory, certificate, interface="127.0.0.1", options=site.options)

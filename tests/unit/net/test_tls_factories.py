@@ -144,6 +144,7 @@ def test_a_factory_may_return_another_context_later(run, options, leaf):
     run(main)
 
 
+@pytest.mark.filterwarnings("ignore:Attempting to mutate a Context:DeprecationWarning")  # pyOpenSSL 25
 def test_factories_that_make_connections_stay_on_twisteds_transport(run, options):
     class Maker(ssl.CertificateOptions):
         made = 0

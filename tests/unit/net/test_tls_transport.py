@@ -11,6 +11,7 @@ import errno
 import gc
 import socket
 import weakref
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -600,6 +601,9 @@ def test_after_an_alert_a_client_that_stays_is_dropped(run, ours, monkeypatch):
 
 @pytest.mark.parametrize("callback", ["alpn", "name"])
 def test_a_callback_that_raises_fails_that_handshake_only(run, ours, leaf, callback, capsys, failures):
+    if callback == "name" and int(metadata.version("pyopenssl").split(".")[0]) < 26:
+        pytest.skip("before release 26, pyOpenSSL goes on after an exception of this callback; ours raise none")
+
     def fail(*args: Any) -> Any:
         raise ZeroDivisionError
 
