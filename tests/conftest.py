@@ -43,6 +43,7 @@ _ONCE = frozenset(
         "test_runserver",
         "test_server_modes",
         "test_systemd",
+        "test_talkative_clients",
         "test_websocket_attacks",
         "test_websocket_endings",
         "test_websocket_memory",

@@ -8,14 +8,14 @@ what they are sent: they give windows back in small steps, measure the path with
 priorities of what they asked for, and cancel it. So such a frame is paid for first by what the client has *earned*, and
 takes from a bucket, which is refilled by time alone, only when nothing is left of that:
 
-================================  ==================================================================================
+================================  =================================================================================
 frame                             is earned by
-================================  ==================================================================================
-WINDOW_UPDATE                     each DATA frame of ours, and its bytes; each request
+================================  =================================================================================
+WINDOW_UPDATE                     each DATA frame of ours, and its bytes; each request, and each of its DATA frames
 PING, PRIORITY, PRIORITY_UPDATE   each DATA frame of ours; each request
 acknowledgements                  each SETTINGS and PING of ours, one
 RST_STREAM                        each response, one
-================================  ==================================================================================
+================================  =================================================================================
 
 1. Income is noted by adding to a number, and made into credit when a frame comes that has to be paid for.
 2. Every credit has a most, so nothing is gained by saving. What the mosts stand for costs a second of work, and costs
@@ -35,6 +35,8 @@ __all__ = ["Budget"]
 # before and after they have worked on it. And one of each kind for each KiB: Go's client sends one of each kind for 4.
 _UPDATES_PER_FRAME = 4
 _UPDATE_BYTES = 512
+# grpc-core gives back what it has read, to the byte, whenever it has something to send.
+_UPDATES_PER_DATA_RECEIVED = 2
 # A hundred streams of which the client holds 4 MiB each, and gives it back in steps of 4 KiB. Go does both.
 _UPDATES_MAX = 262_144
 # Those that raise the windows at the start.
@@ -65,6 +67,7 @@ class Budget:
         "asked",
         "data_bytes",
         "data_frames",
+        "data_received",
         "requests",
         "responses",
     )
@@ -80,7 +83,9 @@ class Budget:
         self.asked = 1
         """SETTINGS and PING frames of ours that have not been acknowledged; the first SETTINGS are always sent."""
         self.requests = 0
-        """Requests that came since somebody looked, as the next three."""
+        """Requests that came since somebody looked, as the next four."""
+        self.data_received = 0
+        """DATA frames that came and were not empty."""
         self.data_frames = 0
         """DATA frames that we sent."""
         self.data_bytes = 0
@@ -95,13 +100,13 @@ class Budget:
 
     # Make credit of what has come in.
     def _earn(self) -> None:
-        requests, frames = self.requests, self.data_frames
-        if requests or frames:
+        requests, frames, received = self.requests, self.data_frames, self.data_received
+        if requests or frames or received:
             updates, self.data_bytes = divmod(self.data_bytes, _UPDATE_BYTES)
-            updates += 2 * requests + _UPDATES_PER_FRAME * frames
+            updates += 2 * requests + _UPDATES_PER_FRAME * frames + _UPDATES_PER_DATA_RECEIVED * received
             self._updates = min(self._updates + updates, _UPDATES_MAX)
             self._controls = min(self._controls + _CONTROLS_PER_REQUEST * requests + frames, _CONTROLS_MAX)
-            self.requests = self.data_frames = 0
+            self.requests = self.data_frames = self.data_received = 0
 
     def pays_update(self, now: float) -> bool:
         """Whether a WINDOW_UPDATE is paid for; as in all of these, it is by now. If not, the client floods us."""

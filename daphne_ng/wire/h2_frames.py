@@ -237,6 +237,7 @@ class FrameSieve:
         given_up = self.given_up
         kind = DATA
         turns = _TURN_FRAMES
+        carried = 0
         self.behind = False
         while end - at >= 9:
             if not turns:
@@ -278,6 +279,7 @@ class FrameSieve:
                 and stream_id <= last_id
                 and stream_id not in given_up
             ):
+                carried += 1
                 at = following
                 continue
             if not self._begun:
@@ -286,6 +288,9 @@ class FrameSieve:
                     raise ConnectionFault(PROTOCOL_ERROR, "The connection does not begin with SETTINGS.")
                 self._begun = True
             # The rare ones: those that are not passed on leave a gap in the run.
+            if carried:
+                self.budget.data_received += carried
+                carried = 0
             try:
                 passed = self._look_at(data, at, length, kind, flags, stream_id, now)
             except ConnectionFault as fault:
@@ -300,6 +305,7 @@ class FrameSieve:
         if run < at:
             items.append(data[run:at] if at < end or run else data)
         self._data = data[at:]
+        self.budget.data_received += carried
         self._hollow_end = 0 if self._hollow_end == at else -1
         self.head_is_new = at > start and begun and not (self._block and self._block is block)
         self.head_pending = (

@@ -14,6 +14,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 PIECE = bytes(65536)
+PAGE = b"""<!doctype html><body>%b<script>onload = async () => {
+    const images = [...document.images].filter((image) => image.naturalWidth).length;
+    document.title = `${images} images, ${await (await fetch("/cookies")).text()}`;
+};</script>"""
 
 
 async def messages_of(receive: Receive) -> AsyncIterator[bytes]:
@@ -78,12 +82,22 @@ async def application(scope: MutableMapping[str, Any], receive: Receive, send: S
         while (await receive())["type"] != "http.disconnect":
             pass
         return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    headers: list[tuple[bytes, bytes]] = []
+    body = b""
+    if path[0] == "page":
+        headers = [(b"content-type", b"text/html")]
+        headers += [(b"set-cookie", b"cookie-%d=%d; Path=/" % (number, number)) for number in range(int(path[1]))]
+        body = PAGE % (b"".join(b"<img src=/image/%d>" % number for number in range(int(path[2]))))
+    elif path[0] == "image":
+        headers = [(b"content-type", b"image/svg+xml"), (b"cache-control", b"no-store")]
+        body = b'<svg xmlns="http://www.w3.org/2000/svg" width="200" height="200"><!-- %b --></svg>' % (b"x" * 2000)
+    elif path[0] == "cookies":
+        cookies = dict(scope["headers"]).get(b"cookie", b"")
+        body = b"%d cookies, HTTP/%b" % (len(cookies.split(b"; ")), scope["http_version"].encode())
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     if path[0] == "bytes":
         left = int(path[1])
         while left > 0:
             await send({"type": "http.response.body", "body": PIECE[:left], "more_body": True})
             left -= len(PIECE)
-    if path[0] == "fields":
-        await send({"type": "http.response.body", "body": b"%d" % len(scope["headers"]), "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": body})

@@ -214,6 +214,16 @@ class TestFloods:
             server.feed(h2.window_update(stream, 5) + h2.window_update(0, 5))
         assert server.failure is None
 
+    def test_a_client_that_gives_back_what_it_has_read_whenever_it_sends_is_none(self) -> None:
+        """grpc-core: many small messages came in one frame, and it has one to send for each that it reads."""
+        server = Http2Server()
+        stream = server.request(b"POST", end=False)
+        server.stream.start(200, [], bytes(64 * 105), False, False)
+        server.turn()
+        for _ in range(2000):
+            server.feed(h2.data(stream, bytes(105)) + h2.window_update(stream, 105) + h2.window_update(0, 105))
+        assert server.failure is None
+
     def test_a_client_that_opens_its_windows_byte_by_byte_is_one(self) -> None:
         server = Http2Server(client={"initial_window_size": 0}, auto_credit=False)
         stream = server.request()

@@ -40,6 +40,13 @@ def test_what_a_request_earns() -> None:
     assert spent(one.pays_reset) == 200
 
 
+def test_what_the_data_of_a_request_earns() -> None:
+    one = budget()
+    one.data_received += 50
+    assert spent(one.pays_update) == 64 + 2 * 50 + 100
+    assert spent(one.pays_control) == 0
+
+
 def test_what_data_earns() -> None:
     one = budget()
     for _ in range(50):
@@ -75,7 +82,7 @@ def test_nothing_earns_what_is_empty() -> None:
     assert spent(one.pays_empty) == 100
 
 
-@pytest.mark.parametrize("earn", ["requests", "data_frames", "responses", "data_bytes"])
+@pytest.mark.parametrize("earn", ["requests", "data_frames", "data_received", "responses", "data_bytes"])
 def test_nothing_is_gained_by_saving(earn: str) -> None:
     one = budget()
     for _ in range(3):
