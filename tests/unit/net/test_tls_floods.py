@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from daphne_ng.net.tls_transport import TLSServer
 from daphne_ng.net.transports import FIRST_READ_BYTES, LARGE_READ_BYTES
@@ -38,6 +39,7 @@ def flooded(share: float, asked: list[int] | None = None) -> Any:
     transport._open = True
     transport.connected = 1
     transport._aborting = False
+    transport.reactor = Clock()
     transport.protocol = Protocol()
 
     def receive(size: int) -> bytes:
@@ -80,3 +82,18 @@ def test_a_client_that_sends_next_to_no_data_is_dropped(share: float, reads: int
         if aborted:
             break
     assert aborted == ([] if reads is None else [reads])
+
+
+@pytest.mark.parametrize(("seconds", "dropped"), [(0.1, True), (1.1, False)])
+def test_what_comes_slowly_is_no_flood(seconds: float, dropped: bool) -> None:
+    """Records that hold nothing at all, 16 KiB of them at a time, for a while."""
+    aborted: list[bool] = []
+    transport = flooded(0.0)
+    transport.abortConnection = lambda: aborted.append(True)
+    transport.getPeer = lambda: "a client"
+    for _ in range(200):
+        transport.read_ready()
+        if aborted:
+            break
+        transport.reactor.advance(seconds)
+    assert bool(aborted) == dropped
