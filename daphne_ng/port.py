@@ -24,7 +24,7 @@ Call order of a WebSocket: either the handshake is answered with an HTTP respons
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from daphne_ng._types import Headers
@@ -87,6 +87,14 @@ class ResponsePort(Protocol):
 
     def writable(self) -> Awaitable[object] | None:
         """Return what to wait for before sending more, or `None` if there is room now."""
+
+    def when_flushed(self, report: Callable[[int], int]) -> bool:
+        """Tell, after the response has ended, whether much of it still waits here, and may be cut off yet.
+
+        Args:
+            report: Called then, once, with how many bytes of what was sent last are lost, when nothing waits any more
+                or the connection is gone. Returns how many of them are none of its own.
+        """
 
 
 class RequestSink(Protocol):

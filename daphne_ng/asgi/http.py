@@ -68,6 +68,8 @@ class HttpExchange(Exchange):
     _trailer_fields: Headers = ()
     _continued = False
     _recorded = False
+    # Body bytes that went out, once the response is complete.
+    _size: int | None = None
     # A request without a body needs no inbox until somebody waits for its end.
     _inbox: Inbox | None = None
     _delivered = False
@@ -312,7 +314,17 @@ class HttpExchange(Exchange):
         elif self.head.content_length:
             self._port.abandon()
         if self._runner.record is not None and not self._recorded:
+            self._size = self._port.body_bytes_sent
+            if not self._port.when_flushed(self._flushed):
+                self._record()
+
+    # What waited for a slow client has gone out, but for this much of it and of what came behind it.
+    def _flushed(self, lost: int) -> int:
+        size = self._size or 0
+        self._size = max(size - lost, 0)
+        if not self._recorded:
             self._record()
+        return max(lost - size, 0)
 
     # No answer can be given any more.
     def _leave(self, reason: str) -> None:
@@ -323,7 +335,7 @@ class HttpExchange(Exchange):
             self._listened = inbox.awaited
             self._left_at = self._runner.loop.time()
             inbox.close()
-            if self._runner.record is not None and not self._recorded:
+            if self._runner.record is not None and not self._recorded and self._size is None:
                 self._record()
 
     def _returned(self) -> None:
@@ -364,6 +376,8 @@ class HttpExchange(Exchange):
     @property
     def body_bytes_sent(self) -> int:
         """Body bytes that went out."""
+        if self._size is not None:
+            return self._size
         return self._port.body_bytes_sent if self._state >= _BODY else 0
 
     def _title(self) -> str:

@@ -73,7 +73,17 @@ class Channel:
         flow: The producer, if one is registered already.
     """
 
-    __slots__ = ("_context", "_info", "_transport", "clock", "flow", "writable", "write", "write_sequence")
+    __slots__ = (
+        "_context",
+        "_info",
+        "_transport",
+        "clock",
+        "flow",
+        "when_flushed",
+        "writable",
+        "write",
+        "write_sequence",
+    )
 
     def __init__(
         self, context: ServerContext, transport: Any, info: ConnectionInfo, flow: WriteFlow | None = None
@@ -91,6 +101,7 @@ class Channel:
         self.write: Callable[[bytes], None] = transport.write
         self.write_sequence: Callable[[list[bytes]], None] = transport.writeSequence
         self.writable: Callable[[], Awaitable[object] | None] = flow.writable
+        self.when_flushed: Callable[[Callable[[int], int]], bool] = flow.when_flushed
         self.clock = context.clock
 
     def pause_reading(self) -> None:
@@ -131,6 +142,7 @@ class Channel:
 
     def abort(self) -> None:
         """Drop the connection at once, so that what was cut off shows."""
+        self._cut_off(self.unacknowledged_bytes())
         abort(self._transport)
 
     def break_off(self) -> None:
@@ -152,7 +164,7 @@ class Channel:
         )
         abort(self._transport)
 
-    # What is cut off, for the log: a clause, or nothing where that is not known.
+    # So much is cut off. Returns of what, for the log: a clause, or nothing where that is not known.
     def _cut_off(self, left: int) -> str:
         return ""
 
@@ -164,6 +176,7 @@ class Channel:
         # The transport is gone. What refers back here is cut, so that nothing has to wait for the garbage collector,
         # which looks at what has lived as long as a WebSocket only now and then.
         self.flow.stopProducing()
+        self.flow.report(0)
         self.flow.stalled = _nothing
 
 

@@ -44,7 +44,19 @@ class WriteFlow:
         stalled: Called when a client has stopped reading.
     """
 
-    __slots__ = ("_loop", "_rate", "_timeout", "_timer", "_transport", "_waiters", "drained", "paused", "stalled")
+    __slots__ = (
+        "_loop",
+        "_rate",
+        "_reports",
+        "_timeout",
+        "_timer",
+        "_transport",
+        "_waiters",
+        "drained",
+        "paused",
+        "stalled",
+        "unflushed",
+    )
 
     def __init__(
         self,
@@ -64,6 +76,9 @@ class WriteFlow:
         self.drained: Callable[[], None] | None = None
         """Called when there is room again, for a protocol that shares the transport out by itself."""
         self.paused = False
+        self.unflushed = False
+        """As `paused`, but still so after `stopProducing`, when the transport goes on to flush what it holds."""
+        self._reports: list[Callable[[int], int]] | None = None
 
     def full(self) -> bool:
         """Tell whether the transport holds more than its high mark."""
@@ -81,15 +96,17 @@ class WriteFlow:
         """The transport holds more than its high mark."""
         if self.paused:
             return
-        self.paused = True
+        self.paused = self.unflushed = True
         if self._timeout and self._timer is None:
             # Nothing is asked yet: most pauses are over by then.
             self._timer = self._loop.call_later(first_look(self._timeout), self._look, None)
 
     def resumeProducing(self) -> None:
         """The transport has room again."""
-        self.paused = False
+        self.paused = self.unflushed = False
         self._release()
+        if self._reports is not None:
+            self.report(0)
         if self.drained is not None:
             self.drained()
 
@@ -103,6 +120,21 @@ class WriteFlow:
             self._timer.cancel()
             self._timer = None
         self.wake()
+
+    def when_flushed(self, report: Callable[[int], int]) -> bool:
+        """See `ResponsePort.when_flushed`."""
+        if not self.unflushed:
+            return False
+        if self._reports is None:
+            self._reports = []
+        self._reports.append(report)
+        return True
+
+    def report(self, lost: int) -> None:
+        """Tell those who wait that all is flushed, but for so many bytes at the end, which are lost."""
+        reports, self._reports = self._reports, None
+        for report in reversed(reports or ()):
+            lost = report(lost)
 
     def wake(self) -> None:
         """Let those go on who wait for room, though there may be none: they will find that they cannot send."""

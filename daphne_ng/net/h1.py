@@ -8,6 +8,7 @@ from typing import Any
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.channel import Channel, DeadlineTimer
 from daphne_ng.net.context import ServerContext
+from daphne_ng.net.flow import unsent_bytes
 from daphne_ng.net.websocket import WebSocketChannel
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
@@ -28,7 +29,7 @@ class Http1Channel(Channel):
         switch: Hands the connection over to the channel of another protocol, once and for all.
     """
 
-    __slots__ = ("_switch", "_timer", "_upgrade", "h1", "rearm", "receive_data")
+    __slots__ = ("_is_cut", "_switch", "_timer", "_upgrade", "h1", "rearm", "receive_data")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Http1Channel(Channel):
     ) -> None:
         super().__init__(context, transport, info)
         self._switch = switch
+        self._is_cut = False
         self._upgrade: WebSocketChannel | None = None
         self.h1 = h1 = Http1Connection(context.config, context.defaults, self)
         self._timer = DeadlineTimer(context.loop, h1)
@@ -86,8 +88,17 @@ class Http1Channel(Channel):
             self._upgrade.shut_down()
         self.h1.shut_down()
 
+    def _cut_off(self, left: int) -> str:
+        self._is_cut = True
+        head, left = self.h1.cut_off(left)
+        self.flow.report(left)
+        return "" if head is None else f" of {head.method} {ascii(head.path)[1:-1]}"
+
     def connection_lost(self, reason: str) -> None:
         """The transport is gone: end what is under way and give the timers back."""
+        if self.flow.unflushed and not self._is_cut:
+            # What the kernel had is counted as sent: nobody can tell any more.
+            self._cut_off(unsent_bytes(self._transport))
         # First the exchange, so that a send() that is released finds it gone.
         self.h1.connection_lost(reason)
         if self._upgrade is not None:

@@ -88,7 +88,7 @@ class Http1Connection(Http1Ending):
         "_started",
         "_switched",
         "_write",
-        "body_bytes_sent",
+        "when_flushed",
         "writable",
     )
 
@@ -98,6 +98,7 @@ class Http1Connection(Http1Ending):
         self._write = driver.write
         self._idle_timeout = config.keep_alive_timeout or NEVER
         self.writable = driver.writable
+        self.when_flushed = driver.when_flushed
         self._messages: list[Http1Message] = []
         self._parser = Http1Parser(config, self._messages)
         self._error: WireError | None = None
@@ -542,7 +543,7 @@ class Http1Connection(Http1Ending):
 
     # The active message is over in both directions: go on to the next, or close.
     def _advance(self) -> None:
-        self._active = None
+        active, self._active = self._active, None
         self._sink = None
         self._sink_full = False
         self._served = True
@@ -556,6 +557,7 @@ class Http1Connection(Http1Ending):
                 if deadline < self.armed_for:
                     self._driver.rearm(deadline)
         elif not self._keep_alive:
+            self._last = active
             if self._queue or self._error is not None or self._parser.head_pending or self._parser.switched:
                 self._linger()
             else:

@@ -18,6 +18,8 @@ class Http1Driver(ConnectionDriver, Protocol):
 
     write_sequence: Callable[[list[bytes]], None]
     writable: Callable[[], Awaitable[object] | None]
+    when_flushed: Callable[[Callable[[int], int]], bool]
+    """See `ResponsePort.when_flushed`."""
 
     def begin(self, head: RequestHead) -> RequestSink | None:
         """Start an exchange. None if the driver has answered through the port already."""

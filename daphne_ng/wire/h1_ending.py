@@ -13,6 +13,7 @@ from daphne_ng.config import Config
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1_driver import Http1Driver
 from daphne_ng.wire.h1_parser import Http1Message
+from daphne_ng.wire.head import RequestHead
 from daphne_ng.wire.progress import Progress, watched
 
 __all__ = ["NEVER", "Http1Ending"]
@@ -37,6 +38,7 @@ class Http1Ending:
         "_config",
         "_driver",
         "_exchange_deadline",
+        "_last",
         "_linger_until",
         "_lingering",
         "_paused",
@@ -45,6 +47,7 @@ class Http1Ending:
         "_queue",
         "_sink",
         "armed_for",
+        "body_bytes_sent",
         "deadline",
     )
 
@@ -55,6 +58,7 @@ class Http1Ending:
         self._queue: deque[Http1Message] = deque()
         self._active: Http1Message | None = None
         self._sink: RequestSink | None = None
+        self._last: Http1Message | None = None  # what was answered last, if that ends the connection
         self._paused = False
         self._closing = False  # the next response is the last, and says so
         self._lingering = False  # our half is closed, or all of it: input is thrown away
@@ -64,6 +68,8 @@ class Http1Ending:
         self._body_deadline = NEVER
         self._exchange_deadline = NEVER
         self._probe_deadline = NEVER
+        self.body_bytes_sent = 0
+        """See `ResponsePort.body_bytes_sent`; of the last response, when it has ended."""
         self.deadline = NEVER
         self.armed_for = NEVER
         """When the driver's timer will fire; the driver keeps it up to date."""
@@ -73,8 +79,22 @@ class Http1Ending:
         """Whether what the client sends behind its answer is read and thrown away."""
         return self._lingering and not self._closed
 
+    def cut_off(self, left: int) -> tuple[RequestHead | None, int]:
+        """Note that so many bytes of what was written will not reach the client.
+
+        Returns:
+            The request whose response that is, if it is known; and how many of the bytes are none of an active one's.
+        """
+        message = self._active
+        if message is None:
+            return (self._last.head if self._last is not None else None), left
+        sent = self.body_bytes_sent
+        self.body_bytes_sent = max(sent - left, 0)
+        return message.head, max(left - sent, 0)
+
     # Close our half, and give the client time to read the answer before the rest of its bytes meet a reset.
     def _linger(self) -> None:
+        self._last = self._active or self._last
         self._active = None
         self._sink = None
         self._closing = True

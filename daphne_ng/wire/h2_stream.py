@@ -19,7 +19,7 @@ knows frames, time and what streams share; of it a stream calls what has no unde
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from h2.stream import H2Stream
@@ -81,6 +81,7 @@ class Http2Stream:
         "incremental",
         "parts",
         "received_bytes",
+        "report",
         "responded",
         "running",
         "sink",
@@ -134,6 +135,8 @@ class Http2Stream:
         # what waits to be sent
         self.parts: deque[Any] | None = None
         self.buffered = 0
+        self.report: Callable[[int], int] | None = None
+        """Called when nothing waits here any more."""
         self.end_due = False
         self.trailers_due: bytes | None = None
         self.stall: Stall | None = None
@@ -281,6 +284,13 @@ class Http2Stream:
         self._waiters.append(waiter)
         return waiter
 
+    def when_flushed(self, report: Callable[[int], int]) -> bool:
+        """See `ResponsePort.when_flushed`. What has left the stream counts as sent."""
+        if not self.buffered or self.closed:
+            return False
+        self.report = report
+        return True
+
     # -- tunnels -----------------------------------------------------------------------------------------
 
     def open_tunnel(self, headers: Headers) -> None:
@@ -362,7 +372,14 @@ class Http2Stream:
     def finished(self) -> bool:
         """Note that the last frame of the response has been made. Returns whether the stream is to be reset now."""
         self.end_due = False
+        self.flushed(0)
         return self._reset_when_finished
+
+    def flushed(self, lost: int) -> None:
+        """Tell who waits for it that nothing waits here any more, but that so many bytes are lost."""
+        report, self.report = self.report, None
+        if report is not None:
+            report(lost)
 
     def reset_when_finished(self) -> bool:
         """Have the stream reset when the response is out. Returns False if it is out already."""

@@ -263,6 +263,7 @@ class Http2Streams(Http2Ending):
             stream.parts = None
             if stream.buffered:
                 stream.body_bytes_sent -= stream.buffered
+                stream.flushed(stream.buffered)
                 stream.buffered = 0
         self._engine.forget(stream.h2)
         if stream.running and stream.cut_short:

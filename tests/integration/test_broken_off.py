@@ -236,4 +236,3 @@ def test_every_call_may_be_broken_off(
     finally:
         gc.enable()
         logging.getLogger("daphne_ng").setLevel(logging.NOTSET)
-

@@ -253,5 +253,8 @@ def test_a_byte_a_second_holds_no_connection_for_ever(
         finally:
             over.set()
         assert not at.server._context.connections  # type: ignore[union-attr]
+    # What is of a response that was cut off is in the access log, and no more.
+    assert at.sizes()
+    assert sum(size < SIZE for size in at.sizes()) >= len(at.sizes()) - 1
     named = r"\(--write-min-rate, --write-timeout\), and \d+ bytes were left|keeps the window of the connection"
     assert all(re.search(named, line) for line in lines())

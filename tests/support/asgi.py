@@ -116,6 +116,8 @@ class StrictPort:
         self.calls: list[tuple[Any, ...]] = []
         self.body_bytes_sent = 0
         self.state = "open"
+        self.unflushed = False
+        self.report: Callable[[int], int] | None = None
         self._length: int | None = None
         self._trailers_due = False
         self._abandoned = False
@@ -173,6 +175,12 @@ class StrictPort:
         assert not self._abandoned, "abandon() twice"
         self._abandoned = True
         self.calls.append(("abandon",))
+
+    def when_flushed(self, report: Callable[[int], int]) -> bool:
+        if not self.unflushed:
+            return False
+        self.report = report
+        return True
 
     def writable(self) -> Awaitable[object] | None:
         assert self.state in ("open", "started"), f"writable() when {self.state}"

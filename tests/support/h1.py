@@ -113,6 +113,9 @@ class RecordingDriver:
             if part:
                 self.write(part)
 
+    def when_flushed(self, report: Callable[[int], int]) -> bool:
+        return False
+
     def writable(self) -> Any:
         return self.waiter
 

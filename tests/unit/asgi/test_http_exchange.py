@@ -1452,3 +1452,23 @@ async def test_an_exception_is_logged_with_its_request(
     path = "/a\\n\\xe4" + "b" * 5000
     assert record.getMessage() == (f"Exception inside application: {told} (POST {path[:300]}... from 192.0.2.1:5000)")
     assert port.status == 500
+
+
+@on_loop
+@pytest.mark.parametrize(("lost", "size", "rest"), [(0, 10, 0), (3, 7, 0), (25, 0, 15)])
+async def test_a_response_that_waits_for_a_slow_client_is_recorded_when_that_is_over(
+    lost: int, size: int, rest: int
+) -> None:
+    """The access log told of megabytes that were cut off a moment later."""
+    application, bridge, exchange, port = await hold()
+    port.unflushed = True
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": []})
+    await exchange.send({"type": "http.response.body", "body": b"0123456789"})
+    assert bridge.records == []
+    exchange.cancel("the server is shutting down")
+    assert bridge.records == []
+    assert port.report is not None
+    assert port.report(lost) == rest
+    assert [(status, sent) for _, status, sent in bridge.records] == [(200, size)]
+    await finish(application, exchange)
+    assert len(bridge.records) == 1

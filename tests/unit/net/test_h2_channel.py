@@ -787,6 +787,9 @@ async def test_the_end_of_a_task_is_told_once(way: str) -> None:
 class _Port:
     body_bytes_sent = 0
 
+    def when_flushed(self, report: Any) -> bool:
+        return False
+
     def start(self, *arguments: Any) -> None:
         pass
 
