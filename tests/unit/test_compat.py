@@ -133,7 +133,9 @@ def test_where_another_reactor_is_installed_importing_the_server_says_so() -> No
         import daphne.server
         """
     )
-    assert printed.startswith("WARNING SelectReactor was installed already, and is not on asyncio, which ASGI needs: it is replaced")
+    assert printed.startswith(
+        "WARNING SelectReactor was installed already, and is not on asyncio, which ASGI needs: it is replaced"
+    )
 
 
 def make_daphne(directory: Path) -> Path:
