@@ -103,6 +103,7 @@ class Site:
 def serve_both(pem: Path, directory: Path, *options: str, **more: Any) -> Iterator[dict[str, Site]]:
     """Run one server that listens for both kinds."""
     listen = ("-e", f"ssl:0:interface={HOST}:privateKey={pem}:certKey={pem}", "-b", HOST, "-p", "0")
+    options = ("--client-lines-burst", "1000000", *options)  # `Site.endings` looks for a line for each
     with serve(APPLICATION, directory, *options, listen=listen, **more) as running:
         # In development mode: Twisted hands its endpoints' certificates on as pyOpenSSL's objects.
         running.expect("Passing pyOpenSSL", "DeprecationWarning")
