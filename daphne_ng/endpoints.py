@@ -14,7 +14,6 @@ because `twisted.internet.endpoints` removes that when it is imported.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import socket
@@ -40,7 +39,6 @@ __all__ = [
     "unix_string",
 ]
 
-logger = logging.getLogger(__name__)
 
 _PRIVILEGED_BELOW = 1024
 
@@ -168,7 +166,7 @@ def endpoint_from_string(reactor: Any, description: str, security: EndpointSecur
     sees the string, so that they may be nested, and no plugin of another package can take them over.
 
     Args:
-        reactor: The reactor that will listen: a `ListeningReactor`, or for strings of Twisted's alone any other.
+        reactor: The reactor that will listen: a `ListeningReactor`, which wrappers and ``owner=`` need, or any other.
         description: An endpoint string.
         security: Where wrappers have their parts from.
 
@@ -194,12 +192,6 @@ def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None)
     if prefix in _WRAPPERS and security is not None:
         if not rest:
             raise EndpointError(f"should read {prefix}:STRING, with STRING another endpoint")
-        if not hasattr(reactor, "changed"):
-            if prefix == "haproxy":
-                return _twisted_haproxy(reactor, rest, security)
-            if prefix == "txsni":
-                return _twisted_endpoint(reactor, description)  # the plugin's own, if it is installed
-            raise EndpointError(f"{prefix}: needs daphne-ng's own reactor, and another is installed")
         if prefix == "haproxy":
             return _endpoint(reactor.changed(prelude=security.prelude()), rest, security)
         if prefix in _AUTOMATIC:
@@ -275,19 +267,6 @@ def _check_readable(name: str, path: str | None) -> None:
 _SSL_FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
 
 
-# What the string means without daphne-ng. Twisted knows the client after the first read only, when our connection has
-# been described already.
-def _twisted_haproxy(reactor: Any, description: str, security: EndpointSecurity | None) -> Any:
-    from twisted.protocols.haproxy import proxyEndpoint
-
-    logger.warning(
-        "haproxy: is Twisted's own, since another reactor than daphne-ng's is installed: the scope has the proxy's "
-        "address, the header has no time limit, and it must come inside of TLS"
-    )
-    wrap: Any = proxyEndpoint
-    return wrap(_endpoint(reactor, description, security))
-
-
 def _fd_endpoint(reactor: Any, description: str) -> Any:
     match = re.fullmatch(r"fd:(?:fileno=)?([0-9]+)", description, re.ASCII)
     if match is None:
@@ -319,8 +298,6 @@ def _unix_endpoint(reactor: Any, description: str) -> Any:
     if not address:
         raise EndpointError("names no path")
     if owner:
-        if not hasattr(reactor, "changed"):
-            raise EndpointError("owner= needs daphne-ng's own reactor, and another is installed")
         reactor = reactor.changed(unix_owner=_ids_of(owner))
 
     from twisted.internet.endpoints import UNIXServerEndpoint

@@ -117,7 +117,6 @@ def test_a_tcp_string_makes_a_tcp_endpoint_on_the_given_reactor() -> None:
         ("unix:/s:mode=9", "mode '9' should be three octal digits, such as 660"),
         ("unix:/s:backlog=x", "'x' is not a number"),
         ("unix:/s\\", "ends in a backslash, which quotes the next character"),
-        ("unix:/s:owner=0", "owner= needs daphne-ng's own reactor, and another is installed"),
         ("systemd:domain=INET:index=9", "no sockets were inherited: LISTEN_FDS is not set"),
         ("systemd:domain=INET", "should name one socket, by index= or by name="),
         ("systemd:domain=INET:index=0:name=web", "should name one socket, by index= or by name="),
