@@ -179,7 +179,6 @@ def descriptors() -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("loop", "visit", "exception"),
     [

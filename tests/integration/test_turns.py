@@ -18,8 +18,6 @@ import pytest
 from tests.integration.serving import HOST, Running, serve
 from tests.support import h2, ws
 
-pytestmark = pytest.mark.once
-
 BOUND_SECONDS = 0.060
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.settings((4, 1 << 24)) + h2.settings(ack=True)
 UPGRADE = (
