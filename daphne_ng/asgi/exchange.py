@@ -315,10 +315,15 @@ def _only_tells_of_the_end(error: BaseException) -> bool:
 def _made_of_disconnects(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_only_tells_of_the_end(one) or _made_of_disconnects(one) for one in error.exceptions)
+    # An application that unwraps what a library raised (``raise error.__cause__``) makes a ring of the two.
+    seen: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ClientDisconnected):
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ClientDisconnected):
+            return True
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-    return cause is not None
+    return False
 
 
 # An exception, and the place where it was raised; of a group the first one.

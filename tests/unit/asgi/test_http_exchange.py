@@ -433,6 +433,27 @@ async def test_09_an_application_that_fails_when_it_is_told_of_the_end_is_a_line
 
 
 @on_loop
+async def test_09_exceptions_that_were_raised_from_each_other_in_a_ring_hold_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        assert await receive() == DISCONNECT
+        # As ``raise error.__cause__`` does where ``error`` is handled.
+        cause, made_of_it = LookupError("what went wrong"), RuntimeError("what the library made of it")
+        made_of_it.__cause__, cause.__context__ = cause, made_of_it
+        raise cause
+
+    bridge = Bridge(application)
+    exchange, _ = bridge.begin()
+    await settle()
+    exchange.disconnected("gone")
+    await settle()
+    assert not bridge.runner.exchanges
+    assert not errors_in(caplog)
+
+
+@on_loop
 async def test_09_an_application_that_fails_before_it_knows_of_the_end_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
