@@ -123,6 +123,7 @@ class Http2Channel(Channel):
         """See `Http2Driver.take_turn`."""
         turn = self._turn
         if turn.over:
+            turn.wait(self.h2.flush)
             return False
         turn.take(self.h2.go_on, b"")
         return True

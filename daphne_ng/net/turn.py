@@ -2,11 +2,15 @@
 
 A loop calls every descriptor that is readable before it goes on. Each connection keeps to what it may take of one turn;
 a client with fifty of them would take fifty times that.
+
+Who finds a turn used up waits in a queue, and the next turn begins with the queue. Otherwise a connection with much to
+be worked on would find every turn used up by what others have just read, for as long as the server is busy.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
@@ -23,11 +27,12 @@ class Turn:
         loop: The loop.
     """
 
-    __slots__ = ("_loop", "_spent", "over")
+    __slots__ = ("_loop", "_spent", "_waiting", "over")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._spent = 0.0
+        self._waiting: deque[Callable[[], None]] = deque()
         self.over = False
         """Whether it is used up, so that what is not urgent waits for the next."""
 
@@ -42,6 +47,18 @@ class Turn:
             self.over = True
             self._loop.call_soon(self._begin)
 
+    def wait(self, callback: Callable[[], None]) -> None:
+        """Call in a later turn that is not used up, in the order of asking; this one must be."""
+        self._waiting.append(callback)
+
     def _begin(self) -> None:
         self.over = False
         self._spent = 0.0
+        waiting = self._waiting
+        try:
+            while waiting and not self.over:
+                waiting.popleft()()
+        finally:
+            if waiting and not self.over:  # one of them has failed
+                self.over = True
+                self._loop.call_soon(self._begin)

@@ -214,7 +214,7 @@ class Http2Connection(Http2Streams):
         self._flush_due = False
         if self._sieve.behind and not self._lingering:
             if not self._driver.take_turn():
-                self._wants_flush()
+                self._flush_due = True
         else:
             self._flush()
 

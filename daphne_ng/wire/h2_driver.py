@@ -49,7 +49,10 @@ class Http2Driver(ConnectionDriver, Protocol):
         """Call `Http2Connection.flush` on a later turn of the loop; called once until then."""
 
     def take_turn(self) -> bool:
-        """Call `Http2Connection.go_on`, unless others have used up this turn of the loop. Returns whether it did."""
+        """Call `Http2Connection.go_on`, unless others have used up this turn of the loop. Returns whether it did.
+
+        If not, `Http2Connection.flush` is called in one of the next, before what is read there.
+        """
 
     def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:
         """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""
