@@ -2,7 +2,8 @@ import daphne_ng
 
 
 async def application(scope, receive, send):
-    assert scope["type"] == "http"
+    if scope["type"] != "http":
+        raise ValueError(f"this application does not serve {scope['type']}")
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"Hello!\n"})
 
