@@ -41,7 +41,11 @@ _FILES_MAX = 50_000
 _BYTES_MAX = 512 * 1024
 _LOCK_BYTES_MAX = 16 * 1024 * 1024
 _LEFT_SHOWN = 12
-_NAMED = re.compile(r"daphne|(?i:twisted\[)|ChannelsLiveServerTestCase|autobahn|pyopenssl", re.ASCII)
+_NAMED = re.compile(r"daphne|(?i:twisted\[)|channels(?:\.| import .*)testing|autobahn|pyopenssl", re.ASCII)
+# Where a project says that `import daphne` means daphne-ng.
+_ALIASED = re.compile(
+    r"(?im)^\s*(?:DAPHNE_NG_INSTALL_AS_DAPHNE\s*=\s*[\"']?(?:True|1|yes|on)\b|[\w.]*install_as_daphne\()"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class _Search:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.changes: list[_Found] = []
+        self.testing: list[_Found] = []
+        """Imports of ``channels.testing``, of which any number needs one setting."""
+        self.aliased = False
         self.left: list[tuple[Path, int, str]] = []
         self.locks: list[Path] = []
         self.stopped = False
@@ -104,6 +111,7 @@ class _Search:
             if "daphne" in text:
                 self.locks.append(relative)
             return
+        self.aliased = self.aliased or _ALIASED.search(text) is not None
         if not _NAMED.search(text):
             return
         python = path.suffix.lower() in _PYTHON
@@ -113,7 +121,8 @@ class _Search:
             advised = advice_text.advise(text, path)
         lines = text.splitlines()
         for number, advice in sorted(advised.items()):
-            self.changes.append(_Found(relative, number, lines[number - 1].strip(), advice))
+            found = _Found(relative, number, lines[number - 1].strip(), advice)
+            (self.testing if advice.notes == (advice_python.TESTING,) else self.changes).append(found)
         if kind in _PROSE:
             return
         for number, line in enumerate(lines, 1):
@@ -141,13 +150,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(search: _Search) -> str:
     parts = []
-    for found in search.changes:
+    testing = [] if search.aliased else search.testing
+    for found in [*search.changes, *testing[:1]]:
         lines = [f"{found.path}:{found.number}", f"  - {found.line}"]
         lines += [f"  + {line}" for line in found.advice.lines]
         lines += [f"  ! {note}" for note in found.advice.notes]
         parts.append("\n".join(lines) + "\n")
+    if len(testing) > 1:
+        parts.append("  ! The same setting is for:\n")
+        parts += [f"    {found.path}:{found.number}\n" for found in testing[1:_LEFT_SHOWN]]
+        if len(testing) > _LEFT_SHOWN:
+            parts.append(f"    and {len(testing) - _LEFT_SHOWN} more\n")
     parts += [f"{path}\n  ! Made by a tool: make it again after the rest.\n" for path in search.locks]
-    count = len(search.changes) + len(search.locks)
+    count = len(search.changes) + len(testing[:1]) + len(search.locks)
     if count:
         parts.append(f"\n{count} place{'s' if count > 1 else ''} to look at.\n")
         if any(found.advice.requirement for found in search.changes):

@@ -10,7 +10,7 @@ from pathlib import Path
 from daphne_ng import advice_text
 from daphne_ng.advice_text import Advice
 
-__all__ = ["advise"]
+__all__ = ["TESTING", "advise"]
 
 _OWN = Path(__file__).parent
 _THEIRS = frozenset(
@@ -22,10 +22,11 @@ _ARGUMENT = re.compile(r"-{1,2}[A-Za-z].*|[\w.{}%-]+:[\w.{}]+")
 _APPS = re.compile(r"(?i)apps|hidden_?imports")
 _SIBLINGS = ("django.contrib.", "channels", "rest_framework", "corsheaders")
 _PROTOCOLS = "Daphne's own classes for Twisted's protocols: daphne-ng has none by these names."
-_LIVE = (
-    'Imports daphne.testing: without Daphne it needs one of the settings of docs/how-to/django.md, "Tests with a '
-    'browser".'
+TESTING = (
+    "channels.testing imports daphne.testing: without Daphne it needs one of the settings of docs/how-to/django.md, "
+    '"Tests with a browser".'
 )
+"""What is said of an import of ``channels.testing``; one setting for the whole project settles it."""
 
 
 def advise(text: str) -> dict[int, Advice] | None:
@@ -90,15 +91,19 @@ class _Reader:
 
     def _import(self, node: ast.Import) -> None:
         for alias in node.names:
-            if alias.name == "daphne" or alias.name.startswith("daphne."):
+            if _is_or_is_below(alias.name, "channels.testing"):
+                self._note(node.lineno, TESTING)
+            elif _is_or_is_below(alias.name, "daphne"):
                 self._module(alias.lineno, alias.col_offset, alias.name)
                 self._imported = self._imported or alias.asname is None
 
     def _import_from(self, node: ast.ImportFrom) -> None:
         module = node.module or ""
-        if module == "channels.testing" and any("LiveServer" in alias.name for alias in node.names):
-            self._note(node.lineno, _LIVE)
-        if node.level or not (module == "daphne" or module.startswith("daphne.")):
+        # The package imports all of its modules, so that the name does not matter.
+        testing = module == "channels" and any(alias.name == "testing" for alias in node.names)
+        if not node.level and (testing or _is_or_is_below(module, "channels.testing")):
+            self._note(node.lineno, TESTING)
+        if node.level or not _is_or_is_below(module, "daphne"):
             return
         if self._module(node.lineno, node.col_offset, module, "from "):
             source = _source(module)
@@ -274,6 +279,10 @@ class _Reader:
                 if isinstance(key, ast.Constant):
                     yield str(key.value)
             below, above = above, self._parents.get(above)
+
+
+def _is_or_is_below(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
 def _called(call: ast.Call) -> str:

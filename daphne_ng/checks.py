@@ -29,6 +29,8 @@ def check_installed_apps(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     configs = list(apps.get_app_configs())
     # Whoever says daphne has perhaps silenced daphne.E001.
     label = "daphne" if is_installed() else "daphne_ng"
+    # A command that names daphne_ng is made from ours, and so is one that names daphne where that means daphne-ng.
+    ours = label.encode()
     names = [config.name for config in configs]
     if "daphne" in names and "daphne_ng" in names:
         messages.append(
@@ -49,26 +51,27 @@ def check_installed_apps(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     id=f"{label}.E001",
                 )
             )
-        elif config.name != "daphne" and _has_another_runserver(Path(config.path)):
+        elif config.name != "daphne" and (rival := _runserver(Path(config.path))) is not None and ours not in rival:
+            hint = "If that command is not meant to replace daphne-ng's, list daphne_ng first."
+            if b"daphne" in rival:
+                hint = "It names Daphne. Have it import daphne_ng.management.commands.runserver instead."
             messages.append(
                 checks.Warning(
                     f"{config.name} is listed before daphne_ng in INSTALLED_APPS and has a runserver command, "
                     "which is the one that runs.",
-                    hint="If that command is not meant to replace daphne-ng's, list daphne_ng first.",
+                    hint=hint,
                     id=f"{label}.W002",
                 )
             )
     return messages
 
 
-# One that names daphne_ng is made from ours, and so is one that names daphne where that means daphne-ng. Read, not
-# imported: this runs before most commands.
-def _has_another_runserver(app: Path) -> bool:
+# The text of an app's command, None without one. Read, not imported: this runs before most commands.
+def _runserver(app: Path) -> bytes | None:
     try:
-        source = (app / "management" / "commands" / "runserver.py").read_bytes()
+        return (app / "management" / "commands" / "runserver.py").read_bytes()
     except OSError:
-        return False
-    return (b"daphne" if is_installed() else b"daphne_ng") not in source
+        return None
 
 
 def check_alias(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

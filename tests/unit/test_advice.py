@@ -213,6 +213,10 @@ TOLD = [
     ("run.py", "from daphne.server import Server, nosuch", "no nosuch in daphne_ng.server"),
     ("run.py", "import daphne.nosuch", "no daphne_ng.nosuch"),
     ("tests.py", "from channels.testing import ChannelsLiveServerTestCase", "Tests with a browser"),
+    ("tests.py", "from channels.testing import WebsocketCommunicator", "Tests with a browser"),
+    ("tests.py", "from channels.testing.websocket import WebsocketCommunicator", "Tests with a browser"),
+    ("tests.py", "from channels import testing", "Tests with a browser"),
+    ("tests.py", "import channels.testing", "Tests with a browser"),
     ("app.spec", "hiddenimports = ['daphne.http_protocol']", "Daphne's own classes"),
     ("requirements.txt", "Twisted[http2,tls]", "May go"),
     ("pyproject.toml", '    "twisted[tls,http2]>=22",', "May go"),
@@ -317,6 +321,52 @@ def test_what_a_project_needs_to_change_is_printed(tmp_path: Path, capsys: pytes
 
 def test_a_project_without_daphne_has_nothing_to_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path, {"settings.py": 'INSTALLED_APPS = ["daphne_ng"]\n', "x.sh": "daphne-ng a.asgi:app\n"})
+    assert compat.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "Nothing here depends on Daphne.\n"
+
+
+TESTED = {
+    f"{app}/tests.py": "from asgiref.sync import sync_to_async\nfrom channels.testing import WebsocketCommunicator\n"
+    for app in ("accounts", "chat", "game")
+}
+TESTING_REPORT = f"""\
+accounts/tests.py:2
+  - from channels.testing import WebsocketCommunicator
+  ! {advice_python.TESTING}
+  ! The same setting is for:
+    chat/tests.py:2
+    game/tests.py:2
+
+1 place to look at.
+Where code cannot be changed, call daphne_ng.compat.install_as_daphne() first: `import daphne` then
+means daphne-ng.
+"""
+
+
+def test_tests_of_channels_are_one_place_because_one_setting_is_for_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, TESTED)
+    assert compat.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == TESTING_REPORT
+    monkeypatch.setattr(advice, "_LEFT_SHOWN", 2)
+    assert compat.main([str(tmp_path)]) == 0
+    assert "    chat/tests.py:2\n    and 1 more\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("proj/settings.py", "DAPHNE_NG_INSTALL_AS_DAPHNE = True\n"),
+        ("pytest.ini", "[pytest]\ndaphne_ng_install_as_daphne = true\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\ndaphne_ng_install_as_daphne = "true"\n'),
+        ("conftest.py", "import daphne_ng.compat\n\ndaphne_ng.compat.install_as_daphne()\n"),
+    ],
+)
+def test_tests_of_channels_are_left_out_once_the_project_has_that_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, line: str
+) -> None:
+    make(tmp_path, {**TESTED, name: line})
     assert compat.main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == "Nothing here depends on Daphne.\n"
 

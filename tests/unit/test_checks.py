@@ -68,11 +68,15 @@ def test_an_app_before_daphne_ng_with_a_runserver_of_its_own_is_a_warning(
     monkeypatch.setattr(checks, "is_installed", lambda: True)
     assert ids(other, "daphne_ng") == []  # daphne means daphne_ng
     monkeypatch.setattr(checks, "is_installed", lambda: False)
-    assert ids(other, "daphne_ng") == ["daphne_ng.W002"]  # it serves with Daphne
+    with override_settings(INSTALLED_APPS=[other, "daphne_ng"]):
+        (message,) = check_installed_apps(None)
+    assert message.id == "daphne_ng.W002"  # it serves with Daphne
+    assert "import daphne_ng.management.commands.runserver" in str(message.hint)
     with override_settings(INSTALLED_APPS=[rival, "daphne_ng"]):
         (message,) = check_installed_apps(None)
     assert message.id == "daphne_ng.W002"
     assert message.msg.startswith("checked_rival is listed before daphne_ng")
+    assert "list daphne_ng first" in str(message.hint)
     assert not message.is_serious()
 
 
