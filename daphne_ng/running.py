@@ -119,6 +119,10 @@ class RunSignals:
         if owning.HANG_UP in self._before:
             signal.signal(owning.HANG_UP, lambda number, frame: self._server.reload_certificates())
 
+    def interrupt(self) -> None:
+        """Do what Ctrl-C does."""
+        signal.raise_signal(signal.SIGINT)
+
     def bound(self, reactor: Any) -> None:
         """Have the reactor's handlers, which ask the loop to stop, end a process whose loop does not hear of it."""
         if self._before and self._server.hard_end is not None:

@@ -531,6 +531,7 @@ class Server:
         owning.size_executor(loop, config.asgi_threads)
         self._runner = runner = Runner(self.application, config, loop, logger)
         runner.littered = self._littered
+        runner.interrupted = self._signals.interrupt if self._signals else None
         logs = self.action_logger is not None or type(self).log_action is not Server.log_action
         actions = Actions(self.log_action, loop, logger)
         self._context = context = ServerContext(config, runner, logger, actions.record_refused if logs else None)

@@ -136,7 +136,13 @@ class Exchange:
         except asyncio.CancelledError as error:
             if self._gone is None:
                 self._failed(error)
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
+            self._fail(500, b"")
+            if runner.interrupted is None:
+                raise
+            runner.log.warning("The application raised KeyboardInterrupt, which ends the server: %s", self.describe())
+            runner.interrupted()
+        except GeneratorExit:
             self._fail(500, b"")
             raise
         except BaseException as error:

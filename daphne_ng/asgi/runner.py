@@ -45,6 +45,9 @@ class Runner:
         ``disconnected``."""
         self.littered: Callable[[], None] | None = None
         """Called when a cancellation may have left a generator behind that the garbage collector alone ends."""
+        self.interrupted: Callable[[], None] | None = None
+        """Called when an application raised KeyboardInterrupt, to do what Ctrl-C does. Without it that goes on to
+        whoever runs the loop."""
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application has not ended."""
         self.started = 0

@@ -98,3 +98,15 @@ def test_an_import_that_takes_long_can_be_ended_where_the_signal_was_ignored(
             assert process.wait(20) == code
         finally:
             process.kill()
+
+
+def test_an_application_that_raises_keyboard_interrupt_ends_the_server_as_ctrl_c_does(tmp_path: Path) -> None:
+    with serve("signalled:application", tmp_path) as server:
+        server.expect("The application raised KeyboardInterrupt, which ends the server: GET /interrupt")
+        with httpx.stream("GET", server.url, trust_env=False, timeout=20) as answer:
+            parts = answer.iter_raw()
+            assert next(parts) == b"begin,"
+            assert httpx.get(f"{server.url}/interrupt", trust_env=False).status_code == 500
+            assert b"".join(parts) == b"end"
+        assert server.process.wait(20) == 0, server.log
+    assert "Traceback" not in server.log, server.log

@@ -21,6 +21,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     """Takes half a second, in two parts."""
     if scope["type"] != "http":
         raise ValueError("HTTP only")
+    if scope["path"] == "/interrupt":
+        raise KeyboardInterrupt
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"begin,", "more_body": True})
     await asyncio.sleep(0.5)
