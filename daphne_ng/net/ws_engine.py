@@ -15,10 +15,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from autobahn import websocket as autobahn_websocket
 from autobahn.exception import PayloadExceededError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.util import encode_truncate
+from autobahn.websocket import USES_NVX
 from autobahn.websocket.compress import PerMessageDeflateOfferAccept
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 
@@ -313,8 +313,7 @@ def _masker() -> Callable[[bytes | memoryview, bytes], bytes]:
             return native
     except (ImportError, AttributeError, TypeError):
         pass  # Autobahn was built without it, or has another one now; what follows does the same
-    # Before release 25.9 there is no such name, and masking in C is off unless an environment variable says otherwise.
-    return _autobahn_unmask if getattr(autobahn_websocket, "USES_NVX", False) else unmask
+    return _autobahn_unmask if USES_NVX else unmask
 
 
 def _autobahn_unmask(data: bytes | memoryview, key: bytes) -> bytes:

@@ -44,7 +44,6 @@ TOGETHER: dict[str, list[str]] = {
     "Django 5.2": ["django~=5.2.0", "channels[daphne]~=4.2.0", "channels-redis~=4.2.0"],
     "what pip froze for Daphne years ago": [
         "asgiref==3.6.0",
-        "autobahn==24.4.2",
         "django==4.2",
         "h2==4.1.0",
         "hpack==4.0.0",
