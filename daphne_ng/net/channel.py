@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.endings import abort, close_half, finish, peer_gone, release
-from daphne_ng.net.flow import WriteFlow, unacknowledged_bytes
+from daphne_ng.net.flow import WriteFlow, unacknowledged_bytes, unsent_bytes
 
 __all__ = ["Channel", "DeadlineTimer", "Timed"]
 
@@ -135,6 +135,10 @@ class Channel:
     def unacknowledged_bytes(self) -> int:
         """Return how many bytes written the client has not acknowledged yet, as far as the system tells."""
         return unacknowledged_bytes(self._transport)
+
+    def unsent_bytes(self) -> int:
+        """Return how many of them the kernel has not taken yet."""
+        return unsent_bytes(self._transport)
 
     def release(self) -> None:
         """Close the socket; what the kernel holds still goes out."""

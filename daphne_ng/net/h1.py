@@ -8,7 +8,6 @@ from typing import Any
 from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.net.channel import Channel, DeadlineTimer
 from daphne_ng.net.context import ServerContext
-from daphne_ng.net.flow import unsent_bytes
 from daphne_ng.net.websocket import WebSocketChannel
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1 import Http1Connection
@@ -98,7 +97,7 @@ class Http1Channel(Channel):
         """The transport is gone: end what is under way and give the timers back."""
         if self.flow.unflushed and not self._is_cut:
             # What the kernel had is counted as sent: nobody can tell any more.
-            self._cut_off(unsent_bytes(self._transport))
+            self._cut_off(self.unsent_bytes())
         # First the exchange, so that a send() that is released finds it gone.
         self.h1.connection_lost(reason)
         if self._upgrade is not None:

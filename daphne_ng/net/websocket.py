@@ -11,7 +11,7 @@ from daphne_ng.errors import InvalidHeader
 from daphne_ng.net.channel import Channel, DeadlineTimer
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.endings import peer_gone
-from daphne_ng.net.flow import WriteFlow, unsent_bytes
+from daphne_ng.net.flow import WriteFlow
 from daphne_ng.port import ResponsePort
 from daphne_ng.wire.ws import WebSocketConnection
 from daphne_ng.wire.ws_deflate import agree_on_deflate
@@ -136,10 +136,6 @@ class WebSocketChannel(Channel):
     def go_on_soon(self) -> None:
         """See `WebSocketDriver.go_on_soon`."""
         self._soon(self.ws.go_on)
-
-    def unsent_bytes(self) -> int:
-        """See `WebSocketDriver.unsent_bytes`."""
-        return unsent_bytes(self._transport)
 
     def wake_senders(self) -> None:
         """See `WebSocketDriver.wake_senders`."""

@@ -32,6 +32,9 @@ class ConnectionDriver(Protocol):
     def unacknowledged_bytes(self) -> int:
         """Return how many bytes written the client has not acknowledged yet, as far as the system tells."""
 
+    def unsent_bytes(self) -> int:
+        """Return how many of them the kernel has not taken yet."""
+
     def release(self) -> None:
         """Close the socket; what the kernel holds still goes out."""
 

@@ -545,6 +545,7 @@ class Http1Connection(Http1Ending):
     def _advance(self) -> None:
         active, self._active = self._active, None
         self._sink = None
+        self._progress = None  # what an earlier rest has seen is no measure for this one
         self._sink_full = False
         self._served = True
         if self._keep_alive and not (self._closing or self._queue or self._paused) and self._error is None:

@@ -334,7 +334,7 @@ class Http2Connection(Http2Streams):
             self._ping_deadline = now + wait
             return wait > 0
         self._asked_at = now
-        self._progress = None
+        self._ping_progress = None
         self._engine.write(ping_frame(_LIFE_PING))
         self._budget.asked += 1
         self._ping_deadline = now + interval

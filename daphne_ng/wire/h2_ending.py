@@ -29,7 +29,8 @@ class Http2Ending:
         self._lingering = False  # our half is closed, or all of it: input is thrown away
         self._closed = False  # both directions are closed, or will be once what was written is out
         self._paused = False
-        self._progress: Progress | None = None  # of a client for which something is left at the end
+        self._progress: Progress | None = None  # of a client for which something is left at the end, or before idleness
+        self._ping_progress: Progress | None = None  # of one that has not answered a ping
         self._idle_deadline = NEVER
         self._end_deadline = NEVER
         self.deadline = NEVER
@@ -69,7 +70,7 @@ class Http2Ending:
     def _still_reads(self, now: float) -> bool:
         left = self._driver.unacknowledged_bytes()
         if not left:
-            begun, self._progress = self._progress is not None, None
+            begun = self._progress is not None
             if begun:
                 self._rest(now)  # from now on it is
             return begun
@@ -81,16 +82,17 @@ class Http2Ending:
 
     # For how long yet a client may leave a ping unanswered, since it takes what stands before it; 0 if it does not.
     def _patience(self, now: float) -> float:
-        left, progress = self._driver.unacknowledged_bytes(), self._progress
-        if not left or (progress is not None and left >= progress.left):
+        left, progress = self._driver.unacknowledged_bytes(), self._ping_progress
+        if not left:
             return 0.0
         if progress is None:
-            self._progress = watched(None, left, now, self._config)
+            self._ping_progress = watched(None, left, now, self._config)
             return first_look(self._config.write_timeout)
-        return progress.look(left, now)
+        return progress.patience(left, self._driver.unsent_bytes(), now)
 
     # No stream is open: for how long?
     def _rest(self, now: float) -> None:
+        self._progress = None  # what an earlier rest has seen is no measure for this one
         if self._config.keep_alive_timeout:
             self._idle_deadline = deadline = now + self._config.keep_alive_timeout
             if deadline < self.deadline:

@@ -60,11 +60,27 @@ class Progress:
         wait = first_look(timeout)
         return min(wait, max(self._since + timeout - now, 0.0)) if timeout else wait
 
-    def restart(self, left: int, now: float) -> None:
-        """Begin anew: what is left has grown, and how much was taken meanwhile nobody knows."""
-        self.left = left
-        self._since = now
-        self._taken = 0
+    def patience(self, left: int, unsent: int, now: float) -> float:
+        """Take what is left before a ping that has no answer yet.
+
+        A client that has vanished takes nothing of what the kernel holds, and all of it is there. As long as the kernel
+        does not take all, what is left may grow though the client takes some: how much, nobody knows.
+
+        Args:
+            left: As for `look`.
+            unsent: How much of that the kernel has not taken.
+            now: Seconds.
+
+        Returns:
+            In how many seconds to look again, or 0 if the client would have answered.
+        """
+        if left >= self.left and not unsent:
+            return 0.0
+        if left > self.left:
+            self.left = left
+            self._since = now
+            self._taken = 0
+        return self.look(left, now)
 
 
 def watched(progress: Progress | None, left: int, now: float, config: Config) -> Progress:

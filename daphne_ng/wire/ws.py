@@ -663,12 +663,12 @@ class WebSocketConnection:
                 self._tell_closed(1006, "The client did not answer a ping.")
                 self._abort()
                 return
-            self._pinged_at = now + wait - config.ping_timeout
+            self._pinged_at = min(now, now + wait - config.ping_timeout)  # an answer comes after it
         self._set_quiet_deadline(now)
 
     # How long to wait yet for the answer to a ping. The client may be slow, and still taking what stands before it; how
     # long it may leave its side full is the write timeout's, but that of the transport is at work only above its high
-    # mark. A client that has vanished takes nothing of what the kernel holds, and all of it is there.
+    # mark.
     def _patience(self, now: float) -> float:
         driver, progress = self._driver, self._progress
         left = driver.unacknowledged_bytes()
@@ -677,11 +677,7 @@ class WebSocketConnection:
         if progress is None:
             self._progress = watched(None, left, now, self._config)
             return first_look(self._config.write_timeout)
-        if left >= progress.left and not driver.unsent_bytes():
-            return 0.0
-        if left > progress.left:
-            progress.restart(left, now)
-        return progress.look(left, now)
+        return progress.patience(left, driver.unsent_bytes(), now)
 
     def _set_quiet_deadline(self, now: float) -> None:
         config = self._config

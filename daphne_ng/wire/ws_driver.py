@@ -52,9 +52,6 @@ class WebSocketDriver(ConnectionDriver, Protocol):
         A client that has closed its half in good order, behind what it sent, does not count.
         """
 
-    def unsent_bytes(self) -> int:
-        """Return how many bytes written the kernel has not taken yet."""
-
     def wake_senders(self) -> None:
         """Let those go on who wait for `writable`: the application's side is over."""
 

@@ -174,6 +174,9 @@ class RecordingDriver:
         assert self.state == "open"
         self.state = "half"
 
+    def unsent_bytes(self) -> int:
+        return self.unsent
+
     def unacknowledged_bytes(self) -> int:
         return self.unsent + self.queued
 

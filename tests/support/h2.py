@@ -272,6 +272,9 @@ class RecordingHttp2Driver:
         assert self.state == "open"
         self.state = "half"
 
+    def unsent_bytes(self) -> int:
+        return self.unsent
+
     def unacknowledged_bytes(self) -> int:
         return self.unsent + self.queued
 

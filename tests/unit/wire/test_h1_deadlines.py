@@ -363,6 +363,18 @@ class TestClosing:
         server.advance(60 + 11)
         assert server.state == "aborted"
 
+    def test_what_one_rest_has_seen_is_no_measure_for_the_next(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=10, write_timeout=60).feed(request(b"/"))
+        server.driver.queued = 100_000
+        server.advance(11)  # it is slow this time
+        server.driver.queued = 0
+        for _ in range(7):
+            server.feed(request(b"/"))
+            server.advance(9)
+        server.driver.queued = 4_000_000
+        server.advance(2)
+        assert server.state == "open"
+
     def test_a_server_that_stops_waits_for_no_idle_client(self) -> None:
         server = Http1Server(Replies(), shutdown_idle_timeout=2).feed(request(b"/"))
         server.driver.queued = 4_000_000

@@ -134,6 +134,33 @@ class TestIdleness:
         server.advance(10)
         assert server.failure is not None
 
+    def test_a_ping_behind_a_response_that_goes_on_has_time(self) -> None:
+        server = Http2Server(http2_ping_interval=10, keep_alive_timeout=0)
+        server.auto_ack = False
+        server.driver.unsent, server.driver.queued = 65_536, 4_000_000
+        for turn in range(30):
+            # The kernel takes more when a third of its buffer is free, and the response fills it up.
+            server.advance(5)
+            server.driver.queued += 900_000 if turn % 10 == 9 else -100_000
+        assert server.failure is None
+        server.advance(70)
+        assert server.failure is not None
+
+    def test_what_one_rest_has_seen_is_no_measure_for_the_next(self) -> None:
+        server = Http2Server(keep_alive_timeout=10, write_timeout=60)
+        server.request()
+        server.answer()
+        server.driver.queued = 100_000
+        server.advance(11)  # it is slow this time
+        server.driver.queued = 0
+        for _ in range(7):
+            server.request()
+            server.sinks[-1].stream.start(200, [], b"", True, False)
+            server.advance(9)
+        server.driver.queued = 4_000_000
+        server.advance(2)
+        assert server.client.goaways == []
+
     def test_an_idle_connection_is_closed_with_goaway(self) -> None:
         server = Http2Server()
         server.request()

@@ -72,8 +72,19 @@ def test_the_settings_are_the_rule() -> None:
     assert progress.look(501, 10.0) == 0
 
 
-def test_a_new_beginning() -> None:
-    progress = Progress(1000, 0.0, 60.0, 0)
-    progress.restart(2000, 50.0)
-    assert progress.look(2000, 109.0)
-    assert progress.look(2000, 110.0) == 0
+class TestPatience:
+    def test_ends_when_the_kernel_holds_all_and_none_of_it_is_taken(self) -> None:
+        progress = Progress(1000, 0.0, 60.0, 0)
+        assert progress.patience(999, 0, 5.0)
+        assert progress.patience(999, 0, 10.0) == 0
+
+    def test_is_like_that_of_a_pause_while_the_kernel_does_not_take_all(self) -> None:
+        progress = Progress(1000, 0.0, 60.0, 0)
+        assert progress.patience(1000, 1, 59.0)
+        assert progress.patience(1000, 1, 60.0) == 0
+
+    def test_begins_anew_when_more_is_left(self) -> None:
+        progress = Progress(1000, 0.0, 60.0, 0)
+        assert progress.patience(2000, 1, 50.0)
+        assert progress.patience(2000, 1, 109.0)
+        assert progress.patience(2000, 1, 110.0) == 0

@@ -787,6 +787,15 @@ class TestTime:
         server.advance(7)
         assert server.state == "aborted"
 
+    def test_an_answer_counts_however_short_the_time_for_it(self) -> None:
+        server = open_websocket(ping_interval=20, ping_timeout=2)
+        server.driver.queued = 1000
+        server.advance(20 + 2)  # the ping may not have reached the client yet
+        server.advance(1).feed(pong())
+        server.driver.queued = 0
+        server.advance(10)
+        assert server.state == "open"
+
     def test_the_longest_life(self) -> None:
         server = open_websocket(websocket_timeout=100, ping_interval=20)
         for _ in range(19):
