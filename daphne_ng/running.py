@@ -8,7 +8,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Any
 
@@ -17,12 +17,14 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ReactorError
 from daphne_ng.net import reactor as reactors
 
-__all__ = ["ReactorOfRun", "RunSignals", "hand_on", "install_reactor"]
+__all__ = ["ReactorOfRun", "RunSignals", "await_end", "hand_on", "install_reactor"]
 
 # Those that a call of `Server.run` runs, and will stop; reactors that somebody else runs are not among them.
 _run: weakref.WeakSet[Any] = weakref.WeakSet()
 _choosing = threading.Lock()
 
+# How soon it is seen that a reactor in another thread does not run any more.
+_LOOK_SECONDS = 1.0
 # How long a command line lives after a second signal, at most.
 _HURRIED_SECONDS = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -93,6 +95,18 @@ def hand_on(task: asyncio.Task[None], ended: Future[None]) -> None:
             ended.set_exception(error)
 
     task.add_done_callback(tell)
+
+
+def await_end(ended: Future[None], reactor: Any) -> None:
+    """Wait until `hand_on` tells, whose task runs on a reactor in another thread.
+
+    Raises:
+        ReactorError: That reactor does not run any more, so that nobody will tell.
+    """
+    while not wait([ended], _LOOK_SECONDS).done:
+        if not (reactors.is_running(reactor) or ended.done()):
+            raise ReactorError("the reactor ended without its shutdown, and with it the server that ran there")
+    ended.result()
 
 
 class RunSignals:

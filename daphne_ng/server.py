@@ -41,7 +41,7 @@ from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
 from daphne_ng.net.loops import new_event_loop
 from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
-from daphne_ng.running import ReactorOfRun, RunSignals, hand_on
+from daphne_ng.running import ReactorOfRun, RunSignals, await_end, hand_on
 from daphne_ng.security import Security
 from daphne_ng.wording import counted, http2_support
 
@@ -252,7 +252,7 @@ class Server:
 
         reactor.callFromThread(lambda: hand_on(loop.create_task(main(), name="server"), ended))
         try:
-            ended.result()
+            await_end(ended, reactor)
         finally:
             self._end_run()
 

@@ -32,6 +32,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
+# So many others may make the file of the process id, or remove it, between a look at it and what is done about that.
+_PID_FILE_TRIES = 50
+
+
 def worker_count(config: Config) -> int:
     """Return how many workers are asked for; ``auto`` counts the processors that this process may use."""
     if config.reload:
@@ -194,7 +198,7 @@ def pid_file(path: str) -> Iterator[None]:
 # A file of ours that nobody else can have made, opened or linked to something else before: in a directory of another
 # user, one that is there already may be a link to any file of the system, or open in a process of theirs.
 def _locked(path: str) -> int:
-    while True:
+    for _ in range(_PID_FILE_TRIES):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
@@ -204,6 +208,7 @@ def _locked(path: str) -> int:
         if _take_lock(descriptor, path):
             return descriptor
         os.close(descriptor)  # another one has seen it without a lock, and has removed it
+    raise ConfigurationError(f"--pid: somebody else makes {path} again and again")
 
 
 # Unless a process holds it; whether the directory lets us.

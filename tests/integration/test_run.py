@@ -163,6 +163,25 @@ def test_on_a_reactor_that_runs_in_another_thread_it_serves_and_the_reactor_goes
     ) == ["uvloop True", "0 True", "False True"]
 
 
+def test_a_reactor_in_another_thread_that_crashes_does_not_leave_run_waiting() -> None:
+    assert run(
+        """
+        from daphne_ng.net import reactor as reactors
+        reactor = reactors.install()
+        running = threading.Event()
+        reactor.callWhenRunning(running.set)
+        other = threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False})
+        other.start()
+        assert running.wait(20)
+        try:
+            Server(application, LOCAL, ready_callable=reactor.crash).run()
+        except Exception as error:
+            print(type(error).__name__, error)
+        other.join(20)
+        """
+    ) == ["ReactorError the reactor ended without its shutdown, and with it the server that ran there"]
+
+
 def test_a_stock_reactor_that_has_run_is_an_error_of_one_line() -> None:
     assert run(
         """

@@ -251,6 +251,26 @@ def test_of_many_that_start_at_once_one_gets_the_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_file_that_comes_back_whenever_it_is_removed_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the directory could keep the start busy for ever."""
+    path = tmp_path / "pid"
+    path.write_text("1\n")
+    removals = []
+    remove = os.unlink
+
+    def unlink(name: str) -> None:
+        removals.append(name)
+        assert len(removals) < 1000, "it never ends"
+        remove(name)
+        path.write_text("1\n")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(ConfigurationError, match="somebody else makes .*pid again and again"), pid_file(str(path)):
+        pass
+
+
 def test_a_file_on_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
