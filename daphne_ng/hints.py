@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
+from pathlib import Path
 from typing import Any
 
 __all__ = ["ELSEWHERE", "HintingParser"]
@@ -17,14 +19,36 @@ ELSEWHERE = {
     "-w": "--workers",
     "-k": "",
     "--worker-class": "",
+    "--http": "",
     "--ws": "",
     "--interface": "",
-    "--no-access-log": "-v 0",
+    "--no-access-log": "-v 0 --log-level info",
+    "--log-config": "logging.config.dictConfig in the application",
+    "--use-colors": "",
+    "--no-use-colors": "",
+    "--reset-contextvars": "",
     "--timeout": "--worker-timeout",
+    "--timeout-worker-healthcheck": "--worker-timeout",
+    "--keep-alive": "--keep-alive-timeout",
     "--timeout-keep-alive": "--keep-alive-timeout",
     "--timeout-graceful-shutdown": "--graceful-timeout",
     "--ws-max-size": "--websocket-max-message-size",
+    "--ws-max-queue": "",
+    "--ws-ping-interval": "--ping-interval",
+    "--ws-ping-timeout": "--ping-timeout",
+    "--ws-per-message-deflate": "--websocket-compression",
+    "--h11-max-incomplete-event-size": "--limit-request-head",
+    "--limit-request-field_size": "--limit-request-head",
     "--max-requests": "--limit-max-requests",
+    "--max-requests-jitter": "--limit-max-requests-jitter",
+    "--threads": "--asgi-threads",
+    "--ssl-keyfile-password": "--ssl-keyfile-password-file",
+    "--ca-certs": "--ssl-ca-certs",
+    "--cert-reqs": "--ssl-cert-reqs",
+    "--ciphers": "--ssl-ciphers",
+    "--proxy-allow-from": "--forwarded-allow-ips",
+    "--asgi-lifespan": "--lifespan",
+    "--asgi-disconnect-grace-period": "--application-close-timeout",
     "--certfile": "--ssl-certfile",
     "--keyfile": "--ssl-keyfile",
     "--preload": "",
@@ -55,6 +79,9 @@ ELSEWHERE = {
 }
 
 
+_APPLICATION = re.compile(r"[\w./-]+:[\w.]+")
+
+
 class HintingParser(argparse.ArgumentParser):
     """Says what an option that does not exist may be here."""
 
@@ -67,7 +94,17 @@ class HintingParser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._remedy(unknown[0].partition('=')[0])}")
         elif rest:
             self.error(f"unrecognized arguments: {' '.join(rest)} (there is one application: {options.application!r})")
+        log = getattr(options, "access_log", None)
+        # For Uvicorn it is a flag that takes nothing.
+        if log and options.application is None and _APPLICATION.fullmatch(log) and not Path(log).exists():
+            self.error(f"--access-log takes a file, or - for standard output; {log!r} looks like the application")
         return options
+
+    # Where an option is another server's, it is no abbreviation of one of ours: the value means something else.
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        if option_string.partition("=")[0] in ELSEWHERE:
+            return []
+        return super()._get_option_tuples(option_string)
 
     def _remedy(self, flag: str) -> str:
         if flag in ELSEWHERE:

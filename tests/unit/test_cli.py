@@ -5,6 +5,7 @@ The server is a fake that keeps its keywords, so nothing here listens.
 
 import logging
 import pathlib
+import re
 import subprocess
 import sys
 from argparse import ArgumentError
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import daphne_ng
+from daphne_ng import hints
 from daphne_ng.access import AccessLogGenerator, LineWriter, LoggingAccessLog
 from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import Config, settings
@@ -678,6 +680,9 @@ def test_options_that_do_not_parse_exit_with_two(enter: Callable[..., tuple[int,
         ("--preload json:nope", "--preload; leave it out"),
         ("--noreload json:nope", "--noreload; leave it out"),
         ("--access-logfile x json:nope", "--access-logfile; here it is --access-log"),
+        ("--no-access-log json:nope", "--no-access-log; here it is -v 0 --log-level info"),
+        ("--http h11 json:nope", "--http; leave it out"),
+        ("--ssl-keyfile-password=x json:nope", "--ssl-keyfile-password=x; here it is --ssl-keyfile-password-file"),
         ("--no-such-option json:nope", "--no-such-option"),
         ("json:nope runserver", "runserver (there is one application: 'json:nope')"),
     ],
@@ -689,6 +694,35 @@ def test_an_unknown_option_is_named_with_what_may_be_meant(
 
     assert code == 2
     assert text.splitlines()[-1] == f"daphne-ng: error: unrecognized arguments: {error}"
+
+
+def test_uvicorns_flag_for_the_access_log_does_not_take_the_application_for_a_file(
+    enter: Callable[..., tuple[int, str]], tmp_path: pathlib.Path
+) -> None:
+    code, text = enter("--access-log", "json:nope")
+    assert code == 2
+    assert text.splitlines()[-1] == (
+        "daphne-ng: error: --access-log takes a file, or - for standard output; 'json:nope' looks like the application"
+    )
+    there = tmp_path / "json:nope"
+    there.touch()
+    for arguments in (["--access-log", "json:nope", "json:tool"], ["--access-log", str(there)], ["--access-log", "-"]):
+        assert CommandLineInterface().parser.parse_args(arguments).access_log == arguments[1]
+
+
+def test_every_flag_of_uvicorn_in_its_page_exists_or_is_answered_with_a_hint() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "migrating" / "from-uvicorn.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`--.*?) \|", page, flags=re.MULTILINE)
+    flags = [flag for row in rows for flag in re.findall(r"`(--[\w-]+)`", row)]
+    assert len(flags) > 50
+    known = CommandLineInterface().parser._option_string_actions
+    assert [flag for flag in flags if flag not in known and flag not in hints.ELSEWHERE] == []
+
+
+def test_every_hint_names_an_option_that_exists() -> None:
+    known = CommandLineInterface().parser._option_string_actions
+    named = [word for hint in hints.ELSEWHERE.values() for word in hint.split() if word.startswith("-")]
+    assert [option for option in named if option not in known] == []
 
 
 def test_a_wrong_endpoint_is_reported_like_any_setting(enter: Callable[..., tuple[int, str]]) -> None:
