@@ -17,7 +17,7 @@ logging.config.dictConfig(
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonLines}},
-        "handlers": {"access": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "handlers": {"access": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
         "loggers": {"daphne_ng.access": {"level": "INFO", "handlers": ["access"], "propagate": False}},
     }
 )
