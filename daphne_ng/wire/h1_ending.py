@@ -14,7 +14,7 @@ from daphne_ng.port import RequestSink
 from daphne_ng.wire.h1_driver import Http1Driver
 from daphne_ng.wire.h1_parser import Http1Message
 from daphne_ng.wire.head import RequestHead
-from daphne_ng.wire.progress import Progress, watched
+from daphne_ng.wire.progress import FAREWELL_BYTES, Progress, watched
 
 __all__ = ["NEVER", "Http1Ending"]
 
@@ -121,7 +121,7 @@ class Http1Ending:
     # all as long as it takes some. Then the second stage. What is left when it takes none is lost.
     def _end_passed(self, now: float) -> None:
         left = self._driver.unacknowledged_bytes()
-        if left:
+        if left > FAREWELL_BYTES:
             progress = self._progress = watched(self._progress, left, now, self._config)
             wait = progress.look(left, now)
             if wait:

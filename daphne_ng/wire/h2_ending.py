@@ -9,7 +9,7 @@ from __future__ import annotations
 from daphne_ng.config import Config
 from daphne_ng.wire.h2_driver import Http2Driver
 from daphne_ng.wire.h2_frames import NEVER
-from daphne_ng.wire.progress import Progress, first_look, watched
+from daphne_ng.wire.progress import FAREWELL_BYTES, Progress, first_look, watched
 
 __all__ = ["Http2Ending"]
 
@@ -53,7 +53,7 @@ class Http2Ending:
     # The time for an ending has passed; see `h1_ending`.
     def _end_passed(self, now: float) -> None:
         left = self._driver.unacknowledged_bytes()
-        if left:
+        if left > FAREWELL_BYTES:
             progress = self._progress = watched(self._progress, left, now, self._config)
             wait = progress.look(left, now)
             if wait:

@@ -16,7 +16,12 @@ from __future__ import annotations
 
 from daphne_ng.config import Config
 
-__all__ = ["Progress", "first_look", "watched"]
+__all__ = ["FAREWELL_BYTES", "Progress", "first_look", "watched"]
+
+FAREWELL_BYTES = 256
+"""No more than this is left by a client that has vanished from an idle connection: a FIN, which counts as one byte, our
+close_notify, a GOAWAY or a Close frame. An end does not wait for that. The kernel goes on sending it, and nothing is
+cut off that the log should speak of."""
 
 _LOOKS = 4
 _LOOK_MAX_SECONDS = 5.0

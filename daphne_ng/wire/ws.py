@@ -34,7 +34,7 @@ from collections.abc import Callable
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.port import ResponsePort, WebSocketSink
-from daphne_ng.wire.progress import Progress, first_look, watched
+from daphne_ng.wire.progress import FAREWELL_BYTES, Progress, first_look, watched
 from daphne_ng.wire.ws_budget import FrameBudget
 from daphne_ng.wire.ws_deflate import Deflater, inflate
 from daphne_ng.wire.ws_driver import WebSocketDriver, WebSocketEngine
@@ -601,7 +601,7 @@ class WebSocketConnection:
     # all as long as it takes some. Then the time for its answer, the second stage, and last the axe.
     def _end_passed(self, now: float) -> None:
         left = self._driver.unacknowledged_bytes()
-        if left:
+        if left > FAREWELL_BYTES:
             progress = self._progress = watched(self._progress, left, now, self._config)
             wait = progress.look(left, now)
             if wait:

@@ -392,6 +392,15 @@ class TestClosing:
         server.advance(7)
         assert server.state == "released"
 
+    def test_a_client_that_has_vanished_is_told_goodbye_once(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=10, close_timeout=5).feed(request(b"/"))
+        server.advance(10)
+        assert server.state == "closed"
+        server.driver.queued = 25  # close_notify and a FIN, which nobody acknowledges
+        server.advance(5)
+        assert server.state == "released"
+        assert server.driver.drops == 0
+
     def test_a_close_that_has_flushed_gives_the_socket_back_without_a_reset(self) -> None:
         server = Http1Server(Replies(), close_timeout=5).feed(request(b"/", b"Connection: close"))
         server.advance(5.1)

@@ -161,6 +161,14 @@ class TestIdleness:
         server.advance(2)
         assert server.client.goaways == []
 
+    def test_a_client_that_has_vanished_is_told_goodbye_once(self) -> None:
+        server = Http2Server(keep_alive_timeout=10, http2_goaway_timeout=1, close_timeout=5)
+        server.advance(10)
+        server.driver.queued = 64  # GOAWAY, close_notify and a FIN, which nobody acknowledges
+        server.advance(1 + 5)
+        assert server.driver.state == "released"
+        assert server.driver.drops == 0
+
     def test_an_idle_connection_is_closed_with_goaway(self) -> None:
         server = Http2Server()
         server.request()

@@ -498,6 +498,13 @@ class TestClosing:
         server.advance(5)
         assert server.state == "closed"
 
+    def test_a_client_that_has_vanished_is_told_goodbye_once(self) -> None:
+        server = open_websocket(close_timeout=5).close()
+        server.driver.queued = 60  # a Close frame, close_notify and a FIN, which nobody acknowledges
+        server.advance(5 + 5)
+        assert server.state == "released"
+        assert server.driver.drops == 0
+
     def test_close_timeout_zero_is_now(self) -> None:
         server = open_websocket(close_timeout=0).close().advance(0)
         assert server.state in ("closed", "released")
