@@ -9,7 +9,8 @@ which the connection itself implements. Messages behind it wait in the queue, in
 overtake each other.
 
 1. An exchange begins after the parser has returned, never inside a callback or inside ``send()``. The next one
-   begins on a later turn of the loop.
+   begins on a later turn of the loop, and none while the transport is full: some are answered without an application
+   that would wait.
 2. An exchange ends for the wire when its response has ended *and* its request has been read or given up.
    What the application does afterwards is its own affair.
 3. A request that breaks the protocol is never seen by the application. Its error is answered after the
@@ -77,6 +78,7 @@ class Http1Connection(Http1Ending):
         "_continue_sent",
         "_defaults",
         "_error",
+        "_full",
         "_idle_timeout",
         "_keep_alive",
         "_messages",
@@ -96,6 +98,7 @@ class Http1Connection(Http1Ending):
         super().__init__(config, driver)
         self._defaults = defaults
         self._write = driver.write
+        self._full = driver.full
         self._idle_timeout = config.keep_alive_timeout or NEVER
         self.writable = driver.writable
         self.when_flushed = driver.when_flushed
@@ -137,10 +140,11 @@ class Http1Connection(Http1Ending):
         messages = self._messages
         active = self._active
         if active is None:
-            if self._begin_scheduled:
-                # Others are about to begin: what came now stands behind them.
+            if self._begin_scheduled or (messages and self._full()):
+                # Others are about to begin, or the client does not take its answers: what came now stands behind them.
                 self._queue.extend(messages)
                 messages.clear()
+                self._begin_later()
             elif messages:
                 if len(messages) > 1:
                     self._queue.extend(messages[1:])
@@ -209,8 +213,11 @@ class Http1Connection(Http1Ending):
         if self._lingering:
             self._end_passed(now)
         elif self._active is None:
-            if self._queue:
-                self._update_deadline()  # the next exchange is about to begin
+            if self._queue:  # the next exchange is about to begin
+                if now >= self._probe_deadline:
+                    self._probe(now)
+                else:
+                    self._update_deadline()
                 return
             if self._parser.head_pending:
                 self._answer_error(WireError(408, "The request head took too long."))
@@ -564,11 +571,7 @@ class Http1Connection(Http1Ending):
             else:
                 self._close()
         elif self._queue or self._error is not None:
-            self._body_deadline = self._exchange_deadline = NEVER
-            self._set_deadline(self._probe_deadline)
-            if not self._begin_scheduled:
-                self._begin_scheduled = True
-                self._driver.begin_soon()
+            self._begin_later()
         else:
             self._body_deadline = NEVER
             self._set_idle_deadline()
@@ -577,17 +580,13 @@ class Http1Connection(Http1Ending):
             if self._closing:
                 self._await_last()  # this response began before, and has told the client nothing
 
-    # The connection is idle, and its client does not know yet that it is about to end.
-    def _await_last(self) -> None:
-        patience = self._last_patience
-        if patience:
-            self._set_deadline(min(self.deadline, self._clock() + patience))
-        else:
-            self._close()
-
-    @property
-    def _last_patience(self) -> float:
-        return min(self._config.shutdown_idle_timeout, self._config.graceful_timeout)
+    # What waits begins on a later turn, when the client has taken of its answers what is too much to keep.
+    def _begin_later(self) -> None:
+        self._body_deadline = self._exchange_deadline = NEVER
+        self._set_deadline(self._probe_deadline)
+        if not self._begin_scheduled:
+            self._begin_scheduled = True
+            self._driver.begin_soon()
 
     def _disconnect(self, reason: str, status: int | None = None) -> None:
         sink = self._sink

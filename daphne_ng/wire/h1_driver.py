@@ -17,6 +17,8 @@ class Http1Driver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it."""
 
     write_sequence: Callable[[list[bytes]], None]
+    full: Callable[[], bool]
+    """Whether the transport holds more than its high mark."""
     writable: Callable[[], Awaitable[object] | None]
     when_flushed: Callable[[Callable[[int], int]], bool]
     """See `ResponsePort.when_flushed`."""
@@ -42,7 +44,7 @@ class Http1Driver(ConnectionDriver, Protocol):
         """Tell whether the client is known to have left, without reading."""
 
     def begin_soon(self) -> None:
-        """Call `Http1Connection.begin_next` on a later turn of the loop."""
+        """Call `Http1Connection.begin_next` on a later turn of the loop, and not while the transport is full."""
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""

@@ -156,6 +156,18 @@ class Http1Ending:
             self._driver.finish()
         self._set_deadline(self._driver.clock() + self._config.close_timeout)
 
+    # The connection is idle, and its client does not know yet that it is about to end.
+    def _await_last(self) -> None:
+        patience = self._last_patience
+        if patience:
+            self._set_deadline(min(self.deadline, self._clock() + patience))
+        else:
+            self._close()
+
+    @property
+    def _last_patience(self) -> float:
+        return min(self._config.shutdown_idle_timeout, self._config.graceful_timeout)
+
     # The time of an idle connection has passed. It is not idle yet while its client takes the last response.
     def _idle_passed(self, now: float) -> None:
         left = 0 if self._closing else self._driver.unacknowledged_bytes()

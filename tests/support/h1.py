@@ -93,6 +93,7 @@ class RecordingDriver:
         self.refusals: list[tuple[int, str]] = []
         self.missing: list[int] = []
         self.waiter: Any = None
+        self.is_full = False
         self.unsent = 0
         self.queued = 0  # what the kernel has taken and the client has not acknowledged
         self.drops = 0
@@ -115,6 +116,9 @@ class RecordingDriver:
 
     def when_flushed(self, report: Callable[[int], int]) -> bool:
         return False
+
+    def full(self) -> bool:
+        return self.is_full
 
     def writable(self) -> Any:
         return self.waiter
@@ -276,7 +280,7 @@ class Http1Server:
     def turn(self) -> None:
         """Let the loop turn until nothing is left to do without time passing."""
         while True:
-            if self.driver.soon:
+            if self.driver.soon and not self.driver.is_full:
                 self.driver.soon = 0
                 self.port.begin_next()
             elif self._reply is not None and self._answered < len(self.sinks):

@@ -411,6 +411,29 @@ async def test_the_clock_keeps_the_date_right_with_one_timer() -> None:
     assert [handle for handle in context.loop._scheduled if not handle.cancelled()] == []  # type: ignore[attr-defined]
 
 
+@on_loop
+async def test_answers_of_the_server_do_not_pile_up_for_a_client_that_takes_none() -> None:
+    wire = Wire(silent, limit_concurrency=1)
+    wire.connect().protocol.dataReceived(GET)  # the only one that is served
+    transport = wire.connect()
+    transport.protocol.dataReceived(GET)
+    assert transport.written.count(b"HTTP/1.1 503") == 1
+    transport.producer.pauseProducing()
+    for _ in range(100):
+        if transport.reading:
+            transport.protocol.dataReceived(GET * 10)
+            await settle()
+    assert not transport.reading
+    assert transport.written.count(b"HTTP/1.1 503") == 1
+    transport.producer.resumeProducing()
+    await settle(100)
+    assert transport.reading
+    assert transport.written.count(b"HTTP/1.1 503") > 10
+    for connection in list(wire.context.connections):
+        connection.transport.lost()
+    await settle()
+
+
 # -- contexts of one connection's requests -----------------------------------------------------------------
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("connection_variable", default="untouched")

@@ -282,3 +282,36 @@ class TestInbox:
         server.answer()
         responses: list[Response] = server.responses()
         assert [response.status for response in responses] == [200, 200]
+
+
+class TestAnswersThatAreNotTaken:
+    """Some are given by the server, which does not wait for room as an application does that sends."""
+
+    @pytest.mark.parametrize("together", [True, False], ids=["pipelined", "one by one"])
+    def test_nothing_begins_while_the_transport_is_full(self, together: bool) -> None:
+        server = Http1Server(pipelined_max=4)
+        server.driver.refuse = lambda _head: server.port.start(503, [], b"", True, False)
+        server.feed(request(b"/"))
+        server.driver.is_full = True
+        fed = 1
+        while server.driver.reading:
+            server.feed(request(b"/") * (4 if together else 1))
+            fed += 4 if together else 1
+        assert fed == 5
+        assert server.statuses == [503]
+        server.advance(20)
+        assert server.state == "open"
+        server.driver.is_full = False
+        server.turn()
+        assert server.statuses == [503] * 5
+        assert server.driver.reading
+
+    def test_a_client_that_leaves_meanwhile_is_noticed(self) -> None:
+        server = Http1Server(pipelined_max=1)
+        server.driver.is_full = True
+        server.feed(request(b"/"))
+        assert not server.driver.reading
+        server.driver.gone = True
+        server.advance(5)
+        assert server.state == "closed"
+        assert server.sinks == []
