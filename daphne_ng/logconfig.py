@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from daphne_ng.errors import ConfigurationError
@@ -125,15 +125,21 @@ class _Unwritten(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
         stream = getattr(self._handler, "stream", None)
-        return all(getattr(other, "stream", None) is not stream for other in _writing(record, besides=self._handler))
+        return not any(_writing(record, (stream,), besides=self._handler))
 
 
-# The handlers that a record comes to and that write it.
-def _writing(record: logging.LogRecord, besides: logging.Handler | None = None) -> Iterator[logging.Handler]:
+# The handlers that a record comes to and that write it to one of these streams. No filter of any other is asked: it may
+# count what it sees, and let through each line once.
+def _writing(
+    record: logging.LogRecord, streams: Collection[Any], besides: logging.Handler | None = None
+) -> Iterator[logging.Handler]:
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
         for handler in logger.handlers:
-            if handler is not besides and record.levelno >= handler.level and handler.filter(record):
+            stream = getattr(handler, "stream", None)
+            if handler is besides or stream is None or not any(stream is one for one in streams):
+                continue
+            if record.levelno >= handler.level and handler.filter(record):
                 yield handler
         logger = logger.parent if logger.propagate else None
 
@@ -179,7 +185,7 @@ def _is_shown(logger: logging.Logger, level: int) -> bool:
     if not logger.hasHandlers():
         return logging.lastResort is not None and level >= logging.lastResort.level
     record = logger.makeRecord(logger.name, level, __file__, 0, "", (), None)
-    return any(getattr(handler, "stream", None) in (sys.stderr, sys.__stderr__) for handler in _writing(record))
+    return any(_writing(record, (sys.stderr, sys.__stderr__)))
 
 
 def asyncio_debug(verbosity: int) -> bool:

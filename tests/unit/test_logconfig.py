@@ -292,6 +292,25 @@ def test_a_line_that_another_handler_writes_to_the_same_stream_comes_once() -> N
     assert stderr.getvalue() == "Not Found: /x\n"
 
 
+def test_filters_of_handlers_that_write_elsewhere_see_a_record_once() -> None:
+    """One that lets the same line through once only, as those of mails to administrators do, would lose it."""
+    seen: list[str] = []
+
+    def first(record: logging.LogRecord) -> bool:
+        seen.append(record.getMessage())
+        return seen.count(record.getMessage()) == 1
+
+    with fresh_root() as root, fresh_loggers(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+        configure(log_fmt="%(message)s")
+        elsewhere = logging.StreamHandler(io.StringIO())
+        elsewhere.addFilter(first)
+        root.addHandler(elsewhere)
+        logging.getLogger(THEIRS).warning("Not Found: /x")
+
+    assert seen == ["Not Found: /x"]
+    assert (stderr.getvalue(), elsewhere.stream.getvalue()) == ("Not Found: /x\n", "Not Found: /x\n")
+
+
 @pytest.mark.parametrize("how", ["a level", "a filter", "another stream"])
 def test_a_line_that_the_other_handler_does_not_write_there_comes_all_the_same(how: str) -> None:
     logger = logging.getLogger(THEIRS)
