@@ -79,6 +79,7 @@ class Channel:
         "_transport",
         "clock",
         "flow",
+        "full",
         "when_flushed",
         "writable",
         "write",
@@ -98,6 +99,7 @@ class Channel:
         else:
             flow.stalled = self.drop
         self.flow = flow
+        self.full: Callable[[], bool] = flow.full
         self.write: Callable[[bytes], None] = transport.write
         self.write_sequence: Callable[[list[bytes]], None] = transport.writeSequence
         self.writable: Callable[[], Awaitable[object] | None] = flow.writable
@@ -175,6 +177,14 @@ class Channel:
     def peer_gone(self) -> bool:
         """Tell whether the client is known to have left, without reading."""
         return peer_gone(self._transport)
+
+    # Call on a later turn of the loop, and not while the transport is full.
+    def _with_room(self, callback: Callable[[], None]) -> None:
+        room = self.flow.writable()
+        if room is None:
+            self._context.loop.call_soon(callback)
+        else:
+            room.add_done_callback(lambda _room: callback())
 
     def _let_go(self) -> None:
         # The transport is gone. What refers back here is cut, so that nothing has to wait for the garbage collector,

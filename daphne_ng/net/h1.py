@@ -28,7 +28,7 @@ class Http1Channel(Channel):
         switch: Hands the connection over to the channel of another protocol, once and for all.
     """
 
-    __slots__ = ("_is_cut", "_switch", "_timer", "_upgrade", "full", "h1", "rearm", "receive_data")
+    __slots__ = ("_is_cut", "_switch", "_timer", "_upgrade", "h1", "rearm", "receive_data")
 
     def __init__(
         self,
@@ -41,7 +41,6 @@ class Http1Channel(Channel):
         self._switch = switch
         self._is_cut = False
         self._upgrade: WebSocketChannel | None = None
-        self.full: Callable[[], bool] = self.flow.full
         self.h1 = h1 = Http1Connection(context.config, context.defaults, self)
         self._timer = DeadlineTimer(context.loop, h1)
         self.rearm: Callable[[float], None] = self._timer.rearm
@@ -63,11 +62,7 @@ class Http1Channel(Channel):
 
     def begin_soon(self) -> None:
         """See `Http1Driver.begin_soon`."""
-        begin_next, room = self.h1.begin_next, self.flow.writable()
-        if room is None:
-            self._context.loop.call_soon(begin_next)
-        else:
-            room.add_done_callback(lambda _room: begin_next())
+        self._with_room(self.h1.begin_next)
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """See `Http1Driver.refused`."""

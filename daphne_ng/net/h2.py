@@ -47,7 +47,6 @@ class Http2Channel(Channel):
         "_tunnels",
         "_turn",
         "_turns",
-        "full",
         "h2",
         "new_waiter",
         "rearm",
@@ -60,7 +59,6 @@ class Http2Channel(Channel):
         self._has_stalled = False
         self._tunnels: set[Tunnel] = set()
         self._turns = Turns(context.loop)
-        self.full: Callable[[], bool] = flow.full
         self.new_waiter: Callable[[], asyncio.Future[None]] = context.loop.create_future
         self.h2 = h2 = Http2Connection(context.config, context.defaults, self)
         flow.drained = h2.drained

@@ -137,6 +137,10 @@ class WebSocketChannel(Channel):
         """See `WebSocketDriver.go_on_soon`."""
         self._soon(self.ws.go_on)
 
+    def go_on_with_room(self) -> None:
+        """See `WebSocketDriver.go_on_with_room`."""
+        self._with_room(self.ws.go_on)
+
     def wake_senders(self) -> None:
         """See `WebSocketDriver.wake_senders`."""
         self.flow.wake()

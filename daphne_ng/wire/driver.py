@@ -12,6 +12,8 @@ class ConnectionDriver(Protocol):
     """Writing, reading, the ways to end, and one timer."""
 
     write: Callable[[bytes], None]
+    full: Callable[[], bool]
+    """Whether the transport holds more than its high mark."""
     clock: Callable[[], float]
 
     def pause_reading(self) -> None:

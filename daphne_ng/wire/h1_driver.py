@@ -17,8 +17,6 @@ class Http1Driver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it."""
 
     write_sequence: Callable[[list[bytes]], None]
-    full: Callable[[], bool]
-    """Whether the transport holds more than its high mark."""
     writable: Callable[[], Awaitable[object] | None]
     when_flushed: Callable[[Callable[[int], int]], bool]
     """See `ResponsePort.when_flushed`."""

@@ -19,14 +19,13 @@ __all__ = ["Http2Driver", "TunnelSink"]
 class Http2Driver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it.
 
+    When the transport has drained after `full` was true, the driver calls `Http2Connection.drained`.
+
     After `Http2Connection.connection_lost` nothing that the connection consists of may hold a bound method of it any
     more (``Sender._finished`` is one, and the only one as far as the test in ``tests/unit/net/test_h2_channel.py`` can
     tell), so that connections and their drivers do not wait for the garbage collector.
     """
 
-    full: Callable[[], bool]
-    """Whether the transport holds more than its high mark. When it has drained, the driver calls
-    `Http2Connection.drained`."""
     new_waiter: Callable[[], Any]
     """Makes something to await that `set_result(None)` completes and `done()` asks about: a future of the loop."""
 

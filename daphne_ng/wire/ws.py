@@ -389,9 +389,13 @@ class WebSocketConnection:
     # -- what the engine reports -------------------------------------------------------------------------
 
     def write_control(self, data: bytes) -> None:
-        """Write a control frame that the engine has made. They are few (`websocket_control_rate`), and do not wait."""
+        """Write a control frame that the engine has made. It does not wait for room, but what asks for another does."""
         if not self._finished:
             self._write(data)
+            if self._state == _OPEN and not self._paused and self._driver.full():
+                self._pause()
+                self._resting = True
+                self._driver.go_on_with_room()
 
     def message_judged(self, payload: bytes, text: bool) -> None:
         """Take a message that the engine has assembled; text is valid UTF-8."""

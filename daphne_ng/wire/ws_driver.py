@@ -46,6 +46,9 @@ class WebSocketDriver(ConnectionDriver, Protocol):
     def go_on_soon(self) -> None:
         """Call `WebSocketConnection.go_on` on a later turn of the loop."""
 
+    def go_on_with_room(self) -> None:
+        """Call `WebSocketConnection.go_on` on a later turn of the loop, and not while the transport is full."""
+
     def peer_gone(self) -> bool:
         """Tell whether the connection is known to be broken, without reading.
 

@@ -254,6 +254,9 @@ class RecordingWebSocketDriver:
         self.unsent = 0
         self.queued = 0  # what the kernel has taken and the client has not acknowledged
         self.drops = 0
+        self.is_full = False
+        self.room_due = False
+        """Whether the connection waits until `is_full` is so no more."""
         self.waiter: Any = None
         self.wakes = 0
         """How often those who wait for `writable` were let go."""
@@ -288,6 +291,13 @@ class RecordingWebSocketDriver:
         assert self.state in ("open", "half"), f"a resume when {self.state}"
         self.reading = True
         self.resumes += 1
+
+    def full(self) -> bool:
+        return self.is_full
+
+    def go_on_with_room(self) -> None:
+        assert self.state == "open", f"room asked for when {self.state}"
+        self.room_due = True
 
     def go_on_soon(self) -> None:
         assert self.state in ("open", "half"), f"a turn of the loop asked for when {self.state}"
@@ -492,10 +502,12 @@ class WebSocketServer:
 
     def _pump(self) -> None:
         driver = self.driver
-        while driver.turn_due or (driver.reading and driver.state in ("open", "half")):
-            if driver.turn_due:
-                driver.turn_due = False
+        while True:
+            if driver.turn_due or (driver.room_due and not driver.is_full):
+                driver.turn_due = driver.room_due = False
                 self.ws.go_on()
+            elif not (driver.reading and driver.state in ("open", "half")):
+                break
             elif self._kernel:
                 self.ws.receive_data(self._kernel.pop(0))
             elif self._eof:

@@ -17,6 +17,7 @@ from daphne_ng.net.connection import OverloadedConnection, ServerConnection, con
 from daphne_ng.trust import TrustedPeers
 from tests.support.asgi import body, on_loop, settle, start
 from tests.support.net import CLIENT, GET, HERE, Application, FakeTLS, FakeTransport, Wire, silent
+from tests.support.ws import ping, text
 
 TRUSTED = TrustedPeers("127.0.0.0/8,::1,unix")
 
@@ -431,6 +432,36 @@ async def test_answers_of_the_server_do_not_pile_up_for_a_client_that_takes_none
     assert transport.written.count(b"HTTP/1.1 503") > 10
     for connection in list(wire.context.connections):
         connection.transport.lost()
+    await settle()
+
+
+@on_loop
+async def test_pongs_do_not_pile_up_for_a_client_that_takes_none() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    transport = Wire(application).connect()
+    transport.protocol.dataReceived(
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    await settle()
+    transport.producer.pauseProducing()
+    answered = len(transport.written)
+    pong = 2 + 125
+    for _ in range(100):
+        if transport.reading:
+            transport.protocol.dataReceived((text("a" * 32) + ping(b"x" * 125)) * 10)
+            await settle()
+    assert not transport.reading
+    assert len(transport.written) == answered + pong
+    transport.producer.resumeProducing()
+    await settle()
+    assert transport.reading
+    assert len(transport.written) == answered + 10 * pong
+    transport.lost()
     await settle()
 
 

@@ -97,6 +97,33 @@ class TestMessages:
             assert server.messages == [message, "next"]
             assert server.frames == [("pong", b"%d" % index) for index in range(len(parts) - 1)]
 
+    def test_a_client_that_takes_no_pongs_is_not_read_from(self) -> None:
+        server = open_websocket()
+        stream = text("a" * 32) + ping(b"x" * 125)  # the message pays for the ping
+        server.feed(stream)
+        server.driver.is_full = True
+        server.feed(stream * 1000, stream)
+        assert len(server.messages) == 2
+        assert [kind for kind, *_ in server.frames] == ["pong"] * 2
+        assert not server.driver.reading
+        server.advance(20)
+        assert server.state == "open"
+        server.driver.is_full = False
+        server.feed(ping(b"last"))
+        assert len(server.messages) == 1002
+        assert server.frames[-1] == ("pong", b"last")
+        assert server.driver.reading
+
+    def test_one_that_is_not_read_from_is_told_of_the_end_all_the_same(self) -> None:
+        server = open_websocket()
+        server.driver.is_full = True
+        server.feed(ping() + text("behind it"))
+        server.close(1001)
+        assert server.frames[-1][:2] == ("close", 1001)
+        server.driver.is_full = False
+        server.feed(close(1001))
+        assert server.state == "closed"
+
     @on_both_paths
     def test_pings_are_answered_in_order_with_their_payload(self, direct: bool) -> None:
         server = open_websocket(direct=direct).feed(ping() + text("a") + ping(b"x" * 125), pong(b"unasked"))
