@@ -87,6 +87,11 @@ def run(
         if found:
             setattr(options, name, found[-1])
             setattr(options, many, found)
+    # What comes from the environment is text.
+    _check_type("port", [port], int)
+    _check_type("fd", _listed(fd), int)
+    _check_type("host", _listed(host), str)
+    _check_type("log_level", [log_level], str)
     options.port = port
     options.socket_strings = list(endpoints)
     options.factory = factory
@@ -120,6 +125,8 @@ class _Interface(CommandLineInterface):
                 raise TypeError(f"run() has no setting {name!r}{_remedy(name, known)}")
             if not known[name].flags:
                 self._more[name] = value
+            elif value is None and (name == "root_path" or known[name].kind in ("texts", "headers")):
+                raise ConfigurationError(f"{name} cannot be None: leave it out")
             elif name == "root_path":
                 options.root_path = quote(value)  # which the option's is
             elif known[name].kind in ("texts", "headers"):
@@ -216,6 +223,12 @@ def _where_the_program_is(directories: Iterable[str]) -> list[str]:
     program = here if os.path.isdir(here) and here != os.path.dirname(os.path.abspath(sys.executable)) else os.getcwd()
     wanted = [program] if directories else [os.getcwd(), program]
     return [one for one in dict.fromkeys(wanted) if one not in map(os.path.abspath, directories)]
+
+
+def _check_type(name: str, values: Iterable[Any], wanted: type) -> None:
+    for value in values:
+        if value is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
+            raise ConfigurationError(f"{name} must be {'a number' if wanted is int else 'text'}, not {value!r}")
 
 
 def _listed(given: Any) -> list[Any]:

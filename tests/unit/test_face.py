@@ -137,6 +137,25 @@ def test_a_wrong_value_is_a_configuration_error() -> None:
         daphne_ng.run(application, keep_alive_timeout="long")
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "error"),
+    [
+        ("port", "8000", "port must be a number, not '8000'"),
+        ("port", True, "port must be a number, not True"),
+        ("fd", "3", "fd must be a number, not '3'"),
+        ("host", 8000, "host must be text, not 8000"),
+        ("log_level", 20, "log_level must be text, not 20"),
+        ("root_path", None, "root_path cannot be None: leave it out"),
+        ("headers", None, "headers cannot be None: leave it out"),
+    ],
+)
+def test_a_value_of_another_type_is_named(keyword: str, value: Any, error: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        daphne_ng.run(application, **{keyword: value})
+
+    assert str(caught.value).endswith(error)
+
+
 @pytest.mark.parametrize("keywords", [{"workers": 2}, {"reload": True}, {"limit_max_requests": 5}])
 def test_workers_need_the_import_string(keywords: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="^workers and reload need the application as an import string"):
