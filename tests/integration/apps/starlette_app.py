@@ -146,6 +146,7 @@ async def talk(websocket: WebSocket) -> None:
                 await websocket.send_json({"word": word})
             elif word == "close":
                 await websocket.close(4000, "as you wish")
+                return
             elif word == "fail":
                 raise RuntimeError("this socket is broken")
             elif word == "flood":
