@@ -294,6 +294,11 @@ def listed(message: Message, key: str) -> list[Any]:
         raise UnexpectedMessage(
             f"{key!r} of {message['type']} must be an iterable, not {type(value).__name__}"
         ) from None
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        # A generator of the application's failed, which is no failure of the server's.
+        raise UnexpectedMessage(f"{key!r} of {message['type']} raised {type(error).__name__}") from error
 
 
 def answer_error(port: ResponsePort, status: int, detail: bytes) -> None:

@@ -1493,3 +1493,20 @@ async def test_a_response_that_waits_for_a_slow_client_is_recorded_when_that_is_
     assert [(status, sent) for _, status, sent in bridge.records] == [(200, size)]
     await finish(application, exchange)
     assert len(bridge.records) == 1
+
+
+def _failing() -> Any:
+    yield b"</a>"
+    raise LookupError("the application's")
+
+
+@on_loop
+async def test_a_generator_of_the_application_that_fails_is_not_a_failure_of_the_server() -> None:
+    application, _, exchange, port = await hold()
+    await application.send(start())
+    with pytest.raises(UnexpectedMessage, match="LookupError"):
+        await application.send({**HINT, "links": _failing()})
+    await settle()
+    assert port.state == "open"  # the connection goes on
+    await application.send(body(b"whole"))
+    await finish(application, exchange)
