@@ -57,6 +57,9 @@ class Outlet:
                 with contextlib.suppress(OSError):
                     path = f"/proc/self/fd/{descriptor}"
                     self._own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._own is not None:
+                # Of the same pipe or socket, whichever description it is.
+                self._own_stat = os.fstat(descriptor)
 
     @property
     def waiting(self) -> bool:
@@ -102,9 +105,12 @@ class Outlet:
     def close(self) -> None:
         """Give back what is ours; the descriptor is not."""
         own, self._own = self._own, None
+        if own is None:
+            return
+        ours = self._is_ours(own)
         if isinstance(own, socket.socket):
-            own.close()
-        elif own is not None:
+            own.close() if ours else own.detach()
+        elif ours:
             os.close(own)
 
     # All of it, as far as there is room on the disk. A line that did not fit is not continued by the next one.
@@ -120,13 +126,21 @@ class Outlet:
             self._torn = bool(data) if begun else self._torn
         return b""
 
-    # The application may have put something else behind the number since, as who becomes a daemon does.
+    # An application may have closed all descriptors that it does not know, and the number may be somebody's by now.
+    def _is_ours(self, own: Any) -> bool:
+        try:
+            stat_now = os.fstat(own if isinstance(own, int) else own.fileno())
+        except OSError:
+            return False
+        return os.path.samestat(stat_now, self._own_stat)
+
+    # The application may have put something else behind the number of the log since, as who becomes a daemon does.
     def _check_own(self) -> None:
         own = self._own
-        if own is not None:
-            number = own if isinstance(own, int) else own.fileno()
-            if not os.path.samestat(os.fstat(number), os.fstat(self._descriptor)):
-                self.close()
+        if own is not None and not (
+            self._is_ours(own) and os.path.samestat(self._own_stat, os.fstat(self._descriptor))
+        ):
+            self.close()
 
     def _write_pieces(self, data: bytes) -> bytes:
         self._check_own()

@@ -135,8 +135,8 @@ def test_control_c_in_a_terminal_ends_gracefully(tmp_path: Path) -> None:
 def test_a_stop_of_the_whole_unit_by_systemd_is_graceful(tmp_path: Path) -> None:
     """KillMode=control-group, systemd's default, sends SIGTERM to workers too."""
     with workers(tmp_path) as running:
-        asked = running.ask("/?1.5")
-        time.sleep(0.3)
+        asked = running.ask("/?3")
+        time.sleep(0.3 * SLACK)
         for pid in [running.server.pid, *running.running]:
             os.kill(pid, signal.SIGTERM)
         assert asked.recv(65536).startswith(b"HTTP/1.1 200 OK")

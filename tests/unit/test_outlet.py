@@ -268,3 +268,23 @@ def test_a_stream_without_a_descriptor_is_written_to_as_ever(capsys: pytest.Capt
     assert outlet.outlet_of(sys.stderr) is None
     handler.emit(logging.makeLogRecord({"msg": "text"}))
     assert capsys.readouterr().err == "text\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_descriptor_of_ours_that_the_application_has_closed_is_nobody_elses_to_lose(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    outlet = Outlet(write)
+    own = outlet._own
+    assert isinstance(own, int)
+    os.close(own)
+    # The next descriptor of the application has the number.
+    other = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert other == own
+        outlet.put(b"line\n")
+        assert os.read(read, 100) == b"line\n"
+        outlet.close()
+        os.fstat(other)
+    finally:
+        for descriptor in (other, read, write):
+            os.close(descriptor)
