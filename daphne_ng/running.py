@@ -121,6 +121,7 @@ class RunSignals:
     def __init__(self, server: Any) -> None:
         self._server = server
         self._before = owning.handlers_of_signals() if server.signal_handlers else {}
+        self._came = 0
 
     def __bool__(self) -> bool:
         """Tell whether there are any."""
@@ -175,16 +176,17 @@ class RunSignals:
             hard_end.begin(seconds)
 
     def _hurried(self, number: int, frame: Any) -> None:
+        self._came += 1
+        if self._came == 1 and self._server.shared_sockets is not None:
+            # A worker that its supervisor has told to stop: systemd and a terminal tell every process, and are late.
+            return
         self.bound_end(_HURRIED_SECONDS)
         self._server.hurry()
 
     def _bounded(self, handler: Any) -> Callable[[int, Any], None]:
-        signals = 0
-
         def handle(number: int, frame: Any) -> None:
-            nonlocal signals
-            signals += 1
-            self.bound_end(owning.longest_end(self._server.config) if signals == 1 else _HURRIED_SECONDS)
+            self._came += 1
+            self.bound_end(owning.longest_end(self._server.config) if self._came == 1 else _HURRIED_SECONDS)
             handler(number, frame)
 
         return handle

@@ -187,10 +187,9 @@ def test_an_upload_that_breaks_off_raises_client_disconnect_and_is_no_error(
     said = wait_for(
         lambda: re.fullmatch(r"ClientDisconnect after (\d+) bytes", seen(client, "upload") or ""), "the end"
     )
+    # That nothing is logged as an error, `serve` sees to. Whether there is a line at all depends on whether Starlette
+    # tries to answer, and sees the end there.
     assert int(said[1]) <= len(sent)
-    if prefix:
-        # Elsewhere Starlette tries to answer, and sees the end there.
-        server.wait_for_log(rf"INFO +Application ended with ClientDisconnect .* after the end of POST {prefix}/upload")
 
 
 def test_a_whole_upload_arrives_in_chunks_and_with_a_length(client: httpx.Client, block: bytes, prefix: str) -> None:
