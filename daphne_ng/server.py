@@ -205,7 +205,6 @@ class Server:
             check_alone(self.config)
 
     def _prepare(self, loop: asyncio.AbstractEventLoop) -> RunSignals:
-        configure_twisted_log(self.verbosity)
         if asyncio_debug(self.verbosity):
             loop.set_debug(True)
         if self.config.asgi_threads is None:
@@ -222,6 +221,7 @@ class Server:
         asyncio.set_event_loop(loop)
         if self.abort_start:
             return
+        configure_twisted_log(self.verbosity)
         signals = self._prepare(loop)
         main = loop.create_task(self._run_main(reactor), name="server")
         try:
@@ -234,7 +234,7 @@ class Server:
         if main.done() and not main.cancelled():
             main.result()
 
-    # On a reactor that runs in another thread, and goes on afterwards.
+    # On a reactor that runs in another thread, and goes on afterwards. Its owner may be about to begin Twisted's log.
     def _run_beside(self, reactor: Any) -> None:
         loop = reactors.event_loop_of(reactor)
         if self.abort_start:
@@ -243,6 +243,7 @@ class Server:
         ended: Future[None] = Future()
 
         async def main() -> None:
+            configure_twisted_log(self.verbosity)
             reactor.addSystemEventTrigger("before", "shutdown", self._end_beside, ended)
             await self._start_or_say_why(reactor)
             if not self.abort_start:

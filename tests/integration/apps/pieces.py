@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+released = asyncio.Event()
+
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
@@ -15,9 +17,14 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         raise NotImplementedError
     if scope["path"] == "/hold":
         await asyncio.sleep(3600)
-    await asyncio.sleep(1)
-    more = True
+    if scope["path"] == "/release":
+        released.set()
+    await released.wait()
+    more, messages = True, 0
     while more:
         more = (await receive()).get("more_body", False)
+        messages += 1
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"received"})
+    await send({"type": "http.response.body", "body": b"in %d messages" % messages})
+    if scope["path"] == "/wait":
+        released.clear()

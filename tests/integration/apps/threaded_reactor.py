@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import crochet
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
+# The server is about to start before that thread has begun Twisted's log.
+reactor.callFromThread(time.sleep, 0.5)  # type: ignore[attr-defined]
 crochet.setup()
-
-from twisted.internet import reactor  # noqa: E402
-from twisted.internet.task import deferLater  # noqa: E402
 
 
 @crochet.wait_for(timeout=10)
