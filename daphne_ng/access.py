@@ -29,7 +29,7 @@ from daphne_ng.outlet import Outlet, outlet_of
 
 __all__ = ["CLIENT_LEFT", "AccessLogGenerator", "LineWriter", "LoggingAccessLog", "escape", "open_access_log"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.access")
 
 CLIENT_LEFT = 499
 """The status of a request whose client has left, or whose stream has ended, before a response began.

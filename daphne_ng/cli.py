@@ -65,7 +65,7 @@ from daphne_ng.supervisor.service import ServiceReport
 
 __all__ = ["CommandLineInterface", "ServerClass", "is_ours", "takes_config"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.cli")
 
 # Set in the processes that `supervise` starts.
 _WORKER = "DAPHNE_NG_WORKER"

@@ -119,7 +119,7 @@ def _install_reactor() -> None:
     try:
         reactors.install()
     except ReactorError as error:  # running the server will say so again
-        logging.getLogger(__name__).warning("%s", error)
+        logging.getLogger("daphne_ng.compat").warning("%s", error)
 
 
 def main(arguments: Sequence[str]) -> int:

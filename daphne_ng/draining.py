@@ -24,7 +24,7 @@ from daphne_ng.wording import counted
 
 __all__ = ["Drain"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.draining")
 
 _PROGRESS_SECONDS = 1.0
 # What is left of the limits after a second signal.

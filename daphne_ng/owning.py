@@ -37,7 +37,7 @@ __all__ = [
     "threads_asked_for",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.owning")
 
 HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 """None on Windows."""

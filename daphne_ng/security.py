@@ -30,7 +30,7 @@ from daphne_ng.net.tls_certificates import list_pem_files
 
 __all__ = ["Security"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.security")
 
 
 class Security:

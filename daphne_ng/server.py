@@ -47,7 +47,7 @@ from daphne_ng.wording import counted, http2_support
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.server")
 
 EXIT_LISTEN = 1
 """Exit code when an endpoint cannot be listened on."""

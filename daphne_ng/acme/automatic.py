@@ -22,7 +22,7 @@ from daphne_ng.net.tls import Challenges
 
 __all__ = ["PRODUCTION", "STAGING", "Automatic", "Directory"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.acme.automatic")
 
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"

@@ -31,7 +31,7 @@ from daphne_ng.acme.storage import AccountKey, Look, Storage
 
 __all__ = ["Connect", "Issuer", "Keeper", "Pause"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.acme.keeper")
 
 CHECK_SECONDS = 60.0
 """How often the directory is looked at."""

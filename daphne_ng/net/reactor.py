@@ -56,7 +56,7 @@ __all__ = [
     "new_event_loop",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.net.reactor")
 
 # What Twisted's endpoints pass when the user gave no backlog.
 _TWISTED_DEFAULT_BACKLOG = 50

@@ -52,7 +52,7 @@ __all__ = [
     "challenge_context",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.net.tls")
 
 DEFAULT = "default"
 """``DEFAULT.pem`` is for every name that has no file of its own, and for clients that ask for none."""

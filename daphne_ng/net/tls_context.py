@@ -27,7 +27,7 @@ __all__ = [
     "reasons",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.net.tls_context")
 
 ACME_TLS_ALPN = b"acme-tls/1"
 """The protocol of TLS-ALPN-01 (RFC 8737 section 6.2). Nothing is spoken in it: the certificate is the answer."""

@@ -55,7 +55,7 @@ if sys.platform != "win32":
 __all__ = ["TLSServer", "TLSUNIXServer"]
 
 _log = Logger()
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.net.tls_transport")
 
 # Most that is received with less than an eighth of it being data, beside so much in each second: single keys pressed,
 # on a WebSocket with one of TLS 1.2's old ciphers, are a tenth, and go on for hours. At that rate a flood is some 700

@@ -29,7 +29,7 @@ __all__ = [
     "worker_count",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.supervisor.command")
 
 
 # So many others may make the file of the process id, or remove it, between a look at it and what is done about that.

@@ -28,7 +28,7 @@ from typing import Any
 
 __all__ = ["PollingWatcher", "SystemWatcher", "watcher_for"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.supervisor.reload")
 
 _FILES_MAX = 50_000
 _DIRECTORIES_MAX = 20_000

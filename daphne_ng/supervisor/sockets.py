@@ -19,7 +19,7 @@ from daphne_ng.net.sharing import RecordingReactor, SharedSocket
 
 __all__ = ["SharedSockets"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.supervisor.sockets")
 
 
 class SharedSockets:

@@ -31,7 +31,7 @@ from daphne_ng.wording import counted
 
 __all__ = ["Supervisor", "command_of_this_process"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.supervisor.supervisor")
 
 # A worker that ends on its own before it was ready, or so soon after, has failed.
 _SETTLED_SECONDS = 5.0

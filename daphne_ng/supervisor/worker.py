@@ -21,7 +21,7 @@ from daphne_ng.supervisor.protocol import END, HURRY, Assignment, line
 
 __all__ = ["Worker", "resident_bytes", "run_worker"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("daphne_ng.supervisor.worker")
 
 _BEAT_SECONDS = 1.0
 _DEVELOPMENT_END_SECONDS = 0.3
