@@ -18,7 +18,6 @@ _HOMES = {"Config": "daphne_ng.config", "Server": "daphne_ng.server", "run": "da
 
 
 if not TYPE_CHECKING:  # which would believe in any name
-
     # PEP 562.
     def __getattr__(name):
         if name not in _HOMES:

@@ -25,7 +25,7 @@ from time import time
 from typing import Any, Protocol, TextIO
 
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.outlet import Outlet, outlet_of
+from daphne_ng.serving.outlet import Outlet, outlet_of
 
 __all__ = ["CLIENT_LEFT", "AccessLogGenerator", "LineWriter", "LoggingAccessLog", "escape", "open_access_log"]
 

@@ -39,7 +39,8 @@ from daphne_ng.config import Config, Setting, settings
 from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, unix_string
 from daphne_ng.errors import ConfigurationError, DaphneError
 from daphne_ng.hints import HintingParser
-from daphne_ng.loading import (
+from daphne_ng.net.sockets.loops import check_loop
+from daphne_ng.serving.loading import (
     call_factory,
     check_application,
     directory_of_file,
@@ -47,8 +48,7 @@ from daphne_ng.loading import (
     read_environment,
     search_directories,
 )
-from daphne_ng.logconfig import DEFAULT_FORMAT, LEVELS, configure, enable_loggers
-from daphne_ng.net.loops import check_loop
+from daphne_ng.serving.logconfig import DEFAULT_FORMAT, LEVELS, configure, enable_loggers
 from daphne_ng.supervisor.command import (
     become_worker,
     forget_unprintable,
@@ -227,7 +227,7 @@ class CommandLineInterface:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
-        from daphne_ng.owning import Children, HardEnd, take_interrupt
+        from daphne_ng.serving.process import Children, HardEnd, take_interrupt
 
         take_interrupt(from_program=True)  # what the application has set
         Children(lambda: server.listeners).release()
@@ -510,7 +510,7 @@ class CommandLineInterface:
             logger.info("No application given: serving the built-in demo, %s", DEMO)
             path = DEMO
         if is_ours(self.server_class):
-            from daphne_ng.running import install_reactor
+            from daphne_ng.serving.running import install_reactor
 
             # Before the application, or what that uses, imports twisted.internet.reactor, which would install another.
             install_reactor(config)

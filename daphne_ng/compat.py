@@ -123,9 +123,9 @@ def _install_reactor() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what a project needs to change; return the exit code. See `daphne_ng.advice`."""
+    """Print what a project needs to change; return the exit code. See `daphne_ng.advice.project`."""
     # Every management command imports this module, and few ask for advice.
-    from daphne_ng import advice
+    from daphne_ng.advice import project as advice
 
     return advice.main(arguments)
 

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from daphne_ng.config_endpoints import socket_mode
+from daphne_ng.config.endpoints import socket_mode
 from daphne_ng.errors import EndpointError
 
 if TYPE_CHECKING:
-    from daphne_ng.net.listening import Prelude, TlsSource
+    from daphne_ng.net.sockets.listening import Prelude, TlsSource
 
 __all__ = [
     "EndpointSecurity",
@@ -275,14 +275,14 @@ def _fd_endpoint(reactor: Any, description: str) -> Any:
 
 
 def _inherited(reactor: Any, fileno: int) -> Any:
-    from daphne_ng.net.listening import InheritedEndpoint
+    from daphne_ng.net.sockets.listening import InheritedEndpoint
 
     return InheritedEndpoint(reactor, fileno, family_of_listener(fileno))
 
 
 # The process that made the sockets has read what the string means.
 def _replayed(reactor: Any, description: str) -> Any:
-    from daphne_ng.net.listening import InheritedEndpoint
+    from daphne_ng.net.sockets.listening import InheritedEndpoint
 
     return InheritedEndpoint(reactor, -1, socket.AF_INET)
 

@@ -17,7 +17,7 @@ from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import Config, Setting, settings
 from daphne_ng.errors import ConfigurationError, ReactorError
 from daphne_ng.hints import ELSEWHERE
-from daphne_ng.loading import call_factory, check_application, is_importing
+from daphne_ng.serving.loading import call_factory, check_application, is_importing
 from daphne_ng.supervisor.command import needs_supervisor
 
 __all__ = ["run"]

@@ -23,26 +23,26 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from daphne_ng import owning
 from daphne_ng._types import AnyApplication
-from daphne_ng.actions import Actions
 from daphne_ng.asgi.exchange import Exchange, lines_of_stack
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
-from daphne_ng.config_processes import check_alone
-from daphne_ng.draining import Drain
+from daphne_ng.config.processes import check_alone
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
 from daphne_ng.errors import ApplicationLoadError, ConfigurationError, LifespanError
-from daphne_ng.loading import check_application
-from daphne_ng.logconfig import asyncio_debug, configure_twisted_log, enable_loggers, log_end
 from daphne_ng.net import reactor as reactors
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
-from daphne_ng.net.loops import new_event_loop
-from daphne_ng.net.sharing import ReplayingReactor, SharedSocket
-from daphne_ng.running import ReactorOfRun, RunSignals, await_end, hand_on
-from daphne_ng.security import Security
+from daphne_ng.net.sockets.loops import new_event_loop
+from daphne_ng.net.sockets.sharing import ReplayingReactor, SharedSocket
+from daphne_ng.serving import process as owning
+from daphne_ng.serving.actions import Actions
+from daphne_ng.serving.draining import Drain
+from daphne_ng.serving.loading import check_application
+from daphne_ng.serving.logconfig import asyncio_debug, configure_twisted_log, enable_loggers, log_end
+from daphne_ng.serving.running import ReactorOfRun, RunSignals, await_end, hand_on
+from daphne_ng.serving.sources import Security
 from daphne_ng.wording import counted, http2_support
 
 __all__ = ["EXIT_LIFESPAN", "EXIT_LISTEN", "Server"]

@@ -35,7 +35,7 @@ ZERO_IS_AT_ONCE = frozenset(
 ZERO_IS_NEVER = frozenset({"http2_ping_interval"})
 
 HEAD = """\
-<!-- Written by docs/generate_reference.py; edit daphne_ng/config.py or daphne_ng/cli.py instead. -->
+<!-- Written by docs/generate_reference.py; edit daphne_ng/config/ or daphne_ng/cli.py instead. -->
 
 # Settings
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from daphne_ng.acme.proofs import Proofs
-from daphne_ng.net.tls_context import challenge_context
+from daphne_ng.net.tls.context import challenge_context
 
 __all__ = ["HttpAnswers", "HttpChallenges", "Prover", "TlsAlpnAnswers", "TlsAlpnChallenges", "challenge_certificate"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from daphne_ng._types import Headers, Message
 from daphne_ng.errors import ClientDisconnected, UnexpectedMessage
 from daphne_ng.port import ResponsePort
-from daphne_ng.wire.head import RequestHead
+from daphne_ng.port.head import RequestHead
 from daphne_ng.wording import message_of, one_line, printable
 
 if TYPE_CHECKING:
     from daphne_ng.asgi.runner import Runner
-    from daphne_ng.asgi.scope import ConnectionInfo
+    from daphne_ng.port.info import ConnectionInfo
 
 __all__ = [
     "BURST_MAX_BYTES",

@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
-from daphne_ng.wire.head import RequestHead
+from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
 
-__all__ = ["ASGI_VERSION", "SPEC_VERSION", "ConnectionInfo", "decoded", "http_scope", "prepending", "websocket_scope"]
+__all__ = ["ASGI_VERSION", "SPEC_VERSION", "decoded", "http_scope", "prepending", "websocket_scope"]
 
 ASGI_VERSION = "3.0"
 SPEC_VERSION = "2.5"
 """HTTP and WebSocket message format that we implement, with ``send()`` raising after a disconnect."""
-
-
-class ConnectionInfo:
-    """What all requests of one connection share.
-
-    Attributes:
-        scheme: ``http`` or ``https``.
-        client: ``[host, port]``, or None where the peer has no address (UNIX sockets).
-        server: ``[host, port]``, ``[path, None]`` for a UNIX socket, or None.
-        client_text: ``host:port`` for the access log, or None.
-        trusted: Whether the peer is a trusted proxy, whose word on a request is believed.
-        extensions: Names of the ASGI extensions that this connection supports.
-    """
-
-    __slots__ = ("client", "client_text", "extensions", "scheme", "server", "trusted")
-
-    def __init__(
-        self,
-        scheme: str,
-        client: list[Any] | None,
-        server: list[Any] | None,
-        trusted: bool,
-        extensions: dict[str, dict[str, Any]],
-    ) -> None:
-        self.scheme = scheme
-        self.client = client
-        self.server = server
-        self.client_text = f"{client[0]}:{client[1]}" if client is not None else None
-        self.trusted = trusted
-        self.extensions = extensions
-
-    def claimed(self, client: tuple[str, int] | None, scheme: str | None) -> ConnectionInfo:
-        """Return a copy for one request, with what a trusted proxy says; None for what it does not say."""
-        info = copy.copy(self)
-        if client is not None:
-            info.client = [*client]
-            info.client_text = f"{client[0]}:{client[1]}"
-        if scheme is not None:
-            info.scheme = scheme
-        return info
 
 
 def http_scope(head: RequestHead, info: ConnectionInfo, root_path: str, state: dict[str, Any] | None) -> dict[str, Any]:

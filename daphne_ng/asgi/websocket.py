@@ -44,12 +44,12 @@ from daphne_ng.asgi.exchange import (
 from daphne_ng.asgi.inbox import MessageInbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
 from daphne_ng.port import WebSocketPort
-from daphne_ng.wire.head import RequestHead
+from daphne_ng.port.head import RequestHead
 from daphne_ng.wording import printable
 
 if TYPE_CHECKING:
     from daphne_ng.asgi.runner import Runner
-    from daphne_ng.asgi.scope import ConnectionInfo
+    from daphne_ng.port.info import ConnectionInfo
 
 __all__ = ["WebSocketExchange"]
 

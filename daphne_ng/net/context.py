@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.asgi.scope import ConnectionInfo, http_scope, prepending, websocket_scope
+from daphne_ng.asgi.scope import http_scope, prepending, websocket_scope
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
+from daphne_ng.config.trust import TrustedPeers
 from daphne_ng.net.client_lines import ClientLines
 from daphne_ng.net.proxies import proxies_from
 from daphne_ng.net.turn import Turn
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
-from daphne_ng.trust import TrustedPeers
-from daphne_ng.wire.h1_writer import ResponseDefaults
-from daphne_ng.wire.head import RequestHead
-from daphne_ng.wire.ws_deflate import Deflater
-from daphne_ng.wire.ws_handshake import WebSocketRequest
+from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
+from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.websocket.deflate import Deflater
+from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 if TYPE_CHECKING:
-    from daphne_ng.net.connection import ServerConnection
+    from daphne_ng.net.channels.connection import ServerConnection
 
 __all__ = ["TOLD_MAX", "ServerContext"]
 
@@ -78,7 +79,7 @@ class ServerContext:
         }
         self.start_application: Callable[[Exchange], None] = runner.start
         # Not at the head of the module: see there.
-        from daphne_ng.net.ws_engine import EngineFactory, native_unmask
+        from daphne_ng.net.channels.engine import EngineFactory, native_unmask
 
         self.engines = EngineFactory(config, log)
         self.native_unmask = native_unmask

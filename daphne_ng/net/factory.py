@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from daphne_ng.net.connection import OverloadedConnection, ServerConnection
+from daphne_ng.net.channels.connection import OverloadedConnection, ServerConnection
 from daphne_ng.net.context import TOLD_MAX, ServerContext
 
 __all__ = ["ServerFactory"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from daphne_ng.asgi.scope import ConnectionInfo
 from daphne_ng.config import Config
-from daphne_ng.trust import TrustedPeers
-from daphne_ng.wire.forwarded import ForwardedFields
-from daphne_ng.wire.head import RequestHead
+from daphne_ng.config.trust import TrustedPeers
+from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
+from daphne_ng.wire.http.forwarded import ForwardedFields
 
 __all__ = ["Proxies", "proxies_from"]
 

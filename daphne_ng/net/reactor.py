@@ -2,8 +2,8 @@
 
 `DaphneReactor` stays an ordinary Twisted reactor. It differs from ``AsyncioSelectorReactor`` in this:
 
-* its event loop is uvloop's where uvloop exists, unless another is asked for (`daphne_ng.net.loops`);
-* what it listens on or adopts is built from `daphne_ng.net.ports` and `daphne_ng.net.transports`;
+* its event loop is uvloop's where uvloop exists, unless another is asked for (`daphne_ng.net.sockets.loops`);
+* what it listens on or adopts is built from `daphne_ng.net.sockets.ports` and `daphne_ng.net.sockets.transports`;
 * `DaphneReactor.attach` makes it run inside an asyncio loop that is already running, and `DaphneReactor.detach`
   ends that without stopping the loop;
 * it never imports the global reactor, so that several can live in one process, each in its thread.
@@ -34,16 +34,16 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.posixbase import PosixReactorBase, _ContinuousPolling
 
 from daphne_ng.errors import ReactorError
-from daphne_ng.net.listening import ListenOptions
-from daphne_ng.net.loops import kind_of_loop, new_event_loop
-from daphne_ng.net.ports import TCPPort
-from daphne_ng.net.transports import DirectDescriptor, TCPServer
+from daphne_ng.net.sockets.listening import ListenOptions
+from daphne_ng.net.sockets.loops import kind_of_loop, new_event_loop
+from daphne_ng.net.sockets.ports import TCPPort
+from daphne_ng.net.sockets.transports import DirectDescriptor, TCPServer
 
 if sys.platform != "win32":
     from twisted.internet import process
 
-    from daphne_ng.net.ports import UNIXPort
-    from daphne_ng.net.transports import UNIXServer
+    from daphne_ng.net.sockets.ports import UNIXPort
+    from daphne_ng.net.sockets.transports import UNIXServer
 
 __all__ = [
     "DaphneReactor",
@@ -73,7 +73,7 @@ class DaphneReactor(AsyncioSelectorReactor):
     Args:
         eventloop: The loop to run on. Without one: the loop that is running in this thread, or else a
             new one, which `close` then closes.
-        kind: Which loop a new one is; see `daphne_ng.net.loops.new_event_loop`.
+        kind: Which loop a new one is; see `daphne_ng.net.sockets.loops.new_event_loop`.
     """
 
     dead_poll_sweep_seconds = 5.0
@@ -252,7 +252,7 @@ class DaphneReactor(AsyncioSelectorReactor):
     def tls_parts(self, contextFactory: Any, factory: Any, options: ListenOptions) -> tuple[Any, ListenOptions]:
         """Return the factory and the options with which a plain port serves TLS with these contexts."""
         # Imported late: without pyOpenSSL there is no TLS, and all else works.
-        from daphne_ng.net.tls_factories import makes_connections, source_of
+        from daphne_ng.net.tls.factories import makes_connections, source_of
 
         if makes_connections(contextFactory):
             from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -287,7 +287,7 @@ class DaphneReactor(AsyncioSelectorReactor):
 
         Args:
             eventloop: The loop to run on from now on. Without one, a new one, which `close` then closes.
-            kind: Which loop a new one is; see `daphne_ng.net.loops.new_event_loop`.
+            kind: Which loop a new one is; see `daphne_ng.net.sockets.loops.new_event_loop`.
 
         Raises:
             ReactorError: The reactor is running.
@@ -545,8 +545,8 @@ def install(eventloop: asyncio.AbstractEventLoop | None = None, *, kind: str = "
 
     Args:
         eventloop: The loop for a new reactor; see `DaphneReactor`.
-        kind: Which loop, if it is a new one; see `daphne_ng.net.loops.new_event_loop`. A `DaphneReactor` that does not
-            run yet, on a loop of another kind that it has made, gets a new one.
+        kind: Which loop, if it is a new one; see `daphne_ng.net.sockets.loops.new_event_loop`. A `DaphneReactor` that
+            does not run yet, on a loop of another kind that it has made, gets a new one.
         stock: Whether it must be Twisted's own ``AsyncioSelectorReactor``, for code that compares the class.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from daphne_ng.config import Config
-from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.net.sockets.sharing import SharedSocket
 from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader
 
 __all__ = ["Launcher", "WorkerProcess", "ending"]

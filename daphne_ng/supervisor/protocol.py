@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.net.sockets.sharing import SharedSocket
 
 __all__ = ["END", "ENVIRONMENT", "HURRY", "STOP", "Assignment", "LineReader", "line"]
 

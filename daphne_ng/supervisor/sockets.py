@@ -13,9 +13,9 @@ from twisted.internet.protocol import Factory
 from daphne_ng.config import Config
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string, listen_for_challenges
 from daphne_ng.errors import ConfigurationError, EndpointError
-from daphne_ng.net.listening import ListenOptions
 from daphne_ng.net.reactor import DaphneReactor
-from daphne_ng.net.sharing import RecordingReactor, SharedSocket
+from daphne_ng.net.sockets.listening import ListenOptions
+from daphne_ng.net.sockets.sharing import RecordingReactor, SharedSocket
 
 __all__ = ["SharedSockets"]
 
@@ -109,7 +109,7 @@ class _Elsewhere:
 
     # What is read is thrown away: a supervisor has no use for keys.
     def _files(self) -> Any:
-        from daphne_ng.security import Security  # only where there is TLS: it brings much along
+        from daphne_ng.serving.sources import Security  # only where there is TLS: it brings much along
 
         return Security(self._config, [], self._loop)
 

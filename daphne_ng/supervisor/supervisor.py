@@ -21,7 +21,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.owning import longest_end
+from daphne_ng.serving.process import longest_end
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.process import Launcher, WorkerProcess, ending
 from daphne_ng.supervisor.protocol import END, HURRY, STOP

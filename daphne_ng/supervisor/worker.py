@@ -15,7 +15,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.logconfig import log_end
+from daphne_ng.serving.logconfig import log_end
 from daphne_ng.supervisor.inherited import Inherited
 from daphne_ng.supervisor.protocol import END, HURRY, Assignment, line
 

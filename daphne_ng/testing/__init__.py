@@ -169,7 +169,7 @@ def _restored(install: InstallAsDaphne, restore: Callable[..., Any], *arguments:
 def _reinstall_reactor(config: Any = None) -> None:
     from daphne_ng.config import Config
     from daphne_ng.net import reactor as reactors
-    from daphne_ng.running import install_reactor
+    from daphne_ng.serving.running import install_reactor
 
     # A forked process has its parent's, whose descriptors are the parent's too.
     reactors.forget()

@@ -1,4 +1,4 @@
-"""What every protocol on a connection needs from the I/O around it: `daphne_ng.net.channel` has it."""
+"""What every protocol on a connection needs from the I/O around it: `daphne_ng.net.channels.channel` has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`daphne_ng.net.sharing`: sockets are made once, and taken over call by call, whatever the endpoint string.
+"""`daphne_ng.net.sockets.sharing`: sockets are made once, and taken over call by call, whatever the endpoint string.
 
 A supervisor and a worker in one process: `SharedSockets` makes the sockets, duplicates stand for what a process inherits.
 """
@@ -26,9 +26,9 @@ from zope.interface import implementer
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError, EndpointError
-from daphne_ng.net.listening import ListenOptions
 from daphne_ng.net.reactor import DaphneReactor
-from daphne_ng.net.sharing import RecordingReactor, ReplayingReactor, SharedSocket
+from daphne_ng.net.sockets.listening import ListenOptions
+from daphne_ng.net.sockets.sharing import RecordingReactor, ReplayingReactor, SharedSocket
 from daphne_ng.server import Server
 from daphne_ng.supervisor.sockets import SharedSockets
 

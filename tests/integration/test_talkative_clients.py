@@ -23,7 +23,13 @@ BODY_BYTES = 20_000_000
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     environment = {"PYTHONDEVMODE": ""}
-    with serve("talkative:application", tmp_path_factory.mktemp("talkative"), "--access-log", "/dev/null", environment=environment) as it:
+    with serve(
+        "talkative:application",
+        tmp_path_factory.mktemp("talkative"),
+        "--access-log",
+        "/dev/null",
+        environment=environment,
+    ) as it:
         yield it
 
 
@@ -120,7 +126,13 @@ def test_a_page_of_many_images_and_cookies_in_chromium(pem: Path, tmp_path: Path
     listen = ("-e", f"ssl:0:interface={HOST}:privateKey={pem}:certKey={pem}")
     with serve("talkative:application", tmp_path, "--access-log", "/dev/null", listen=listen) as server:
         server.expect("Passing pyOpenSSL", "DeprecationWarning")
-        browser = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--ignore-certificate-errors")
+        browser = (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--ignore-certificate-errors",
+        )
         where = (f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000", "--dump-dom")
         page = run(chromium, *browser, *where, f"https://{HOST}:{server.port}/page/{PAGE_COOKIES}/{PAGE_IMAGES}")
         assert f"<title>{PAGE_IMAGES} images, {PAGE_COOKIES} cookies, HTTP/2</title>" in page, page[:2000]

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from websockets.sync.client import connect
 
 from daphne_ng.config import Config
-from daphne_ng.net.tls import CertificateDirectory, challenge_context
+from daphne_ng.net.tls.sources import CertificateDirectory, challenge_context
 from daphne_ng.server import Server
 from tests.integration.apps.tls_app import application
 from tests.integration.serving import HOST, SLACK, Running, free_port, require_program, serve, wait_for
@@ -170,7 +170,10 @@ def start(directory: Path, *options: str, inherit: int) -> Iterator[Running]:
         (["--ssl-cert-dir", "missing"], "--ssl-cert-dir: cannot read 'missing'"),
         (["-e", "tls:tcp:0"], "tls: needs --ssl-certfile or --ssl-cert-dir"),
         (["-e", "txsni:missing:tcp:0"], "txsni: cannot read 'missing'"),
-        (["-e", "ssl:0:privateKey=server.pem:extraCertChain=missing"], "extraCertChain=missing: No such file or directory"),
+        (
+            ["-e", "ssl:0:privateKey=server.pem:extraCertChain=missing"],
+            "extraCertChain=missing: No such file or directory",
+        ),
         (["-e", "ssl:0:privateKey=server.pem:dhParameters=missing"], "dhParameters=missing: No such file or directory"),
         (["-e", "ssl:0:privateKey=server.pem:dhParameters=server.pem"], "there are no DH parameters in "),
         (["-e", "ssl:0:sslmethod=TLSv1_METHOD"], "sslmethod allows a server no TLS 1.2, the --ssl-min-version, or"),

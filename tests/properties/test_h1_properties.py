@@ -16,10 +16,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from daphne_ng.asgi.http import HttpExchange
-from daphne_ng.asgi.scope import ConnectionInfo, http_scope
+from daphne_ng.asgi.scope import http_scope
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, InvalidHeader
-from daphne_ng.wire.head import RequestHead
+from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
 from tests.support.h1 import Http1Server, RecordingDriver, Replies, bytewise, chunked, read_responses, request, upgrade
 
 # -- requests --------------------------------------------------------------------------------------------

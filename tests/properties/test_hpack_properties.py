@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from daphne_ng.config import Config
 from daphne_ng.errors import InvalidHeader, WireError
-from daphne_ng.wire.h1_parser import _METHODS
-from daphne_ng.wire.h2_head import OVERSIZED, check_request_fields
-from daphne_ng.wire.hpack import CompressionError, RequestDecoder, ResponseEncoder, encode_fields
+from daphne_ng.wire.http1.parser import _METHODS
+from daphne_ng.wire.http2.head import OVERSIZED, check_request_fields
+from daphne_ng.wire.http2.hpack import CompressionError, RequestDecoder, ResponseEncoder, encode_fields
 
 Field = tuple[bytes, bytes]
 

@@ -24,13 +24,14 @@ import pytest
 
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.asgi.scope import ConnectionInfo, http_scope, websocket_scope
+from daphne_ng.asgi.scope import http_scope, websocket_scope
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 from daphne_ng.errors import BodyLengthMismatch, InvalidHeader
 from daphne_ng.net.reactor import new_event_loop
+from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.server import Server
-from daphne_ng.wire.head import RequestHead
 
 Fields = Iterable[tuple[bytes, bytes]]
 

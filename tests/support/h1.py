@@ -19,10 +19,10 @@ import h11
 
 from daphne_ng.config import Config
 from daphne_ng.port import RequestSink
-from daphne_ng.wire.h1 import Http1Connection
-from daphne_ng.wire.h1_writer import ResponseDefaults
-from daphne_ng.wire.head import RequestHead
-from daphne_ng.wire.ws_handshake import WebSocketRequest
+from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.http1.connection import Http1Connection
+from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 NEVER = float("inf")
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"

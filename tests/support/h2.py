@@ -23,11 +23,11 @@ import h2.settings
 import hpack
 
 from daphne_ng.config import Config
-from daphne_ng.wire.h1_writer import ResponseDefaults
-from daphne_ng.wire.h2 import Http2Connection
-from daphne_ng.wire.h2_stream import Http2Stream
-from daphne_ng.wire.head import RequestHead
-from daphne_ng.wire.ws_handshake import WebSocketRequest
+from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.http2.connection import Http2Connection
+from daphne_ng.wire.http2.stream import Http2Stream
+from daphne_ng.wire.websocket.handshake import WebSocketRequest
 from tests.support.h1 import DATE, NEVER, RecordingSink
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

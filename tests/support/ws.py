@@ -21,10 +21,10 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.extensions import PerMessageDeflate
 
 from daphne_ng.config import Config
-from daphne_ng.net.ws_engine import EngineFactory, native_unmask
-from daphne_ng.wire.ws import WebSocketConnection
-from daphne_ng.wire.ws_deflate import Deflater, agree_on_deflate
-from daphne_ng.wire.ws_frames import unmask
+from daphne_ng.net.channels.engine import EngineFactory, native_unmask
+from daphne_ng.wire.websocket.connection import WebSocketConnection
+from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate
+from daphne_ng.wire.websocket.frames import unmask
 
 NEVER = float("inf")
 LOG = logging.getLogger("tests.websocket")

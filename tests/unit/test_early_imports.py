@@ -16,8 +16,8 @@ import pytest
 pytest.importorskip("django")
 
 MODULES = """
-access apps checks cli compat config demo endpoints loading logconfig management.commands.runserver owning
-pytest_plugin server testing utils
+access apps checks cli compat config demo endpoints management.commands.runserver pytest_plugin server
+serving.loading serving.logconfig serving.process testing utils
 """.split()
 
 SETTINGS = """

@@ -12,7 +12,7 @@ from daphne_ng.asgi.inbox import Inbox
 from tests.support import h2, ws
 from tests.support.asgi import on_loop, settle
 from tests.support.h1 import Http1Server, chunked_request, request
-from tests.unit.net.test_tunnel import Application, Tunnelled
+from tests.unit.net.channels.test_tunnel import Application, Tunnelled
 
 NO_LOOP: Any = None
 PAYLOAD = 60_000

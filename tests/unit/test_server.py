@@ -13,10 +13,10 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.python.failure import Failure
 
 from daphne_ng.access import CLIENT_LEFT
-from daphne_ng.actions import Actions
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.server import EXIT_LISTEN, Server
+from daphne_ng.serving.actions import Actions
 from tests.support.asgi import Bridge, body, connection, on_loop, request_head, settle, start
 
 # daphne 4.2.3, ``daphne.server.Server.__init__``.

@@ -37,7 +37,7 @@ from daphne_ng.cli import ServerClass, is_ours, takes_config
 from daphne_ng.config import Config
 from daphne_ng.endpoints import build_endpoint_description_strings
 from daphne_ng.errors import ConfigurationError, ReactorError
-from daphne_ng.net.loops import check_loop
+from daphne_ng.net.sockets.loops import check_loop
 
 __all__ = ["Command", "get_default_application"]
 
@@ -277,7 +277,7 @@ class Command(DjangoCommand):
 
     def _serve_checked(self, options: dict[str, Any]) -> None:
         if is_ours(self.server_cls):
-            from daphne_ng.running import install_reactor
+            from daphne_ng.serving.running import install_reactor
 
             # The checks import the URLs, and with them most of the project.
             install_reactor(self._config(options))

@@ -18,7 +18,7 @@ from daphne_ng.acme.challenges import (
     challenge_certificate,
 )
 from daphne_ng.acme.proofs import Proofs
-from daphne_ng.net.tls import CertificateDirectory, TlsSettings
+from daphne_ng.net.tls.sources import CertificateDirectory, TlsSettings
 
 NAME = "a.example.org"
 AUTHORIZATION = "token.thumbprint"

@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from daphne_ng.config import Config
+from daphne_ng.config.trust import TrustedPeers
 from daphne_ng.net.proxies import proxies_from
-from daphne_ng.trust import TrustedPeers
 from tests.support.asgi import LOG, connection, on_loop, request_head, settle
 from tests.support.net import Application, FakeTransport, Wire
 

@@ -23,9 +23,9 @@ from twisted.internet.task import deferLater
 
 from daphne_ng.errors import ConfigurationError, ReactorError
 from daphne_ng.net import reactor as module
-from daphne_ng.net.loops import check_loop, kind_of_loop, new_event_loop
-from daphne_ng.net.ports import TCPPort, UNIXPort
 from daphne_ng.net.reactor import DaphneReactor, event_loop_of
+from daphne_ng.net.sockets.loops import check_loop, kind_of_loop, new_event_loop
+from daphne_ng.net.sockets.ports import TCPPort, UNIXPort
 
 
 def python(code: str) -> str:
@@ -198,7 +198,7 @@ def test_a_reactor_that_does_not_run_gets_a_loop_of_the_kind_that_is_asked_for()
             """
             import asyncio
             from daphne_ng.net import reactor as r
-            from daphne_ng.net.loops import kind_of_loop
+            from daphne_ng.net.sockets.loops import kind_of_loop
             first = r.install(kind="asyncio")
             print(kind_of_loop(r.event_loop_of(first)))
             for kind in ("auto", "uvloop", "asyncio"):
@@ -228,7 +228,7 @@ def test_the_stock_reactor_is_exactly_twisteds_and_hears_of_children_on_either_l
             import logging, sys
             logging.basicConfig(stream=sys.stdout)
             from daphne_ng.net import reactor as r
-            from daphne_ng.net.loops import kind_of_loop
+            from daphne_ng.net.sockets.loops import kind_of_loop
             installed = r.install(kind={kind!r}, stock=True)
             from twisted.internet import reactor
             from twisted.internet.asyncioreactor import AsyncioSelectorReactor

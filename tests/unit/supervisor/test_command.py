@@ -12,7 +12,7 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ApplicationLoadError, ConfigurationError
-from daphne_ng.owning import last_limits, longest_end
+from daphne_ng.serving.process import last_limits, longest_end
 from daphne_ng.supervisor.command import needs_supervisor, pid_file, supervise, tell_failure, worker_count
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.protocol import Assignment, line

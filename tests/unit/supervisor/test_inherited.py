@@ -14,7 +14,7 @@ if sys.platform == "win32":
 
 import fcntl
 
-from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.net.sockets.sharing import SharedSocket
 from daphne_ng.supervisor.inherited import Inherited
 from daphne_ng.supervisor.protocol import Assignment
 

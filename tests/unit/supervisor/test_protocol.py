@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.net.sockets.sharing import SharedSocket
 from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader, line
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.net.sharing import SharedSocket
+from daphne_ng.net.sockets.sharing import SharedSocket
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.protocol import END, ENVIRONMENT, HURRY, STOP, Assignment, line
 from daphne_ng.supervisor.supervisor import Supervisor

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from daphne_ng.wire import h1_parser, h1_writer, h2_head, hpack
+from daphne_ng.wire.http1 import parser as h1_parser
+from daphne_ng.wire.http1 import writer as h1_writer
+from daphne_ng.wire.http2 import head as h2_head
+from daphne_ng.wire.http2 import hpack
 from daphne_ng.wire.memo import remember
 from tests.support import h2
 from tests.support.h1 import Http1Server, request

@@ -1,0 +1,1 @@
+"""What a project that used Daphne has to change."""

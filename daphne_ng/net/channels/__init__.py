@@ -1,0 +1,1 @@
+"""Connections, and what reads and writes on them for each protocol."""

@@ -1,0 +1,126 @@
+"""The I/O around one HTTP/1.1 connection: transport, timer and exchanges for `Http1Connection`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from daphne_ng.net.channels.channel import Channel, DeadlineTimer
+from daphne_ng.net.channels.websocket import WebSocketChannel
+from daphne_ng.net.context import ServerContext
+from daphne_ng.port import RequestSink
+from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
+from daphne_ng.wire.http1.connection import Http1Connection
+from daphne_ng.wire.websocket.handshake import WebSocketRequest
+from daphne_ng.wording import counted
+
+__all__ = ["Http1Channel"]
+
+
+class Http1Channel(Channel):
+    """Implements `Http1Driver` on a Twisted transport.
+
+    Args:
+        context: The server.
+        transport: The connection's transport; this channel registers the producer with it.
+        info: What the requests of the connection share.
+        switch: Hands the connection over to the channel of another protocol, once and for all.
+    """
+
+    __slots__ = ("_is_cut", "_switch", "_timer", "_upgrade", "h1", "rearm", "receive_data")
+
+    def __init__(
+        self,
+        context: ServerContext,
+        transport: Any,
+        info: ConnectionInfo,
+        switch: Callable[[WebSocketChannel], None],
+    ) -> None:
+        super().__init__(context, transport, info)
+        self._switch = switch
+        self._is_cut = False
+        self._upgrade: WebSocketChannel | None = None
+        self.h1 = h1 = Http1Connection(context.config, context.defaults, self)
+        self._timer = DeadlineTimer(context.loop, h1)
+        self.rearm: Callable[[float], None] = self._timer.rearm
+        self.receive_data: Callable[[bytes], None] = h1.receive_data
+        h1.opened()
+
+    # -- Http1Driver -------------------------------------------------------------------------------------
+
+    def begin(self, head: RequestHead) -> RequestSink | None:
+        """See `Http1Driver.begin`."""
+        return self._context.begin(head, self._info, self.h1)
+
+    def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
+        """See `Http1Driver.begin_websocket`."""
+        self._upgrade = upgrade = WebSocketChannel(
+            self._context, self._transport, self._info, self.flow, request, self.h1, self._switch_protocols
+        )
+        return upgrade if upgrade.begin() else None
+
+    def begin_soon(self) -> None:
+        """See `Http1Driver.begin_soon`."""
+        self._with_room(self.h1.begin_next)
+
+    def refused(self, status: int, detail: str, begun: bool) -> None:
+        """See `Http1Driver.refused`."""
+        self._context.refused(self._info, status, detail, begun=begun)
+
+    def shortened(self, missing: int) -> None:
+        """See `Http1Driver.shortened`."""
+        self._context.log.error(
+            "The application's body ended %s before its Content-Length; the connection was dropped",
+            counted(missing, "byte"),
+        )
+
+    # -- what the connection reports ---------------------------------------------------------------------
+
+    def eof_received(self) -> None:
+        """The client closed its half."""
+        self.h1.eof_received()
+
+    def shut_down(self) -> None:
+        """Finish what has begun, then close."""
+        if self._upgrade is not None:
+            self._upgrade.shut_down()
+        self.h1.shut_down()
+
+    def _cut_off(self, left: int) -> str:
+        self._is_cut = True
+        head, left = self.h1.cut_off(left)
+        self.flow.report(left)
+        return "" if head is None else f" of {head.method} {ascii(head.path)[1:-1]}"
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport is gone: end what is under way and give the timers back."""
+        if self.flow.unflushed and not self._is_cut:
+            # What the kernel had is counted as sent: nobody can tell any more.
+            self._cut_off(self.unsent_bytes())
+        # First the exchange, so that a send() that is released finds it gone.
+        self.h1.connection_lost(reason)
+        if self._upgrade is not None:
+            self._upgrade.connection_lost(reason)
+        self._let_go()
+        self._forget_h1()
+
+    def step_aside(self) -> None:
+        """Leave the transport to another protocol, before a byte was read. The flow remains registered."""
+        self._forget_h1()
+
+    def _forget_h1(self) -> None:
+        self._timer.cancel()
+        self._upgrade = None
+        del self.h1, self.rearm, self.receive_data, self._timer, self._switch
+
+    # -- WebSocket ---------------------------------------------------------------------------------------
+
+    # Answer 101 and hand the connection over. Returns what came behind the request.
+    def _switch_protocols(self, fields: list[tuple[bytes, bytes]]) -> bytes:
+        upgrade = self._upgrade
+        assert upgrade is not None  # it is who calls
+        rest = self.h1.switch_protocols(fields)
+        self._switch(upgrade)
+        self._forget_h1()
+        return rest

@@ -1,0 +1,1 @@
+"""What stands between a listening socket and a protocol."""

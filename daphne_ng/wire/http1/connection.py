@@ -1,0 +1,697 @@
+"""One HTTP/1.1 connection, server side, without I/O (RFC 9112).
+
+Theory of operation
+-------------------
+
+Bytes go in through `Http1Connection.receive_data`; the parser turns them into messages. One message at a time is
+*active*: it has an exchange (a `RequestSink`), and the exchange answers through the methods of `ResponsePort`,
+which the connection itself implements. Messages behind it wait in the queue, in order, so responses cannot
+overtake each other.
+
+1. An exchange begins after the parser has returned, never inside a callback or inside ``send()``. The next one
+   begins on a later turn of the loop, and none while the transport is full: some are answered without an application
+   that would wait.
+2. An exchange ends for the wire when its response has ended *and* its request has been read or given up.
+   What the application does afterwards is its own affair.
+3. A request that breaks the protocol is never seen by the application. Its error is answered after the
+   responses to the good requests before it, and the connection closes.
+4. Whether the connection outlives a response is decided when its head is written, and what the head says is kept. A
+   request body that has not ended by then stands in the way, unless its rest is known and short: that is read and
+   thrown away if the application does not want it. The application may read on after any head.
+5. The connection closes in two stages: our half first, while what the client still sends is read and thrown
+   away (a reset would destroy the answer in flight); then the whole.
+6. Behind a request that asks for an upgrade to ``websocket`` nothing is HTTP any more. Either `switch_protocols` ends
+   the life of this object, with what the client sent on its heels handed over, or the request is answered like any
+   other and the connection closes.
+7. `deadline` is the one point in time at which something must happen unless something else happens first. The
+   driver keeps a timer no later than that and calls `deadline_passed`.
+
+Everything that decides about keeping or closing the connection lives here; how it is closed, in `http1.ending`.
+"""
+
+from __future__ import annotations
+
+from daphne_ng._types import Headers
+from daphne_ng.config import Config
+from daphne_ng.errors import BodyLengthMismatch, WireError
+from daphne_ng.pieces import as_bytes
+from daphne_ng.wire.http.status import STATUS_LINES, bodiless_status, status_line
+from daphne_ng.wire.http1.driver import Http1Driver
+from daphne_ng.wire.http1.ending import NEVER, Http1Ending
+from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
+from daphne_ng.wire.http1.writer import (
+    CLOSES,
+    DROP_LENGTH,
+    ResponseDefaults,
+    encode_error,
+    encode_fields,
+    encode_switch,
+    encode_trailers,
+)
+from daphne_ng.wire.websocket.handshake import from_upgrade
+
+__all__ = ["Http1Connection", "Http1Driver"]
+
+# How often a paused connection is asked whether its client is still there.
+_PROBE_SECONDS = 5.0
+# Parts at least this large are written beside their framing instead of being copied into it.
+_COPY_MAX_BYTES = 16384
+
+
+# How the end of a response body shows. Plain integers: looking up a member of an Enum costs a call, and this is done
+# three times for each response.
+_NO_BODY, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
+
+
+class Http1Connection(Http1Ending):
+    """Protocol state of one connection; implements `ResponsePort` for the active exchange.
+
+    Args:
+        config: Limits and timeouts.
+        defaults: Fields added to every response; shared by all connections.
+        driver: The I/O around it.
+    """
+
+    __slots__ = (
+        "_begin_scheduled",
+        "_body",
+        "_continue_sent",
+        "_defaults",
+        "_error",
+        "_full",
+        "_idle_timeout",
+        "_keep_alive",
+        "_messages",
+        "_parser",
+        "_paused_at",
+        "_remaining",
+        "_served",
+        "_sink_full",
+        "_started",
+        "_switched",
+        "_write",
+        "when_flushed",
+        "writable",
+    )
+
+    def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http1Driver) -> None:
+        super().__init__(config, driver)
+        self._defaults = defaults
+        self._write = driver.write
+        self._full = driver.full
+        self._idle_timeout = config.keep_alive_timeout or NEVER
+        self.writable = driver.writable
+        self.when_flushed = driver.when_flushed
+        self._messages: list[Http1Message] = []
+        self._parser = Http1Parser(config, self._messages)
+        self._error: WireError | None = None
+        self._begin_scheduled = False
+        self._sink_full = False
+        self._served = False
+        self._switched = False  # the connection speaks another protocol now
+        self._paused_at = 0.0
+        # of the response to the active message
+        self._started = False
+        self._keep_alive = True
+        self._continue_sent = False
+        self._body = _NO_BODY
+        self._remaining = 0
+        self.body_bytes_sent = 0
+
+    def opened(self) -> None:
+        """Note that the connection is open: the first head is due."""
+        self._set_idle_deadline()
+
+    # -- what the driver reports -------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what one read delivered. The driver calls it for every read, in order."""
+        if self._lingering:
+            self._discarded()
+            return
+        if self._error is not None:
+            return
+        parser = self._parser
+        had_head = parser.head_pending
+        try:
+            parser.feed(data)
+        except WireError as error:
+            self._error = error
+        messages = self._messages
+        active = self._active
+        if active is None:
+            if self._begin_scheduled or (messages and self._full()):
+                # Others are about to begin, or the client does not take its answers: what came now stands behind them.
+                self._queue.extend(messages)
+                messages.clear()
+                self._begin_later()
+            elif messages:
+                if len(messages) > 1:
+                    self._queue.extend(messages[1:])
+                message = messages[0]
+                messages.clear()
+                self._begin(message)
+            elif self._error is not None:
+                self._answer_error(self._error)
+                return
+            elif not had_head and parser.head_pending:
+                self._set_deadline(
+                    self._driver.clock() + self._config.head_timeout if self._config.head_timeout else NEVER
+                )
+        else:
+            if messages:
+                self._queue.extend(messages)
+                messages.clear()
+            if not active.ended:
+                if self._error is not None:
+                    self._fail_active(self._error)
+                    return
+                if self._body_deadline != NEVER and self._sink is not None:
+                    self._body_deadline = self._driver.clock() + self._config.body_timeout
+                    self._update_deadline()
+            elif self._sink is None:
+                self._advance()  # the body that was being drained has ended
+            elif not active.head.websocket and (
+                self._body_deadline != NEVER or (self._config.http_timeout and self._exchange_deadline == NEVER)
+            ):
+                # The body is complete: from here on it is the application's time.
+                self._body_deadline = NEVER
+                if self._config.http_timeout:
+                    self._exchange_deadline = self._driver.clock() + self._config.http_timeout
+                self._update_deadline()
+        if parser.wants_pause:
+            parser.wants_pause = False
+            self._sink_full = True
+        if self._sink_full or self._error is not None or (self._queue and self._backlogged()):
+            # After an error nothing more will be parsed: it is answered once the good requests before it are.
+            self._pause()
+
+    def eof_received(self) -> None:
+        """The client closed its half. In mid-request that is a disconnect, as in Daphne."""
+        if self._switched:
+            return
+        # A body that only the end of the connection ends must not look whole: it may be cut off, not closed.
+        cut = self._active is not None and self._started and self._body == _UNTIL_CLOSE
+        self._disconnect("the client closed its half of the connection")
+        if cut:
+            self._abort()
+        else:
+            self._close(read=True)
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport is gone."""
+        self._closing = self._lingering = True
+        self._queue.clear()
+        self._disconnect(reason)
+        self.deadline = NEVER
+
+    def deadline_passed(self, now: float) -> None:
+        """Act on the deadline, if it has really passed."""
+        if now < self.deadline:
+            return
+        self.deadline = NEVER
+        if self._lingering:
+            self._end_passed(now)
+        elif self._active is None:
+            if self._queue:  # the next exchange is about to begin
+                if now >= self._probe_deadline:
+                    self._probe(now)
+                else:
+                    self._update_deadline()
+                return
+            if self._parser.head_pending:
+                self._answer_error(WireError(408, "The request head took too long."))
+            else:
+                # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
+                self._idle_passed(now)
+        elif now >= self._exchange_deadline and self._sink is not None:
+            self._exchange_deadline = NEVER
+            self._update_deadline()
+            self._sink.expired()
+        elif now >= self._probe_deadline:
+            self._probe(now)
+        elif now >= self._body_deadline:
+            self._body_deadline = NEVER
+            if self._sink is None:
+                self._linger()  # the rest of an unread body took too long
+            else:
+                self._fail_active(WireError(408, "The request body took too long."))
+
+    def shut_down(self) -> None:
+        """Serve what has begun, and what a client sends that does not know of the end yet; then close.
+
+        A client that was told nothing may be sending its next request just now, and a POST that is lost cannot be sent
+        again. So an idle connection waits for it, for `Config.shutdown_idle_timeout`, and the answer is the last.
+        """
+        self._closing = True
+        if self._lingering:
+            return
+        if self._active is None:
+            if not self._queue:
+                self._await_last()
+        elif self._sink is None:
+            # The response has ended, and has promised to go on; what is waited for is the rest of its request.
+            self._body_deadline = min(self._body_deadline, self._clock() + self._last_patience)
+            self._update_deadline()
+
+    def switch_protocols(self, fields: Headers) -> bytes:
+        """Answer the upgrade that is active with 101, and leave the connection to the WebSocket.
+
+        Whatever the driver reports here afterwards is ignored, and nothing is asked of it any more; `deadline` is
+        never. Reading is left paused if it was: once the caller has taken the bytes, and is ready for more, it calls
+        `Http1Driver.resume_reading` in any case.
+
+        Args:
+            fields: Those of the handshake, and the application's. Upgrade, Connection and the server's fields are
+                added; what would frame a body is left out.
+
+        Returns:
+            The bytes that came behind the request: the first ones of the WebSocket.
+
+        Raises:
+            InvalidHeader: Nothing was written; another answer is allowed.
+        """
+        active = self._active
+        assert active is not None  # it is an answer, and the only one
+        assert active.head.websocket
+        assert not self._started
+        self._write(encode_switch(fields, self._defaults))
+        self._active = self._sink = None
+        self._closing = self._lingering = self._closed = self._switched = True
+        self._body_deadline = self._exchange_deadline = self._probe_deadline = self.deadline = NEVER
+        rest = self._parser.rest
+        self._parser.rest = b""
+        return rest
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being served."""
+        return self._active is None
+
+    # -- ResponsePort ------------------------------------------------------------------------------------
+
+    def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:
+        """See `ResponsePort.start`."""
+        active = self._active
+        assert active is not None  # an exchange calls its port between begin and end only
+        head = active.head
+        fields, length, flags = encode_fields(headers)
+        remaining = length
+        framing = b""
+        line = STATUS_LINES.get(status) or status_line(status)
+        # bodiless_status(), spelled out for the sake of a call.
+        if head.method == "HEAD" or status < 200 or status == 204 or status == 304:
+            kind = _NO_BODY
+            if status == 204 and length >= 0:
+                # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
+                # with a status code of 1xx (Informational) or 204 (No Content)."
+                fields, length, flags = encode_fields(headers, DROP_LENGTH)
+            elif length < 0 and end and body and not bodiless_status(status):
+                framing = b"\r\ncontent-length: %d" % len(body)
+        elif length >= 0:
+            kind = _LENGTH
+        elif end:
+            kind = _LENGTH
+            remaining = len(body)
+            framing = b"\r\ncontent-length: %d" % remaining
+        elif head.http_version == "1.1":
+            kind = _CHUNKED
+            framing = b"\r\ntransfer-encoding: chunked"
+        else:
+            kind = _UNTIL_CLOSE
+            self._keep_alive = False
+
+        if not active.ended and not self._drainable(active):
+            # What cannot be known yet must not be promised, even if the application will read it all.
+            self._keep_alive = False
+        if flags & CLOSES or (self._closing and not self._queue):
+            self._keep_alive = False
+        if not self._keep_alive:
+            framing += b"\r\nconnection: close\r\n\r\n"
+        elif head.http_version == "1.0":
+            framing += b"\r\nconnection: keep-alive\r\n\r\n"
+        else:
+            framing += b"\r\n\r\n"
+        block = self._defaults.block
+        if flags or not block:
+            block = self._defaults.block_for(flags, headers)
+
+        self._started = True
+        self._body = kind
+        self._remaining = remaining
+        if kind == _LENGTH:
+            size = len(body)
+            excess = size - remaining
+            if excess > 0:
+                body = body[:remaining]
+                size = remaining
+            self._remaining = remaining - size
+            self.body_bytes_sent = size
+            if size < _COPY_MAX_BYTES:
+                self._write(b"".join((line, fields, block, framing, body)))
+            else:
+                self._driver.write_sequence([line + fields + block + framing, body])
+            if excess > 0:
+                self._overlong(excess)
+            if end:
+                self._response_ended()
+            return
+        preamble = b"".join((line, fields, block, framing))
+        if kind == _NO_BODY:
+            self._write(preamble)
+        elif kind == _CHUNKED:
+            self.body_bytes_sent = len(body)
+            if body:
+                self._write_chunk(preamble, body)
+            else:
+                self._write(preamble)
+            return
+        else:
+            self.body_bytes_sent = len(body)
+            self._driver.write_sequence([preamble, body] if body else [preamble])
+        if end:
+            self._response_ended()
+
+    def body(self, data: bytes, end: bool) -> None:
+        """See `ResponsePort.body`."""
+        kind = self._body
+        if kind == _CHUNKED:
+            self.body_bytes_sent += len(data)
+            if end:
+                if len(data) < _COPY_MAX_BYTES:
+                    self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+                else:
+                    self._driver.write_sequence([b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n"])
+            elif data:
+                self._write_chunk(b"", data)
+        elif kind == _LENGTH:
+            size = len(data)
+            excess = size - self._remaining
+            if excess > 0:
+                data = data[: self._remaining]
+                size = self._remaining
+            self._remaining -= size
+            self.body_bytes_sent += size
+            if size:
+                self._write(data)
+            if excess > 0:
+                self._overlong(excess)
+        elif kind == _UNTIL_CLOSE:
+            self.body_bytes_sent += len(data)
+            if data:
+                self._write(data)
+        if end:
+            self._response_ended()
+
+    def trailers(self, headers: Headers) -> None:
+        """See `ResponsePort.trailers`."""
+        block = encode_trailers(headers)
+        if self._body == _CHUNKED:
+            active = self._active
+            assert active is not None  # as in start
+            self._write(b"0\r\n" + (block if active.head.accepts_trailers else b"") + b"\r\n")
+        self._response_ended()
+
+    def informational(self, status: int, headers: Headers) -> None:
+        """See `ResponsePort.informational`. HTTP/1.0 knows none (RFC 9110 section 15.2)."""
+        active = self._active
+        if active is None or self._started or active.head.http_version == "1.0":
+            return
+        if status == 100:
+            if not active.head.expects_continue or self._continue_sent:
+                return
+            self._continue_sent = True
+            if active.body_bytes or active.ended:
+                return  # the client did not wait
+        elif not self._config.http1_early_hints:
+            return
+        fields, _length, _flags = encode_fields(headers, DROP_LENGTH)
+        self._write(status_line(status) + fields + b"\r\n\r\n")
+
+    def reset(self, reason: str) -> None:
+        """See `ResponsePort.reset`."""
+        if self._switched:
+            return
+        self._sink = None
+        self._abort()
+
+    def break_off(self) -> None:
+        """See `ResponsePort.break_off`."""
+        self._forget()
+        self._driver.break_off()
+
+    def consumed(self, count: int) -> None:
+        """See `ResponsePort.consumed`."""
+        if self._sink_full:
+            self._sink_full = False
+            self._maybe_resume()
+
+    def abandon(self) -> None:
+        """See `ResponsePort.abandon`."""
+        active = self._active
+        if active is None or self._lingering:
+            return
+        self._sink = None
+        self._sink_full = False
+        active.sink = None
+        active.parts = ()
+        self._parser.discarding = True
+        if not self._keep_alive:
+            self._linger()
+            return
+        # The head has promised to go on. For all of the rest the client has the time that one part of a body has.
+        timeout = self._config.body_timeout or NEVER
+        if self._closing:
+            timeout = min(timeout, self._last_patience)
+        self._body_deadline = self._driver.clock() + timeout
+        self._exchange_deadline = NEVER
+        self._update_deadline()
+        self._maybe_resume()
+
+    # -- exchanges ---------------------------------------------------------------------------------------
+
+    def begin_next(self) -> None:
+        """Begin the exchange of the first waiting message. The driver calls it after `Http1Driver.begin_soon`."""
+        self._begin_scheduled = False
+        if self._lingering or self._active is not None:
+            return
+        if self._queue:
+            self._begin(self._queue.popleft())
+            self._maybe_resume()
+        elif self._error is not None:
+            self._answer_error(self._error)
+
+    def _begin(self, message: Http1Message) -> None:
+        self._active = message
+        self._started = False
+        self._continue_sent = False
+        self._keep_alive = keep_alive = message.head.keep_alive
+        self.body_bytes_sent = 0
+        if not keep_alive and message.head.websocket:
+            self._begin_upgrade(message)
+            return
+        config = self._config
+        if message.ended and not config.http_timeout:
+            self._body_deadline = self._exchange_deadline = NEVER
+            self._set_deadline(self._probe_deadline)
+        else:
+            now = self._driver.clock()
+            self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else NEVER
+            self._body_deadline = now + config.body_timeout if not message.ended and config.body_timeout else NEVER
+            self._update_deadline()
+        if not message.ended and self._error is not None:
+            # The body broke in the very read that brought its head.
+            self._fail_active(self._error)
+            return
+        sink = self._driver.begin(message.head)
+        if sink is None or self._active is not message:
+            if self._active is message:
+                self.abandon()
+            return
+        self._sink = sink
+        if message.ended:
+            for part in message.parts:
+                sink.body_received(as_bytes(part))
+            message.parts = ()
+            sink.body_ended(message.trailers)
+            return
+        message.sink = sink
+        for part in message.parts:
+            if sink.body_received(as_bytes(part)):
+                self._sink_full = True
+        message.parts = ()
+
+    # Nothing but the client's leaving ends the wait for the decision: its time is the driver's to measure.
+    def _begin_upgrade(self, message: Http1Message) -> None:
+        self._body_deadline = self._exchange_deadline = NEVER
+        self._set_deadline(self._probe_deadline)
+        try:
+            request = from_upgrade(message.head)
+        except WireError as error:
+            self._answer_error(error, bodiless=message.head.method == "HEAD")
+            return
+        sink = self._driver.begin_websocket(request)
+        if self._active is not message:
+            return  # answered already
+        if sink is None:
+            self.abandon()
+        self._sink = sink
+
+    # The response has ended; its exchange makes no further call, but for abandon().
+    def _response_ended(self) -> None:
+        active = self._active
+        assert active is not None  # it had a response
+        if self._body == _LENGTH and self._remaining:
+            self._driver.shortened(self._remaining)
+            self.reset("the body was shorter than its Content-Length")
+            return
+        if active.ended:
+            self._advance()
+
+    # The active message is over in both directions: go on to the next, or close.
+    def _advance(self) -> None:
+        active, self._active = self._active, None
+        self._sink = None
+        self._progress = None  # what an earlier rest has seen is no measure for this one
+        self._sink_full = False
+        self._served = True
+        if self._keep_alive and not (self._closing or self._queue or self._paused) and self._error is None:
+            # Nothing is waiting and nothing is wrong.
+            self._body_deadline = NEVER
+            if self._parser.head_pending:
+                self._set_idle_deadline()
+            else:
+                self.deadline = deadline = self._clock() + self._idle_timeout
+                if deadline < self.armed_for:
+                    self._driver.rearm(deadline)
+        elif not self._keep_alive:
+            self._last = active
+            if self._queue or self._error is not None or self._parser.head_pending or self._parser.switched:
+                self._linger()
+            else:
+                self._close()
+        elif self._queue or self._error is not None:
+            self._begin_later()
+        else:
+            self._body_deadline = NEVER
+            self._set_idle_deadline()
+            if self._paused:
+                self._maybe_resume()
+            if self._closing:
+                self._await_last()  # this response began before, and has told the client nothing
+
+    # What waits begins on a later turn, when the client has taken of its answers what is too much to keep.
+    def _begin_later(self) -> None:
+        self._body_deadline = self._exchange_deadline = NEVER
+        self._set_deadline(self._probe_deadline)
+        if not self._begin_scheduled:
+            self._begin_scheduled = True
+            self._driver.begin_soon()
+
+    def _disconnect(self, reason: str, status: int | None = None) -> None:
+        sink = self._sink
+        active = self._active
+        self._active = None
+        self._sink = None
+        if active is not None:
+            active.sink = None
+            active.parts = ()
+        if sink is not None:
+            sink.disconnected(reason, status)
+
+    # -- errors and closing ------------------------------------------------------------------------------
+
+    # A message that the application has begun to read turned out to be broken, late or too large.
+    def _fail_active(self, error: WireError) -> None:
+        self._parser.discarding = True
+        started = self._started
+        active = self._active
+        bodiless = active is not None and active.head.method == "HEAD"
+        begun = self._sink is not None
+        self._disconnect(error.detail, None if started else error.status)
+        if started:
+            self._driver.refused(error.status, error.detail, begun)
+            self._abort()
+        else:
+            self._answer_error(error, begun, bodiless)
+
+    # Answer without the application, and close.
+    def _answer_error(self, error: WireError, begun: bool = False, bodiless: bool = False) -> None:
+        self._error = error
+        self._write(encode_error(error, self._defaults, bodiless or self._parser.method == b"HEAD"))
+        self._driver.refused(error.status, error.detail, begun)
+        self._linger()
+
+    # Whether the rest of the body will be read, by the application or nobody: if it is known, and worth it.
+    def _drainable(self, active: Http1Message) -> bool:
+        head = active.head
+        if head.chunked:
+            return False
+        if head.expects_continue and not self._continue_sent and not active.body_bytes:
+            # The client that was never told to continue may or may not send its body: nobody could tell the body from
+            # the next request.
+            return False
+        return head.content_length - active.body_bytes <= self._config.drain_max_bytes
+
+    def _overlong(self, excess: int) -> None:
+        self._keep_alive = False
+        self._response_ended()
+        raise BodyLengthMismatch(f"the body is {excess} bytes longer than its Content-Length; the excess was cut")
+
+    def _write_chunk(self, preamble: bytes, data: bytes) -> None:
+        if len(data) < _COPY_MAX_BYTES:
+            self._write(b"%b%x\r\n%b\r\n" % (preamble, len(data), data))
+        else:
+            self._driver.write_sequence([b"%b%x\r\n" % (preamble, len(data)), data, b"\r\n"])
+
+    # -- reading and time --------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        if self._paused or self._lingering:
+            return
+        self._paused = True
+        self._driver.pause_reading()
+        now = self._clock()
+        self._paused_at = now
+        self._probe_deadline = now + _PROBE_SECONDS
+        self._body_deadline = NEVER
+        self._update_deadline()
+
+    def _maybe_resume(self) -> None:
+        if not self._paused or self._sink_full or self._error is not None or (self._queue and self._backlogged()):
+            return
+        if len(self._parser.rest) >= self._config.inbox_high_bytes:
+            return
+        self._paused = False
+        self._probe_deadline = NEVER
+        self._driver.resume_reading()
+        active = self._active
+        if active is not None:
+            if not active.ended and self._sink is not None and self._config.body_timeout:
+                self._body_deadline = self._clock() + self._config.body_timeout
+            self._update_deadline()
+
+    # While reading is paused no event tells that the client has left: ask, and bound the pause.
+    def _probe(self, now: float) -> None:
+        active = self._active
+        limit = self._config.paused_read_timeout
+        if self._driver.peer_gone():
+            self.eof_received()
+        elif active is not None and limit and now - self._paused_at >= limit:
+            if active.ended:
+                self._fail_active(WireError(400, "Too much was sent behind a request that takes long."))
+            else:
+                self._fail_active(WireError(408, "The application left the request body unread."))
+        else:
+            self._probe_deadline = now + _PROBE_SECONDS
+            self._update_deadline()
+
+    # Whether enough is waiting behind the active message: heads, or the body of the last one, which nobody takes yet.
+    def _backlogged(self) -> bool:
+        queue, config = self._queue, self._config
+        return len(queue) >= config.pipelined_max or queue[-1].body_bytes >= config.inbox_high_bytes
+
+    def _set_idle_deadline(self) -> None:
+        config = self._config
+        timeout = config.keep_alive_timeout if self._served and not self._parser.head_pending else config.head_timeout
+        self._set_deadline(self._driver.clock() + timeout if timeout else NEVER)
