@@ -1,8 +1,8 @@
 """The end of an HTTP/1.1 connection, and the one deadline that everything on it is measured by.
 
-A connection is closed in two stages, as `http1.connection` says: our half, then the whole. Each stage has its time; a client that
-keeps taking bytes of a large answer gets more of it. The first stage lasts as long as the client goes on sending,
-within bounds: many clients look for an answer only when they have sent all of their request.
+A connection is closed in two stages, as `http1.connection` says: our half, then the whole. Each stage has its time; a
+client that keeps taking bytes of a large answer gets more of it. The first stage lasts as long as the client goes on
+sending, within bounds: many clients look for an answer only when they have sent all of their request.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Theory of operation
 
 Bytes go in through `Http2Connection.receive_data`. The sieve (`http2.sieve`) cuts them into frames and keeps away what
 costs more than it is worth; the engine (`http2.engine`, which is h2) judges the rest and reports events; these make
-streams (`http2.stream`), each with an exchange that answers through it. What goes out waits in the streams, and is taken
-from there by the sender (`http2.sending`), on one turn of the loop for all.
+streams (`http2.stream`), each with an exchange that answers through it. What goes out waits in the streams, and is
+taken from there by the sender (`http2.sending`), on one turn of the loop for all.
 
 1. Exchanges begin after all that one read delivered has been worked on: a request that is reset in the same breath
    never reaches the application.

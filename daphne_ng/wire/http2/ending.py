@@ -1,7 +1,7 @@
 """The end of an HTTP/2 connection, and the one deadline that everything on it is measured by.
 
-It closes as HTTP/1.1 does (`http1.ending`): our half first, behind a GOAWAY, while what the client still sends is read and
-thrown away for a moment; then the whole.
+It closes as HTTP/1.1 does (`http1.ending`): our half first, behind a GOAWAY, while what the client still sends is read
+and thrown away for a moment; then the whole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The h2 library as we use it: judge of what is legal, keeper of stream states and windows.
 
-It never sees the fields of a request. They are decoded and checked by `http2.hpack` and `http2.head`; h2 carries the list
-through as one opaque value. What it would find wrong with the fields, such as a content-length at odds with the DATA,
-it would answer with the end of the connection, where the end of the stream is called for.
+It never sees the fields of a request. They are decoded and checked by `http2.hpack` and `http2.head`; h2 carries the
+list through as one opaque value. What it would find wrong with the fields, such as a content-length at odds with
+the DATA, it would answer with the end of the connection, where the end of the stream is called for.
 
 Requests come past its parser of frames, too: `open_stream` takes their header blocks as the sieve found them, and moves
 the state machines as the frames would have.

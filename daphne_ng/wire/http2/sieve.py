@@ -6,9 +6,9 @@ Theory of operation
 `FrameSieve` cuts what arrives into whole frames and decides about each before h2 works on it:
 
 1. A frame that breaks a rule which h2 does not know, or punishes too hard, is caught here.
-2. What a client can send for nothing and we pay for is charged to its `Budget` (`http2.budget`) before it costs anything:
-   resets, and PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and unknown frames. Of the last two, one for each
-   other frame is free: there are clients that grease each DATA frame with one, or end each message with one.
+2. What a client can send for nothing and we pay for is charged to its `Budget` (`http2.budget`) before it costs
+   anything: resets, and PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and unknown frames. Of the last two, one
+   for each other frame is free: there are clients that grease each DATA frame with one, or end each message with one.
 3. A header block is kept until it is whole. It is bounded in frames and bytes; its time is the connection's business.
 4. GOAWAY, PRIORITY_UPDATE and what belongs to streams that we have given up never reach h2: after a GOAWAY it would be
    dead, and to frames of a reset stream it would answer with one reset each.
