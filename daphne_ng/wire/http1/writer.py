@@ -121,7 +121,7 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
         return b"".join(parts), length, flags
     except InvalidHeader:
         raise
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         if options & _LISTS_SEEN:
             raise InvalidHeader(f"headers must be pairs of bytes: {error}") from None
     # Pairs may come as lists too, and those are no dictionary keys.
@@ -177,6 +177,8 @@ def _checked(line: bytes) -> bytes:
 
 
 def _content_length(value: bytes, earlier: int) -> int:
+    if not isinstance(value, bytes):
+        raise TypeError("a value is not bytes")
     if not value.isdigit() or len(value) > 18:
         raise InvalidHeader(f"Content-Length {printable(repr(value))} is not a length")
     length = int(value)

@@ -306,7 +306,9 @@ def _checked(name: bytes, value: bytes) -> bytes:
 
 
 def _content_length(value: bytes, earlier: int) -> int:
-    if not isinstance(value, bytes) or not value.isdigit() or len(value) > 18:
+    if not isinstance(value, bytes):
+        raise TypeError("a value is not bytes")
+    if not value.isdigit() or len(value) > 18:
         raise InvalidHeader(f"Content-Length {printable(repr(value))} is not a length")
     length = int(value)
     if earlier not in (NO_LENGTH, length):

@@ -20,6 +20,10 @@ from daphne_ng.wire.http2 import hpack
         ((b"x-a", None), "the value of header b'x-a' (None) must be bytes, not NoneType"),
         ([b"x-a", 5], "the value of header b'x-a' (5) must be bytes, not int"),
         ((b"server", "x"), "the value of header b'server' ('x') must be bytes, not str"),
+        ((b"content-length", 5), "the value of header b'content-length' (5) must be bytes, not int"),
+        ((b"content-length", None), "the value of header b'content-length' (None) must be bytes, not NoneType"),
+        ((b"content-length", "5"), "the value of header b'content-length' ('5') must be bytes, not str"),
+        ((b"content-length", b"5 "), "Content-Length b'5 ' is not a length"),
         ((b"set-cookie", "key=1"), "the value of header b'set-cookie' (not shown) must be bytes, not str"),
         ((b"x-a", b"b\r\nc"), r"the value of header b'x-a' (b'b\\r\\nc') holds CR, LF or NUL"),
         (("x-a", b"1"), "header name 'x-a' must be bytes, not str"),
@@ -41,3 +45,14 @@ def test_the_message_is_bounded(encode: Callable[..., Any]) -> None:
         encode([(b"x-a", "v" * 100_000)])
 
     assert len(str(caught.value)) < 300
+
+
+def test_a_connection_field_that_is_no_bytes_is_refused_like_any_other() -> None:
+    with pytest.raises(InvalidHeader, match="the value of header b'connection' \\(None\\) must be bytes, not NoneType"):
+        h1_writer.encode_fields([(b"connection", None)])
+
+
+@pytest.mark.parametrize("encode", [h1_writer.encode_fields, hpack.encode_fields], ids=["HTTP/1.1", "HTTP/2"])
+def test_a_length_that_is_left_out_is_checked_all_the_same(encode: Callable[..., Any]) -> None:
+    with pytest.raises(InvalidHeader):
+        encode([(b"content-length", "5")], h1_writer.DROP_LENGTH)
