@@ -132,7 +132,8 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 
 
 def commands_of(page: Path) -> list[list[str]]:
-    texts = [line for block in blocks_of(page) for line in block.text.replace("\\\n", " ").splitlines()]
+    blocks = [block for block in blocks_of(page) if block.language != "text"]
+    texts = [line for block in blocks for line in block.text.replace("\\\n", " ").splitlines()]
     texts += re.findall(r"`([^`\n]+)`", prose_of(page))
     commands = []
     for text in texts:

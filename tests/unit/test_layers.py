@@ -1,144 +1,51 @@
-"""The layers: who may import what (``docs/explanation/architecture.md``).
+"""The layers and rooms: who may import what (``tests/support/layers.py``), and the map that is made from them.
 
-Every import statement counts, also one inside a function and one under ``TYPE_CHECKING``, except where a rule below
-says otherwise.
+Every import statement counts, also one inside a function and one under ``TYPE_CHECKING``, except where a rule says
+otherwise.
 """
 
 from __future__ import annotations
 
-import ast
 import fnmatch
+import functools
+import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import daphne_ng
+from tests.support.layers import (
+    CIRCLES,
+    MODULES,
+    NEVER,
+    ONLY_IN,
+    ROOM_CIRCLES,
+    Circle,
+    Graph,
+    Never,
+    OnlyIn,
+    circle_in,
+    imports,
+    is_in,
+    layer_of,
+    matches,
+    module_graph,
+    room_graph,
+    way,
+    without,
+)
 
-ROOT = Path(daphne_ng.__file__).parent
-MODULES = {
-    ".".join(("daphne_ng", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
-    for path in sorted(ROOT.rglob("*.py"))
-}
-
-GROUND = [
-    "daphne_ng",
-    "daphne_ng._types",
-    "daphne_ng.config",
-    "daphne_ng.config.*",
-    "daphne_ng.errors",
-    "daphne_ng.pieces",
-    "daphne_ng.port",
-    "daphne_ng.port.*",
-    "daphne_ng.wording",
-]
-
-# Lowest first. A module imports from its own layer and from those below.
-LAYERS = [
-    ("ground", GROUND),
-    ("wire", ["daphne_ng.wire", "daphne_ng.wire.*"]),
-    ("asgi", ["daphne_ng.asgi", "daphne_ng.asgi.*"]),
-    ("net", ["daphne_ng.net", "daphne_ng.net.*"]),
-    (
-        "parts of the server",
-        [
-            "daphne_ng.access",
-            "daphne_ng.endpoints",
-            "daphne_ng.utils",
-            "daphne_ng.serving",
-            *(
-                f"daphne_ng.serving.{name}"
-                for name in ("actions", "draining", "loading", "logconfig", "outlet", "process", "running")
-            ),
-        ],
-    ),
-    ("certificates", ["daphne_ng.serving.sources", "daphne_ng.acme", "daphne_ng.acme.*"]),
-    ("server", ["daphne_ng.server", "daphne_ng.demo"]),
-    ("processes", ["daphne_ng.supervisor", "daphne_ng.supervisor.*"]),
-    ("command line", ["daphne_ng.cli", "daphne_ng.hints", "daphne_ng.invoking", "daphne_ng.__main__"]),
-    (
-        "faces",
-        [
-            "daphne_ng.advice",
-            "daphne_ng.advice.*",
-            "daphne_ng.apps",
-            "daphne_ng.checks",
-            "daphne_ng.compat",
-            "daphne_ng.management",
-            "daphne_ng.pytest_plugin",
-            "daphne_ng.management.*",
-            "daphne_ng.testing",
-            "daphne_ng.testing.*",
-        ],
-    ),
-]
-
-# (what is imported, who may do so). Names are patterns.
-ONLY_IN = [
-    ("httptools", ["daphne_ng.wire.http1.parser"]),
-    ("autobahn", ["daphne_ng.net.channels.engine"]),
-    ("_nvx_xormasker", ["daphne_ng.net.channels.engine"]),
-    ("h2", ["daphne_ng.wire.http2.*"]),
-    ("hpack", ["daphne_ng.wire.http2.*"]),
-    ("priority", ["daphne_ng.wire.http2.*"]),
-    ("django", ["daphne_ng.apps", "daphne_ng.checks", "daphne_ng.management.*"]),
-    ("uvloop", ["daphne_ng.net.sockets.loops"]),
-    ("acme", ["daphne_ng.acme.client"]),
-    ("josepy", ["daphne_ng.acme.client"]),
-    ("requests", ["daphne_ng.acme.client"]),
-    # With it come acme and josepy, which are an extra: imported when an endpoint asks for it.
-    ("daphne_ng.acme", ["daphne_ng.acme*", "daphne_ng.serving.sources"]),
-]
-
-# (whose imports, what they must not be)
-NEVER = [
-    (
-        "daphne_ng.wire.*",
-        ["twisted", "zope", "asyncio", "logging", "time", "os", "socket", "threading", "signal", "ssl"],
-    ),
-    (
-        "daphne_ng.asgi.*",
-        ["twisted", "zope", "socket", "os", "signal", "threading", "httptools", "h2", "ssl", "OpenSSL"],
-    ),
-    ("daphne_ng.acme.schedule", ["twisted", "zope", "asyncio", "os", "socket", "time", "threading", "logging"]),
-    *[(module, ["twisted", "zope", "asyncio", "os", "socket", "time"]) for module in GROUND],
-    # Whoever imports these should not get a reactor with them.
-    ("daphne_ng.cli", ["twisted", "asyncio"]),
-    ("daphne_ng.demo", ["twisted"]),
-]
-
-
-def imports(module: str) -> Iterator[str]:
-    """Yield the dotted name of everything that a module imports."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module} imports relatively"
-            assert node.module is not None
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                yield full if full in MODULES else node.module
-
-
-def is_in(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
-
-
-def matches(name: str, patterns: list[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def layer_of(module: str) -> int | None:
-    return next((rank for rank, (_, patterns) in enumerate(LAYERS) if matches(module, patterns)), None)
+TABLE = "tests/support/layers.py"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_belongs_to_a_layer_and_imports_downwards_only(module: str) -> None:
     rank = layer_of(module)
-    assert rank is not None, f"{module} has no layer: give it one here and in the architecture page"
+    assert rank is not None, (
+        f"{module} has no layer: give it one in {TABLE}, then: python docs/generate_architecture.py"
+    )
     upwards = []
     # What the package offers is imported when somebody looks, and before by type checkers alone.
     for name in imports(module) if module != "daphne_ng" else ():
@@ -149,45 +56,80 @@ def test_a_module_belongs_to_a_layer_and_imports_downwards_only(module: str) -> 
     assert upwards == []
 
 
-@pytest.mark.parametrize(("package", "allowed"), ONLY_IN, ids=[rule[0] for rule in ONLY_IN])
-def test_a_library_has_one_importer(package: str, allowed: list[str]) -> None:
-    importers = [module for module in MODULES if any(is_in(name, package) for name in imports(module))]
-    assert [module for module in importers if not matches(module, allowed)] == []
+@pytest.mark.parametrize("rule", ONLY_IN, ids=lambda rule: rule.imported)
+def test_a_library_has_one_importer(rule: OnlyIn) -> None:
+    importers = [module for module in MODULES if any(is_in(name, rule.imported) for name in imports(module))]
+    assert [module for module in importers if not matches(module, rule.importers)] == []
 
 
-@pytest.mark.parametrize(("pattern", "forbidden"), NEVER, ids=[rule[0] for rule in NEVER])
-def test_a_layer_stays_away_from_what_is_not_its_business(pattern: str, forbidden: list[str]) -> None:
+@pytest.mark.parametrize("rule", NEVER, ids=lambda rule: rule.importers)
+def test_a_layer_stays_away_from_what_is_not_its_business(rule: Never) -> None:
     found = [
         f"{module} imports {name}"
         for module in MODULES
-        if fnmatch.fnmatchcase(module, pattern)
+        if fnmatch.fnmatchcase(module, rule.importers)
         for name in imports(module)
-        if any(is_in(name, package) for package in forbidden)
+        if any(is_in(name, package) for package in rule.imported)
     ]
     assert found == []
 
 
-@pytest.mark.parametrize(("layer", "other"), [("asgi", "wire"), ("wire", "asgi")])
-def test_the_protocols_and_the_bridge_stand_side_by_side(layer: str, other: str) -> None:
-    found = [
-        f"{module} imports {name}"
-        for module in MODULES
-        if is_in(module, f"daphne_ng.{layer}")
-        for name in imports(module)
-        if is_in(name, f"daphne_ng.{other}")
-    ]
-    assert found == []
+@pytest.mark.parametrize("rule", [*ONLY_IN, *NEVER], ids=lambda rule: str(rule[0]))
+def test_the_rules_name_modules_that_exist(rule: OnlyIn | Never) -> None:
+    patterns = rule.importers if isinstance(rule, OnlyIn) else [rule.importers]
+    assert [pattern for pattern in patterns if not fnmatch.filter(MODULES, pattern)] == []
 
 
-def test_the_processes_know_of_no_protocol() -> None:
-    found = [
-        f"{module} imports {name}"
-        for module in MODULES
-        if is_in(module, "daphne_ng.supervisor")
-        for name in imports(module)
-        if any(is_in(name, f"daphne_ng.{layer}") for layer in ("wire", "asgi"))
+# -- circles ---------------------------------------------------------------------------------------------------
+
+GRAPHS = pytest.mark.parametrize(
+    ("graph", "allowed"),
+    [
+        pytest.param(module_graph(), CIRCLES, id="modules"),
+        pytest.param(room_graph(), ROOM_CIRCLES, id="rooms"),
+    ],
+)
+
+
+@GRAPHS
+def test_imports_go_round_in_no_circle(graph: Graph, allowed: list[Circle]) -> None:
+    found = circle_in(without(graph, allowed))
+    assert found is None, f"move what they share below both: {' -> '.join(found)}"
+
+
+@GRAPHS
+def test_an_import_that_may_close_a_circle_still_closes_one(graph: Graph, allowed: list[Circle]) -> None:
+    over = [
+        f"{circle.importer} -> {circle.imported}"
+        for circle in allowed
+        if circle.imported not in graph.get(circle.importer, ()) or way(graph, circle.imported, circle.importer) is None
     ]
-    assert found == []
+    assert over == [], f"no circle any more: take the entry out of {TABLE}"
+
+
+# -- the map ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def load_generator() -> Any:
+    path = Path(__file__).parents[2] / "docs" / "generate_architecture.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_architecture_page_shows_the_house_as_it_is() -> None:
+    generator = load_generator()
+    written = generator.TARGET.read_text("utf-8")
+    assert written == generator.render(written), "run: python docs/generate_architecture.py"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_in_its_first_line_what_it_is(module: str) -> None:
+    assert load_generator().summary_of(module)
 
 
 @pytest.mark.parametrize("module", MODULES)

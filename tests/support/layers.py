@@ -1,0 +1,301 @@
+"""The house as data: its layers, which imports each may have, and the circles that are allowed.
+
+``tests/unit/test_layers.py`` holds the package against it, and ``docs/generate_architecture.py`` draws the head of
+``docs/explanation/architecture.md`` from it. A module that moves, or a rule that changes, changes here.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import daphne_ng
+
+ROOT = Path(daphne_ng.__file__).parent
+MODULES = {
+    ".".join(("daphne_ng", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+"""Every module's dotted name, and its file."""
+
+
+class Layer(NamedTuple):
+    """Modules that may import each other, and everything below."""
+
+    name: str
+    patterns: list[str]
+    """Dotted names, as `fnmatch` takes them."""
+    what: str
+
+
+GROUND = [
+    "daphne_ng",
+    "daphne_ng._types",
+    "daphne_ng.config",
+    "daphne_ng.config.*",
+    "daphne_ng.errors",
+    "daphne_ng.pieces",
+    "daphne_ng.port",
+    "daphne_ng.port.*",
+    "daphne_ng.wording",
+]
+
+# Lowest first. A module imports from its own layer and from those below.
+LAYERS = [
+    Layer("ground", GROUND, "settings, errors, and the port between protocols and applications"),
+    Layer(
+        "wire", ["daphne_ng.wire", "daphne_ng.wire.*"], "protocols without I/O: bytes in, calls on a sink, bytes out"
+    ),
+    Layer("asgi", ["daphne_ng.asgi", "daphne_ng.asgi.*"], "the bridge to applications: messages and tasks"),
+    Layer("net", ["daphne_ng.net", "daphne_ng.net.*"], "Twisted I/O, thin: sockets, TLS, connections"),
+    Layer(
+        "parts of the server",
+        [
+            "daphne_ng.access",
+            "daphne_ng.endpoints",
+            "daphne_ng.utils",
+            "daphne_ng.serving",
+            *(
+                f"daphne_ng.serving.{name}"
+                for name in ("actions", "draining", "loading", "logconfig", "outlet", "process", "running")
+            ),
+        ],
+        "where to listen, what to log, what to serve, and how to stop",
+    ),
+    Layer(
+        "certificates",
+        ["daphne_ng.serving.sources", "daphne_ng.acme", "daphne_ng.acme.*"],
+        "TLS and PROXY protocol for each port, and certificates that are got from an authority",
+    ),
+    Layer("server", ["daphne_ng.server", "daphne_ng.demo"], "start, stop, the ways to run"),
+    Layer(
+        "processes",
+        ["daphne_ng.supervisor", "daphne_ng.supervisor.*"],
+        "several processes: starting them, replacing them, what systemd is told",
+    ),
+    Layer(
+        "command line",
+        ["daphne_ng.cli", "daphne_ng.hints", "daphne_ng.invoking", "daphne_ng.__main__"],
+        "options to a `Config`, exit codes, and `run`",
+    ),
+    Layer(
+        "faces",
+        [
+            "daphne_ng.advice",
+            "daphne_ng.advice.*",
+            "daphne_ng.apps",
+            "daphne_ng.checks",
+            "daphne_ng.compat",
+            "daphne_ng.management",
+            "daphne_ng.pytest_plugin",
+            "daphne_ng.management.*",
+            "daphne_ng.testing",
+            "daphne_ng.testing.*",
+        ],
+        "for Django, for the tests of other projects, for projects that used Daphne",
+    ),
+]
+
+
+class OnlyIn(NamedTuple):
+    """A library, or a room, that few modules may import."""
+
+    imported: str
+    importers: list[str]
+    why: str
+
+
+ONLY_IN = [
+    OnlyIn("httptools", ["daphne_ng.wire.http1.parser"], "one place adds the checks that llhttp leaves out"),
+    OnlyIn("autobahn", ["daphne_ng.net.channels.engine"], "it takes 50 ms to import: when a server starts"),
+    OnlyIn("_nvx_xormasker", ["daphne_ng.net.channels.engine"], "a part of Autobahn"),
+    OnlyIn("h2", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
+    OnlyIn("hpack", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
+    OnlyIn("priority", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
+    OnlyIn("django", ["daphne_ng.apps", "daphne_ng.checks", "daphne_ng.management.*"], "it need not be installed"),
+    OnlyIn("uvloop", ["daphne_ng.net.sockets.loops"], "it need not be installed"),
+    OnlyIn("acme", ["daphne_ng.acme.client"], "an extra"),
+    OnlyIn("josepy", ["daphne_ng.acme.client"], "comes with the extra `acme`"),
+    OnlyIn("requests", ["daphne_ng.acme.client"], "comes with the extra `acme`"),
+    OnlyIn(
+        "daphne_ng.acme",
+        ["daphne_ng.acme*", "daphne_ng.serving.sources"],
+        "it needs an extra: imported when an endpoint asks for it",
+    ),
+]
+
+
+class Never(NamedTuple):
+    """What modules must not import."""
+
+    importers: str
+    imported: list[str]
+
+
+NEVER = [
+    # The protocols and the bridge stand side by side, on the port.
+    Never(
+        "daphne_ng.wire*",
+        [
+            "daphne_ng.asgi",
+            "twisted",
+            "zope",
+            "asyncio",
+            "logging",
+            "time",
+            "os",
+            "socket",
+            "threading",
+            "signal",
+            "ssl",
+        ],
+    ),
+    Never(
+        "daphne_ng.asgi*",
+        [
+            "daphne_ng.wire",
+            "twisted",
+            "zope",
+            "socket",
+            "os",
+            "signal",
+            "threading",
+            "httptools",
+            "h2",
+            "ssl",
+            "OpenSSL",
+        ],
+    ),
+    *[Never(module, ["twisted", "zope", "asyncio", "os", "socket", "time"]) for module in GROUND],
+    Never("daphne_ng.acme.schedule", ["twisted", "zope", "asyncio", "os", "socket", "time", "threading", "logging"]),
+    # The processes know no protocol.
+    Never("daphne_ng.supervisor*", ["daphne_ng.wire", "daphne_ng.asgi"]),
+    # An import of these modules must not bring a reactor.
+    Never("daphne_ng.cli", ["twisted", "asyncio"]),
+    Never("daphne_ng.demo", ["twisted"]),
+]
+
+
+class Circle(NamedTuple):
+    """An import that closes a circle, and is allowed to."""
+
+    importer: str
+    imported: str
+    why: str
+
+
+# The test knows every circle of imports, also those for type checkers alone. Without the imports in this list there is
+# none. An entry that closes no circle any more fails the test, so that the list becomes shorter and never longer.
+CIRCLES = [
+    Circle("daphne_ng.asgi.exchange", "daphne_ng.asgi.runner", "a type: the runner that an exchange belongs to"),
+    Circle("daphne_ng.asgi.websocket", "daphne_ng.asgi.runner", "a type: the runner that an exchange belongs to"),
+    Circle("daphne_ng.wire.http2.driver", "daphne_ng.wire.http2.stream", "a type: the port of a tunnel"),
+    Circle("daphne_ng.wire.http2.sending", "daphne_ng.wire.http2.stream", "a type: the streams that wait for a turn"),
+    Circle("daphne_ng.wire.http2.stream", "daphne_ng.wire.http2.connection", "a type: the stream's connection"),
+    Circle("daphne_ng.net.context", "daphne_ng.net.channels.connection", "a type: the connections that are open"),
+]
+
+# The same between rooms: every package is one, and every module beside them is one for itself.
+ROOM_CIRCLES = [
+    Circle(
+        "daphne_ng.serving",
+        "daphne_ng.access",
+        "an action names the status of a client that left as the access log does",
+    ),
+    Circle("daphne_ng.net.channels", "daphne_ng.net", "`context.py` is what they all share, and makes their exchanges"),
+    Circle("daphne_ng.net.sockets", "daphne_ng.net", "`prelude.py` counts in `context.py` what waits"),
+    Circle("daphne_ng.net.sockets", "daphne_ng.net.tls", "`ports.py` makes TLS transports, which build on plain ones"),
+]
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports(module: str) -> tuple[str, ...]:
+    """Return the dotted name of everything that a module imports, wherever the statement stands."""
+    names: list[str] = []
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            names.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} imports relatively"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.append(full if full in MODULES else node.module)
+    return tuple(names)
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def layer_of(module: str) -> int | None:
+    return next((rank for rank, layer in enumerate(LAYERS) if matches(module, layer.patterns)), None)
+
+
+def room_of(module: str) -> str:
+    """Return the package that a module is in; a module beside the packages is a room of its own."""
+    if MODULES[module].name == "__init__.py":
+        return module
+    package = module.rpartition(".")[0]
+    return module if package == "daphne_ng" else package
+
+
+Graph = Mapping[str, Iterable[str]]
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Return what each module imports of the package.
+
+    The package itself is no part of it: what it offers is imported when somebody asks for it.
+    """
+    return {
+        module: {name for name in imports(module) if name in MODULES and name not in ("daphne_ng", module)}
+        for module in MODULES
+        if module != "daphne_ng"
+    }
+
+
+def room_graph() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {}
+    for module, names in module_graph().items():
+        graph.setdefault(room_of(module), set()).update(map(room_of, names))
+    return {room: rooms - {room} for room, rooms in graph.items()}
+
+
+def without(graph: Graph, circles: list[Circle]) -> dict[str, set[str]]:
+    cut = {(circle.importer, circle.imported) for circle in circles}
+    return {name: {other for other in others if (name, other) not in cut} for name, others in graph.items()}
+
+
+def way(graph: Graph, start: str, end: str) -> list[str] | None:
+    """Return the shortest chain of imports from one name to another, both included."""
+    ways = {start: [start]}
+    ends = [start]
+    while ends:
+        found = ends.pop(0)
+        for name in sorted(graph.get(found, ())):
+            if name == end:
+                return [*ways[found], name]
+            if name not in ways:
+                ways[name] = [*ways[found], name]
+                ends.append(name)
+    return None
+
+
+def circle_in(graph: Graph) -> list[str] | None:
+    """Return a shortest circle of imports, its first name again at its end."""
+    circles = [circle for name in sorted(graph) if (circle := way(graph, name, name))]
+    return min(circles, key=len, default=None)
