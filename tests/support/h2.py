@@ -26,6 +26,9 @@ from daphne_ng.config import Config
 from daphne_ng.port.head import RequestHead
 from daphne_ng.wire.http1.writer import ResponseDefaults
 from daphne_ng.wire.http2.connection import Http2Connection
+from daphne_ng.wire.http2.engine import Engine
+from daphne_ng.wire.http2.hpack import RequestDecoder
+from daphne_ng.wire.http2.sieve import REQUEST, FrameSieve
 from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 from tests.support.h1 import DATE, NEVER, RecordingSink
@@ -143,6 +146,49 @@ def split(wire: bytes) -> list[tuple[int, int, int, bytes]]:
         at += 9 + length
     assert at == len(wire), "a frame is cut off"
     return frames
+
+
+def request_decoder(max_header_list_size: int = 65536, max_fields: int = 200) -> RequestDecoder:
+    """Make a decoder with the limits that `Config` has by default."""
+    return RequestDecoder(max_header_list_size, max_fields)
+
+
+# -- the second way, to compare with the first ------------------------------------------------------------
+
+
+class FramesForH2(FrameSieve):
+    """A sieve that reports requests as frames, so that the parser of h2 opens their streams."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes, now: float) -> list[Any]:
+        return [self._as_frame(item) for item in super().feed(data, now)]
+
+    @staticmethod
+    def _as_frame(item: Any) -> Any:
+        if isinstance(item, tuple) and item[0] == REQUEST:
+            _kind, stream, (block, end) = item
+            return frame(HEADERS, END_HEADERS | end, stream, block)
+        return item
+
+
+class ValidatingEngine(Engine):
+    """An engine that lets h2 see and check the fields of requests besides."""
+
+    def fields(self, event: Any) -> Any:
+        return event.headers
+
+
+class _DecoderForH2:
+    # What h2 calls and sets; our decoder has had its limits from the start.
+    max_header_list_size = 0
+    max_allowed_table_size = 0
+
+    def __init__(self, decoder: RequestDecoder) -> None:
+        self._decoder = decoder
+
+    def decode(self, data: bytes, raw: bool = True) -> Any:
+        return self._decoder.decode(data)
 
 
 # -- the driver ------------------------------------------------------------------------------------------
@@ -449,7 +495,6 @@ class Http2Server:
         date: bool = False,
         server_name: str = "",
         extra: tuple[tuple[bytes, bytes], ...] = (),
-        validating: bool = False,
         **config: Any,
     ) -> None:
         self.config = Config(**config)
@@ -457,7 +502,7 @@ class Http2Server:
         if date:
             self.defaults.set_date(DATE)
         self.driver = RecordingHttp2Driver(inbox_high)
-        self.h2 = self.driver.h2 = Http2Connection(self.config, self.defaults, self.driver, validating)
+        self.h2 = self.driver.h2 = Http2Connection(self.config, self.defaults, self.driver)
         self.client = Client(auto_credit, **(client or {}))
         self.auto_ack = auto_ack and begin
         self._reply = reply
@@ -582,6 +627,21 @@ class Http2Server:
         sink.stream.task_ended()
         self.turn()
 
+    # -- the second way ----------------------------------------------------------------------------------
+
+    def let_h2_open_streams(self) -> Http2Server:
+        """Have requests opened by the parser of h2 instead of past it."""
+        self.h2._sieve.__class__ = FramesForH2
+        return self
+
+    def let_h2_validate(self) -> Http2Server:
+        """Have h2 check the fields of requests besides; for that it must open their streams."""
+        engine = self.h2._engine
+        engine.__class__ = ValidatingEngine
+        engine.config.validate_inbound_headers = True
+        engine.decoder = _DecoderForH2(engine.block_decoder)
+        return self.let_h2_open_streams()
+
     # -- looking -----------------------------------------------------------------------------------------
 
     @property
@@ -608,6 +668,11 @@ class Http2Server:
         """What the client has read on a stream."""
         self.turn()
         return self.client.responses.setdefault(stream, Response())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being served."""
+        return not self.h2._streams
 
     @property
     def failure(self) -> int | None:

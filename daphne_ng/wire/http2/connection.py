@@ -92,13 +92,10 @@ class Http2Connection(Http2Streams):
         config: Limits and timeouts.
         defaults: Fields added to every response; shared by all connections.
         driver: The I/O around it.
-        validating: Let h2 check the fields of requests besides, for tests that compare.
     """
 
-    def __init__(
-        self, config: Config, defaults: ResponseDefaults, driver: Http2Driver, validating: bool = False
-    ) -> None:
-        super().__init__(config, defaults, driver, validating)
+    def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http2Driver) -> None:
+        super().__init__(config, defaults, driver)
         self._requests = 0
         self._priorities: dict[int, bytes] = {}
         self._choked = False  # the transport is full, and much is to be written that cannot wait in a stream
@@ -284,11 +281,6 @@ class Http2Connection(Http2Streams):
         self._grace_deadline = self._clock() + self._config.http2_goaway_timeout
         self._due_at(self._grace_deadline)
         self._wants_flush()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is being served."""
-        return not self._streams
 
     # -- time --------------------------------------------------------------------------------------------
 

@@ -70,27 +70,25 @@ class Engine(H2Connection):
 
     Args:
         config: Limits.
-        validating: Let h2 check the fields besides, for tests that compare; it must then see them.
     """
 
     # What h2 remembers of closed streams, to tell how wrong a late frame is. 65,536 would be 5 MB.
     MAX_CLOSED_STREAMS = 100
 
-    def __init__(self, config: Config, validating: bool = False) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(
             H2Configuration(
                 client_side=False,
                 header_encoding=None,
-                validate_inbound_headers=validating,
+                validate_inbound_headers=False,
                 normalize_inbound_headers=False,
                 validate_outbound_headers=False,
                 normalize_outbound_headers=False,
             )
         )
-        self.block_decoder = decoder = RequestDecoder(config.head_max_bytes, config.head_max_fields)
-        self.decoder: Any = decoder if validating else _OpaqueDecoder(decoder)
+        self.block_decoder = RequestDecoder(config.head_max_bytes, config.head_max_fields)
+        self.decoder: Any = _OpaqueDecoder(self.block_decoder)
         self.encoder: Any = ResponseEncoder()
-        self._validating = validating
         self.local_settings = Settings(
             client=False,
             initial_values={
@@ -149,7 +147,7 @@ class Engine(H2Connection):
 
     def fields(self, event: Any) -> Any:
         """Return the fields of an event as our decoder gave them."""
-        return event.headers if self._validating else event.headers[0][1]
+        return event.headers[0][1]
 
     # As in h2, but for a textual representation of every frame for a log that is not kept.
     def _receive_frame(self, frame: Frame) -> list[Event]:

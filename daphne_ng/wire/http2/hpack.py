@@ -20,7 +20,6 @@ table took part.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
@@ -112,13 +111,12 @@ def _huffman_decoded(data: bytes) -> bytes:
 
 
 # Encode a string literal, in Huffman code if that is shorter.
-def _encoded_string(data: bytes, huffman: bool) -> bytes:
-    if huffman:
-        bits = "".join(map(_bits_of, data))
-        count = (len(bits) + 7) >> 3
-        if count < len(data):
-            bits += "1" * (count * 8 - len(bits))
-            return _encoded_integer(count, 0x7F, 0x80) + int(bits, 2).to_bytes(count, "big")
+def _encoded_string(data: bytes) -> bytes:
+    bits = "".join(map(_bits_of, data))
+    count = (len(bits) + 7) >> 3
+    if count < len(data):
+        bits += "1" * (count * 8 - len(bits))
+        return _encoded_integer(count, 0x7F, 0x80) + int(bits, 2).to_bytes(count, "big")
     return _encoded_integer(len(data), 0x7F, 0) + data
 
 
@@ -177,7 +175,7 @@ _VOLATILE = _SENSITIVE | {b"etag", b"location", b"last-modified", b"expires"}
 # (name, value) -> its bytes.
 _LINES_MAX = 1024
 _LINE_MAX_BYTES = 128
-# As h2 gives them.
+# As they stand on the wire: a name in lower case, a value without blanks around it.
 _lines: dict[Field, bytes] = dict(_static_fields)
 # As the application gives them: checked, and any case of letters. An empty line is a field that is left out.
 _checked_lines: dict[Field, bytes] = {}
@@ -199,8 +197,8 @@ _SPECIAL = {
 }
 
 
-def _encoded_line(name: bytes, value: bytes, sensitive: bool = False, huffman: bool = True) -> bytes:
-    if sensitive or name in _SENSITIVE:
+def _encoded_line(name: bytes, value: bytes) -> bytes:
+    if name in _SENSITIVE:
         pattern = 0x10  # section 6.2.3, never indexed
     else:
         line = _static_fields.get((name, value))
@@ -209,8 +207,8 @@ def _encoded_line(name: bytes, value: bytes, sensitive: bool = False, huffman: b
         pattern = 0  # section 6.2.2, without indexing
     index = _static_names.get(name)
     if index is not None:
-        return _encoded_integer(index, 0x0F, pattern) + _encoded_string(value, huffman)
-    return bytes((pattern,)) + _encoded_string(name, huffman) + _encoded_string(value, huffman)
+        return _encoded_integer(index, 0x0F, pattern) + _encoded_string(value)
+    return bytes((pattern,)) + _encoded_string(name) + _encoded_string(value)
 
 
 def _remember_line(lines: dict[Field, bytes], name: bytes, field: Field, line: bytes) -> None:
@@ -317,20 +315,18 @@ def _content_length(value: bytes, earlier: int) -> int:
 
 
 class ResponseEncoder:
-    """Stands in for the encoder of an h2 connection, and keeps no dynamic table.
+    """Stands in for the encoder of an h2 connection: it keeps no dynamic table, and tells the peer so.
 
-    The fields come from h2 or from us, so they are not checked here; see `encode_fields` for those of an application.
+    Fields are encoded by `encode_status` and `encode_fields`; the engine makes frames of them without h2.
     """
 
-    __slots__ = ("_prefix", "_size", "_table_bytes", "appended")
+    __slots__ = ("_prefix", "_size", "_table_bytes")
 
     def __init__(self) -> None:
         self._size = _DEFAULT_TABLE_BYTES
         # The maximum that the peer's decoder goes by, as far as we told it.
         self._table_bytes = _DEFAULT_TABLE_BYTES
         self._prefix = b""
-        self.appended = b""
-        """Encoded fields that stand at the end of the next block, and of no other."""
 
     @property
     def header_table_size(self) -> int:
@@ -347,29 +343,6 @@ class ResponseEncoder:
         if value < self._table_bytes:
             self._table_bytes = 0
             self._prefix = b"\x20"
-
-    def encode(self, headers: Iterable[tuple[bytes, bytes]], huffman: bool = True) -> bytes:
-        """Encode a block: what is due to be said about the table, the fields, and what was `appended`.
-
-        Args:
-            headers: Pairs of bytes; an attribute ``indexable`` that is false, as h2 puts on some, or a true third item
-                makes a field one that must never be indexed.
-            huffman: Whether strings are Huffman-coded where that makes them shorter.
-        """
-        parts = [self.begin_block()]
-        for field in headers:
-            if huffman and (type(field) is tuple and len(field) == 2):
-                line = _lines.get(field)
-                if line is None:
-                    line = _encoded_line(*field)
-                    _remember_line(_lines, field[0], field, line)
-            else:
-                sensitive = not getattr(field, "indexable", True) or any(field[2:])
-                line = _encoded_line(field[0], field[1], sensitive, huffman)
-            parts.append(line)
-        parts.append(self.appended)
-        self.appended = b""
-        return b"".join(parts)
 
     def begin_block(self) -> bytes:
         """Return what the next block must begin with, mostly nothing; it counts as sent."""
@@ -395,7 +368,7 @@ _BLOCK_MAX_BYTES = 2048
 
 
 class RequestDecoder:
-    """Stands in for the decoder of an h2 connection.
+    """Decodes the header blocks of one connection.
 
     Args:
         max_header_list_size: Largest list of fields, in bytes of names and values and 32 for each field.
@@ -405,7 +378,6 @@ class RequestDecoder:
     """
 
     __slots__ = (
-        "_allowed",
         "_blocks",
         "_blocks_bytes",
         "_fields_max",
@@ -415,40 +387,19 @@ class RequestDecoder:
         "_table_max",
     )
 
-    def __init__(self, max_header_list_size: int = 65536, max_fields: int = 200) -> None:
+    def __init__(self, max_header_list_size: int, max_fields: int) -> None:
         self._list_max = max_header_list_size
         self._fields_max = max_fields
         self._table: deque[Field] = deque()
         self._table_bytes = 0
-        self._table_max = self._allowed = _DEFAULT_TABLE_BYTES
+        self._table_max = _DEFAULT_TABLE_BYTES
         # Holds blocks that were decoded with the table as it is now, and left it so.
         self._blocks: dict[bytes, tuple[Field, ...]] = {}
         self._blocks_bytes = 0
 
     @property
-    def max_header_list_size(self) -> int:
-        """The limit. h2 sets it when the peer has acknowledged our SETTINGS_MAX_HEADER_LIST_SIZE."""
-        return self._list_max
-
-    @max_header_list_size.setter
-    def max_header_list_size(self, value: int) -> None:
-        self._list_max = value
-        self.forget()
-
-    @property
-    def max_allowed_table_size(self) -> int:
-        """Our SETTINGS_HEADER_TABLE_SIZE, once the peer has acknowledged it."""
-        return self._allowed
-
-    @max_allowed_table_size.setter
-    def max_allowed_table_size(self, value: int) -> None:
-        self._allowed = value
-        # The next block may have to begin with an update. One that is remembered does not.
-        self.forget()
-
-    @property
     def header_table_size(self) -> int:
-        """Maximum size of the dynamic table, as the peer chose it within what we allow."""
+        """Maximum size of the dynamic table, as the peer chose it within the 4,096 bytes that we leave it."""
         return self._table_max
 
     def forget(self) -> None:
@@ -457,12 +408,11 @@ class RequestDecoder:
             self._blocks.clear()
             self._blocks_bytes = 0
 
-    def decode(self, data: bytes, raw: bool = True) -> tuple[Field, ...]:
+    def decode(self, data: bytes) -> tuple[Field, ...]:
         """Decode one whole header block.
 
         Args:
             data: The fragments of the block, joined.
-            raw: Ignored; names and values are always bytes.
 
         Returns:
             The fields, nothing about them checked. If there were too many or too much, those within the limits, and
@@ -552,8 +502,6 @@ class RequestDecoder:
             # The octets ran out, or an index is beyond the table: section 2.3.3, "Indices strictly greater than the sum
             # of the lengths of both tables MUST be treated as a decoding error."
             raise CompressionError("A header block is cut off, or has an index without a field.") from None
-        if self._table_max > self._allowed:
-            raise CompressionError("The table was not made smaller, as we asked.")
         if changed:
             self.forget()
         if size > size_max or count > fields_max:
@@ -586,7 +534,7 @@ class RequestDecoder:
     def _resize(self, size: int) -> None:
         # RFC 7541 section 6.3: "The new maximum size MUST be lower than or equal to the limit determined by the
         # protocol using HPACK. A value that exceeds this limit MUST be treated as a decoding error."
-        if size > self._allowed:
+        if size > _DEFAULT_TABLE_BYTES:
             raise CompressionError("A table size update exceeds what we allow.")
         self._table_max = size
         self._evict()

@@ -40,7 +40,16 @@ if TYPE_CHECKING:
     from daphne_ng.wire.http2.engine import Engine
     from daphne_ng.wire.http2.stream import Http2Stream
 
-__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "ReceiveWindow", "Schedule", "Sender", "Stall", "parse_priority"]
+__all__ = [
+    "NO_PRIORITY",
+    "SEND_HIGH_BYTES",
+    "SEND_LOW_BYTES",
+    "ReceiveWindow",
+    "Schedule",
+    "Sender",
+    "Stall",
+    "parse_priority",
+]
 
 SEND_HIGH_BYTES = 65536
 """What may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
@@ -56,6 +65,9 @@ _TREE_MAX = 1_000_000
 
 # RFC 9218 section 4.
 _URGENCY_DEFAULT = 3
+
+NO_PRIORITY = (_URGENCY_DEFAULT, True)
+"""The priority of a stream whose client says nothing: the streams of one that knows of no priorities share alike."""
 
 
 class ReceiveWindow:
@@ -108,14 +120,11 @@ class ReceiveWindow:
         return due
 
 
-def parse_priority(value: bytes | None, urgency: int = _URGENCY_DEFAULT, incremental: bool = True) -> tuple[int, bool]:
+def parse_priority(value: bytes) -> tuple[int, bool]:
     """Read a priority (RFC 9218 section 4): urgency 0 to 7, and whether the response is useful in parts.
 
-    What cannot be read is as if it were not there. Without any value, streams of a client that knows nothing of
-    priorities share alike, which is `incremental`; a value that does not speak of it means that it is not.
+    What cannot be read is as if it were not there; a value that does not speak of `incremental` means that it is not.
     """
-    if value is None:
-        return urgency, incremental
     urgency, incremental = _URGENCY_DEFAULT, False
     for member in value.split(b",", 16)[:16]:
         key, _, parameter = member.strip(b" \t").partition(b"=")

@@ -43,7 +43,6 @@ NEVER = float("inf")
 NO_ERROR = 0x0
 PROTOCOL_ERROR = 0x1
 INTERNAL_ERROR = 0x2
-FLOW_CONTROL_ERROR = 0x3
 STREAM_CLOSED = 0x5
 FRAME_SIZE_ERROR = 0x6
 REFUSED_STREAM = 0x7
@@ -124,7 +123,6 @@ class FrameSieve:
 
     Args:
         config: The limits.
-        direct: Report requests as their header blocks. Otherwise h2 gets their frames.
     """
 
     __slots__ = (
@@ -135,7 +133,6 @@ class FrameSieve:
         "_block_stream",
         "_continuations_max",
         "_data",
-        "_direct",
         "_hollow_end",
         "_preface_left",
         "behind",
@@ -148,9 +145,8 @@ class FrameSieve:
         "last_id",
     )
 
-    def __init__(self, config: Config, direct: bool = True) -> None:
+    def __init__(self, config: Config) -> None:
         self._data = b""
-        self._direct = direct
         self._preface_left = PREFACE
         self._begun = False
         self._block: list[bytes] = []
@@ -248,7 +244,9 @@ class FrameSieve:
             high, low, kind, flags, stream_id = _unpack_header(data, at)
             length = high << 8 | low
             if length > FRAME_MAX_BYTES:
-                raise self._stop(data, run, at, items, FRAME_SIZE_ERROR, "A frame is larger than we allow.")
+                if run < at:  # what came before is still worked on
+                    items.append(data[run:at])
+                raise ConnectionFault(FRAME_SIZE_ERROR, "A frame is larger than we allow.")
             following = at + 9 + length
             if following > end:
                 break
@@ -264,7 +262,7 @@ class FrameSieve:
                     # An ordinary request.
                     self.highest_id = stream_id
                     self.budget.requests += 1
-                    if self._direct and not flags & PADDED:
+                    if not flags & PADDED:
                         if run < at:
                             items.append(data[run:at])
                         items.append((REQUEST, stream_id, (data[at + 9 : following], flags & END_STREAM)))
@@ -293,8 +291,10 @@ class FrameSieve:
                 carried = 0
             try:
                 passed = self._look_at(data, at, length, kind, flags, stream_id, now)
-            except ConnectionFault as fault:
-                raise self._stop(data, run, at, items, fault.code, fault.detail) from None
+            except ConnectionFault:
+                if run < at:
+                    items.append(data[run:at])
+                raise
             if passed is not True:
                 if run < at:
                     items.append(data[run:at])
@@ -314,12 +314,6 @@ class FrameSieve:
             or (end - at >= 9 and kind in (HEADERS, CONTINUATION))
             or 0 < end - at < 9
         )
-
-    # What came before is still worked on.
-    def _stop(self, data: bytes, run: int, at: int, items: list[Any], code: int, detail: str) -> ConnectionFault:
-        if run < at:
-            items.append(data[run:at])
-        return ConnectionFault(code, detail)
 
     # Decide about one frame: True passes it on; else a list of what stands in its place, or None for nothing.
     def _look_at(self, data: bytes, at: int, length: int, kind: int, flags: int, stream_id: int, now: float) -> Any:

@@ -32,7 +32,14 @@ from daphne_ng.wire.http1.writer import DROP_LENGTH
 from daphne_ng.wire.http2.head import Http2Head
 from daphne_ng.wire.http2.hpack import encode_fields, encode_status
 from daphne_ng.wire.http2.response import default_block, length_line, trailer_block
-from daphne_ng.wire.http2.sending import SEND_HIGH_BYTES, SEND_LOW_BYTES, ReceiveWindow, Stall, parse_priority
+from daphne_ng.wire.http2.sending import (
+    NO_PRIORITY,
+    SEND_HIGH_BYTES,
+    SEND_LOW_BYTES,
+    ReceiveWindow,
+    Stall,
+    parse_priority,
+)
 from daphne_ng.wire.http2.sieve import CANCEL, INTERNAL_ERROR, NEVER
 
 if TYPE_CHECKING:
@@ -144,10 +151,7 @@ class Http2Stream:
         self._waiters: list[Any] | None = None
         self._was_full = False
         priority = head.priority
-        if priority is None:
-            self.urgency, self.incremental = 3, True
-        else:
-            self.urgency, self.incremental = parse_priority(priority)
+        self.urgency, self.incremental = NO_PRIORITY if priority is None else parse_priority(priority)
 
     # -- ResponsePort ------------------------------------------------------------------------------------
 

@@ -35,10 +35,9 @@ class Http2Streams(Http2Ending):
         config: Limits and timeouts.
         defaults: Fields added to every response.
         driver: The I/O around it.
-        validating: As in `Http2Connection`.
     """
 
-    def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http2Driver, validating: bool) -> None:
+    def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http2Driver) -> None:
         super().__init__(config, driver)
         self.defaults = defaults
         """Fields added to every response."""
@@ -46,8 +45,8 @@ class Http2Streams(Http2Ending):
         """Whether the transport holds enough."""
         self.shortened = driver.shortened
         """Tell of a body that was shorter than its Content-Length."""
-        self._engine = engine = Engine(config, validating)
-        self._sieve = sieve = FrameSieve(config, not validating)
+        self._engine = engine = Engine(config)
+        self._sieve = sieve = FrameSieve(config)
         self._budget = sieve.budget
         floor = max(1, int(config.write_min_rate * config.http2_stall_timeout))
         self._sender = Sender(engine, driver.clock, floor, sieve.budget.data_sent, self._finished)

@@ -15,7 +15,7 @@ def ended_calmly(server: Http2Server) -> bool:
         and server.client.goaways[-1][1] == h2.ENHANCE_YOUR_CALM
         and server.state in ("half", "closed")
         and all(sink.reason for sink in server.sinks if not sink.stream.responded)
-        and server.h2.idle
+        and server.idle
     )
 
 

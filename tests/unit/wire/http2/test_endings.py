@@ -87,7 +87,7 @@ class TestClientLeaves:
         server.request(b"POST", end=False)
         getattr(server, way)()
         assert all(sink.reason for sink in server.sinks)
-        assert server.h2.idle
+        assert server.idle
         server.lose()
 
     def test_while_one_response_waits_for_a_window(self) -> None:
@@ -96,7 +96,7 @@ class TestClientLeaves:
         server.stream.start(200, [], b"x", True, False)
         server.turn()
         server.eof()
-        assert server.h2.idle
+        assert server.idle
 
 
 class TestIdleness:

@@ -229,13 +229,18 @@ class TestPriority:
     @pytest.mark.parametrize(
         ("value", "urgency", "incremental"),
         [
-            (None, 3, True), (b"", 3, False), (b"u=0", 0, False), (b"u=7, i", 7, True), (b"i", 3, True),
+            (b"", 3, False), (b"u=0", 0, False), (b"u=7, i", 7, True), (b"i", 3, True),
             (b"i=?0", 3, False), (b"i=?1 , u=2", 2, True), (b"u=8", 3, False), (b"u=-1", 3, False),
             (b"u=1;x, y=(a b)", 3, False), (b"\xff,,,,u=1", 1, False), (b"u=1,u=5", 5, False),
         ],
     )  # fmt: skip
-    def test_of_a_field(self, value: bytes | None, urgency: int, incremental: bool) -> None:
+    def test_of_a_field(self, value: bytes, urgency: int, incremental: bool) -> None:
         assert parse_priority(value) == (urgency, incremental)
+
+    def test_of_a_request_without_the_field(self) -> None:
+        server = Http2Server()
+        server.request()
+        assert (server.stream.urgency, server.stream.incremental) == (3, True)
 
     def test_streams_without_one_share(self) -> None:
         server, numbers = download(None, None, None)

@@ -83,7 +83,7 @@ class TestHead:
         assert frames == [h2.HEADERS, h2.DATA] + ([] if end else [h2.RST_STREAM])
         assert not server.sinks
         assert server.driver.refusals == [(status, server.driver.refusals[0][1])]
-        assert server.h2.idle
+        assert server.idle
 
     def test_priority_and_self_dependency(self) -> None:
         server = Http2Server()
@@ -204,7 +204,7 @@ class TestBody:
         assert server.response(stream).complete
         server.send(stream, b"x" * 1000, True)
         assert server.response(stream).reset is None
-        assert server.h2.idle
+        assert server.idle
 
     @pytest.mark.parametrize("length", [0, 100_000])
     def test_that_nobody_wants_ends_in_a_reset_behind_the_response(self, length: int) -> None:
@@ -215,7 +215,7 @@ class TestBody:
         server.advance(5)
         assert server.response(stream).complete
         assert server.response(stream).reset == h2.NO_ERROR
-        assert server.h2.idle
+        assert server.idle
 
     def test_of_a_client_that_waits_to_be_asked(self) -> None:
         server = Http2Server()
@@ -242,7 +242,7 @@ class TestWebSocket:
         server.stream.finish()
         server.feed(h2.data(1, b"", True))
         assert server.sink.ended
-        assert server.h2.idle
+        assert server.idle
         assert server.client.frames_of(h2.DATA, 1) == [b"hello", b""]
 
     @pytest.mark.parametrize("polite", [True, False])
@@ -258,7 +258,7 @@ class TestWebSocket:
         else:
             server.advance(5)
         assert server.client.frames_of(h2.RST_STREAM, 1) == ([] if polite else [b"\0\0\0\0"])
-        assert server.h2.idle
+        assert server.idle
         assert server.sink.body == b""
 
     def test_that_is_aborted_is_cancelled(self) -> None:
@@ -302,12 +302,14 @@ def test_an_application_answers_over_and_over() -> None:
         stream = server.request(b"POST", b"/", end=False)
         server.send(stream, b"%d" % n, True)
         assert server.response(stream).body == b"POST %d" % n
-    assert server.h2.idle
+    assert server.idle
 
 
 @pytest.mark.parametrize("validating", [False, True])
 def test_the_same_requests_pass_with_the_validation_of_h2_on(validating: bool) -> None:
-    server = Http2Server(echo, validating=validating)
+    server = Http2Server(echo)
+    if validating:
+        server.let_h2_validate()
     get = server.request(b"GET", b"/a?b=c", (b"cookie", b"a=b"), (b"cookie", b"c=d"), (b"te", b"trailers"))
     post = server.request(b"POST", b"/", (b"content-length", b"5"), end=False)
     server.send(post, b"hello", True)

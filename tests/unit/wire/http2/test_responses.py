@@ -115,7 +115,7 @@ class TestEnds:
         server.stream.start(200, [(b"content-length", b"10")], b"abc", True, False)
         assert server.response(stream).reset == h2.INTERNAL_ERROR
         assert server.driver.missing == [7]
-        assert server.h2.idle
+        assert server.idle
 
     def test_a_reset_in_the_middle(self) -> None:
         server = Http2Server()
@@ -142,7 +142,7 @@ class TestEnds:
         assert server.sink.reason == "the client reset the stream"
         server.stream.body(b"x" * 100_000, True)
         assert server.stream.buffered == 0
-        assert server.h2.idle
+        assert server.idle
 
     def test_a_driver_that_answers_itself(self) -> None:
         server = Http2Server()
@@ -152,7 +152,7 @@ class TestEnds:
         posted = server.request(b"POST", end=False)
         server.advance(5)
         assert (server.response(posted).status, server.response(posted).reset) == (503, h2.NO_ERROR)
-        assert server.h2.idle
+        assert server.idle
 
     def test_the_applications_time(self) -> None:
         server = Http2Server(http_timeout=10)
