@@ -81,7 +81,7 @@ _NEED_PROXY_HEADERS = frozenset(("proxy_forwarded", "proxy_host", "proxy_prefix"
 _NEEDS_PROXY_HEADERS = "--proxy-headers has to be passed for this parameter."
 
 # What is given for these comes on top of what they are by default.
-_ADDED_TO = {name: getattr(Config(), name) for name in ("reload_includes", "reload_excludes")}
+_ADDED_TO = {name: known.default for name, known in settings() if name in ("reload_includes", "reload_excludes")}
 
 _METAVARS = {"seconds": "SECONDS", "bytes": "BYTES"}
 
@@ -401,13 +401,11 @@ class CommandLineInterface:
         )
 
     def _add_config_options(self) -> None:
-        defaults = Config()
         for name, setting in settings():
             if setting.flags:
-                default = getattr(defaults, name)
                 # argparse makes the --no- spelling of a switch itself.
                 flags = setting.flags[:1] if setting.kind == "switch" else setting.flags
-                self._group(setting.group).add_argument(*flags, dest=name, **_option(setting, default))
+                self._group(setting.group).add_argument(*flags, dest=name, **_option(setting))
 
     # -- from the options to the server ------------------------------------------------------------------------
 
@@ -581,19 +579,19 @@ def _secured(options: Namespace, strings: list[str]) -> list[str]:
 # -- how a setting becomes an option ---------------------------------------------------------------------------
 
 
-def _option(setting: Setting, default: Any) -> dict[str, Any]:
-    kind = setting.kind if setting.kind != "auto" else type(default).__name__
+def _option(setting: Setting) -> dict[str, Any]:
+    kind = setting.kind
     if kind in ("flag", "no-flag"):
         return {"action": "store_true" if kind == "flag" else "store_false", "help": _escaped(setting.help)}
-    option: dict[str, Any] = {"default": default, "help": _help(setting, default)}
+    option: dict[str, Any] = {"default": setting.default, "help": _help(setting)}
     if kind == "switch":
-        return {"action": argparse.BooleanOptionalAction, "default": default, "help": _escaped(setting.help)}
+        return {"action": argparse.BooleanOptionalAction, "default": setting.default, "help": _escaped(setting.help)}
     if kind == "headers":
         return option | {"action": "append", "type": _header, "default": [], "metavar": "NAME:VALUE"}
     if kind == "texts":
         # An empty default, so that what is given takes the place of the setting's own.
         return option | {"action": "append", "type": str, "default": [], "metavar": "TEXT"}
-    types: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "NoneType": str}
+    types: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "any": str}
     option["type"] = types[kind]
     if setting.choices:
         option["choices"] = setting.choices
@@ -602,7 +600,8 @@ def _option(setting: Setting, default: Any) -> dict[str, Any]:
     return option
 
 
-def _help(setting: Setting, default: Any) -> str:
+def _help(setting: Setting) -> str:
+    default = setting.default
     if default is None:
         shown = "none"
     elif isinstance(default, str):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from daphne_ng.config.endpoints import socket_mode
+from daphne_ng.config.sockets import socket_mode
 from daphne_ng.errors import EndpointError
 
 if TYPE_CHECKING:

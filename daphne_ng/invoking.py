@@ -184,11 +184,10 @@ def _arguments(options: argparse.Namespace) -> list[str]:
     ):
         if switched:
             found.append(flag)
-    defaults = Config()
     for name, known in settings():
         if known.flags:
             value = getattr(options, name)
-            if value != getattr(defaults, name):
+            if value != known.default:
                 found += _flags(name, known, value)
     return found
 
@@ -213,8 +212,7 @@ def _flags(name: str, known: Setting, value: Any) -> list[str]:
 def _settings_of(config: Config | None) -> dict[str, Any]:
     if config is None:
         return {}
-    defaults = Config()
-    return {name: getattr(config, name) for name, _ in settings() if getattr(config, name) != getattr(defaults, name)}
+    return {name: getattr(config, name) for name, known in settings() if getattr(config, name) != known.default}
 
 
 # A program that is started by its path has its own directory in sys.path, and names modules there.

@@ -27,8 +27,7 @@ from daphne_ng._types import AnyApplication
 from daphne_ng.asgi.exchange import Exchange, lines_of_stack
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
-from daphne_ng.config import Config
-from daphne_ng.config.processes import check_alone
+from daphne_ng.config import Config, check_alone
 from daphne_ng.endpoints import describe_listen_error, endpoint_from_string
 from daphne_ng.errors import ApplicationLoadError, ConfigurationError, LifespanError
 from daphne_ng.net import reactor as reactors

@@ -14,26 +14,6 @@ from daphne_ng.config import Config, Setting, settings
 
 TARGET = Path(__file__).with_name("reference") / "settings.md"
 
-NOT_YET_GROUPS: frozenset[str] = frozenset()
-NOT_YET_SETTINGS: frozenset[str] = frozenset()
-NOT_YET_FLAGS: frozenset[str] = frozenset()
-
-# What 0 means where a time has it; elsewhere the help says so.
-ZERO_IS_AT_ONCE = frozenset(
-    {
-        "application_close_timeout",
-        "close_timeout",
-        "drain_pause_timeout",
-        "drain_timeout",
-        "graceful_timeout",
-        "http2_goaway_timeout",
-        "shutdown_application_timeout",
-        "shutdown_close_timeout",
-        "shutdown_idle_timeout",
-    }
-)
-ZERO_IS_NEVER = frozenset({"http2_ping_interval"})
-
 HEAD = """\
 <!-- Written by docs/generate_reference.py; edit daphne_ng/config/ or daphne_ng/cli.py instead. -->
 
@@ -58,31 +38,26 @@ These say where to listen, what to log and which application to serve. See [the 
 
 def render() -> str:
     """Return the whole page."""
-    groups: dict[str, list[tuple[str, Setting]]] = {}
-    for name, setting in settings():
-        groups.setdefault(setting.group, []).append((name, setting))
+    groups: dict[str, list[Setting]] = {}
+    for _, setting in settings():
+        groups.setdefault(setting.group, []).append(setting)
     return "\n".join([HEAD, *(_group(title, entries) for title, entries in groups.items()), _options()])
 
 
-def in_effect(name: str, setting: Setting) -> bool:
-    """Whether the server acts on this setting today."""
-    return setting.group not in NOT_YET_GROUPS and name not in NOT_YET_SETTINGS
-
-
-def _group(title: str, entries: list[tuple[str, Setting]]) -> str:
+def _group(title: str, entries: list[Setting]) -> str:
     lines = [f"## {title}", "", "| Setting | Flag | Default | Meaning |", "|---|---|---|---|"]
-    lines += [_row(name, setting) for name, setting in entries]
+    lines += [_row(setting) for setting in entries]
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, setting: Setting) -> str:
+def _row(setting: Setting) -> str:
     flags = "<br>".join(f"`{flag}`" for flag in setting.flags) or "-"
-    cells = [f"`{name}`", flags, _default(name, setting), " ".join(_sentences(name, setting))]
+    cells = [f"`{setting.name}`", flags, _default(setting), " ".join(_sentences(setting))]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _default(name: str, setting: Setting) -> str:
-    value = getattr(Config(), name)
+def _default(setting: Setting) -> str:
+    value = setting.default
     if value is None or value == ():
         return "none"
     if isinstance(value, bool):
@@ -93,21 +68,16 @@ def _default(name: str, setting: Setting) -> str:
     return f"`{value}`" if value else "empty"
 
 
-def _sentences(name: str, setting: Setting) -> list[str]:
-    sentences = [] if in_effect(name, setting) else ["*Not yet.*"]
-    # The help of such a flag says what the flag does, which is to switch the setting off.
-    sentences.append(f"With the flag: {setting.help}." if setting.kind == "no-flag" else _sentence(setting.help))
+def _sentences(setting: Setting) -> list[str]:
+    # The help of a flag that switches its setting off says what the flag does.
+    sentences = [f"With the flag: {setting.help}." if setting.kind == "no-flag" else _sentence(setting.help)]
     if setting.choices:
         sentences.append(f"One of {', '.join(f'`{choice}`' for choice in setting.choices)}.")
     if setting.unit == "seconds" and setting.minimum == 0 and "0 " not in setting.help:
-        sentences.append(f"0 means {_zero(name)}.")
+        sentences.append(f"0 means {setting.zero}.")
     if setting.why:
         sentences.append(setting.why)
     return sentences
-
-
-def _zero(name: str) -> str:
-    return "at once" if name in ZERO_IS_AT_ONCE else "never" if name in ZERO_IS_NEVER else "no limit"
 
 
 def _sentence(text: str) -> str:
@@ -122,8 +92,7 @@ def _options() -> str:
         if action.dest in fields and spelled <= _setting_flags():
             continue
         option = "<br>".join(f"`{flag}`" for flag in action.option_strings) or f"`{action.metavar}`"
-        mark = "*Not yet.* " if spelled & NOT_YET_FLAGS else ""
-        rows.append(f"| {option} | {mark}{_sentence(_help(action)).replace('|', chr(92) + '|')} |")
+        rows.append(f"| {option} | {_sentence(_help(action)).replace('|', chr(92) + '|')} |")
     return OPTIONS_HEAD + "\n".join(rows) + "\n"
 
 

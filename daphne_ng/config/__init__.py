@@ -1,6 +1,6 @@
-"""The settings: `Config`, and what each of its fields says of itself."""
+"""The settings: `Config`, and what each of its fields knows of itself."""
 
-from daphne_ng.config.config import Config, settings
+from daphne_ng.config.config import Config, check_alone, settings
 from daphne_ng.config.setting import Setting
 
-__all__ = ["Config", "Setting", "settings"]
+__all__ = ["Config", "Setting", "check_alone", "settings"]

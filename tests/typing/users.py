@@ -68,6 +68,18 @@ def objects() -> None:
     assert_type(daphne_ng.Server(Instance(), ["tcp:0"]).exit_code, int)
 
 
+def settings() -> None:
+    config = Config(close_timeout=2, http_timeout=None, headers=((b"x", b"y"),), workers=4)
+    assert_type(config.close_timeout, float)
+    assert_type(config.http_timeout, float | None)
+    assert_type(config.headers, tuple[tuple[bytes, bytes], ...])
+    assert_type(config.replace(root_path="/x"), Config)
+    Config(body_max_bytes="x")  # type: ignore[arg-type]
+    Config(body_max_size=5)  # type: ignore[call-arg]
+    Config(5)  # type: ignore[call-arg]
+    config.close_timeout = 3  # type: ignore[misc]
+
+
 def what_is_none() -> None:
     run(None)  # type: ignore[arg-type]
     run(5)  # type: ignore[arg-type]

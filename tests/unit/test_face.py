@@ -167,6 +167,10 @@ def test_workers_refuse_what_they_could_not_be_told() -> None:
         daphne_ng.run("main:app", workers=2, drain_timeout=3)
     with pytest.raises(ConfigurationError, match="^http_timeout: workers take whole numbers only, not 2.5"):
         invoking._flags("http_timeout", dict(settings())["http_timeout"], 2.5)
+    fields = dict(settings())["head_max_fields"]
+    assert invoking._flags("head_max_fields", fields, 50.0) == ["--limit-request-fields=50"]
+    with pytest.raises(ConfigurationError, match="^head_max_fields: workers take whole numbers only, not 50.5"):
+        invoking._flags("head_max_fields", fields, 50.5)
 
 
 def test_a_workers_command_means_the_same(taken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
