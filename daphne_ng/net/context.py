@@ -23,7 +23,6 @@ from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSi
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http1.writer import ResponseDefaults
-from daphne_ng.wire.websocket.deflate import Deflater
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 if TYPE_CHECKING:
@@ -79,11 +78,9 @@ class ServerContext:
         }
         self.start_application: Callable[[Exchange], None] = runner.start
         # Not at the head of the module: see there.
-        from daphne_ng.net.channels.engine import EngineFactory, native_unmask
+        from daphne_ng.net.channels.engine import EngineFactory
 
         self.engines = EngineFactory(config, log)
-        self.native_unmask = native_unmask
-        self._deflaters: dict[int, Deflater] = {}
         self._refused = refused
         self._limit = config.limit_concurrency
         self.trusted_peers = TrustedPeers(config.forwarded_allow_ips)
@@ -169,17 +166,6 @@ class ServerContext:
             exchange.task_ended = task_ended
         self.start_application(exchange)
         return exchange
-
-    def deflater(self, window_bits: int) -> Deflater:
-        """Return the one that all connections with this window share."""
-        deflater = self._deflaters.get(window_bits)
-        if deflater is None:
-            config = self.config
-            deflater = Deflater(
-                window_bits, config.websocket_compression_memory_level, config.websocket_compression_level
-            )
-            self._deflaters[window_bits] = deflater
-        return deflater
 
     def _refuse_for_load(self, head: RequestHead, info: ConnectionInfo, port: ResponsePort) -> None:
         port.start(

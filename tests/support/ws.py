@@ -21,10 +21,11 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.extensions import PerMessageDeflate
 
 from daphne_ng.config import Config
-from daphne_ng.net.channels.engine import EngineFactory, native_unmask
+from daphne_ng.net.channels.engine import EngineFactory
 from daphne_ng.wire.websocket.connection import WebSocketConnection
-from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate
 from daphne_ng.wire.websocket.frames import unmask
+from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
+from tests.support.asgi import request_head
 
 NEVER = float("inf")
 LOG = logging.getLogger("tests.websocket")
@@ -243,7 +244,7 @@ class RecordingWebSocketDriver:
         self.gone = False
         self.written: list[bytes] = []
         self.state = "handshake"
-        """Then ``open``, ``half`` (our direction is closed), ``closed`` (both, flushed), ``released``, ``aborted``, or
+        """Then ``accepted`` until it takes over, ``open``, ``half`` (our direction is closed), ``closed`` (both, flushed), ``released``, ``aborted``, or
         ``lost``."""
         self.reading = False  # as it is while an HTTP request is being answered
         self.pauses = 0
@@ -278,9 +279,13 @@ class RecordingWebSocketDriver:
     def clock(self) -> float:
         return self.now
 
-    def switch(self, subprotocol: str | None, headers: Any) -> None:
-        assert self.state == "handshake", "switched twice"
-        self.server.switched()
+    @property
+    def engines(self) -> EngineFactory:
+        return engines(self.server.config)
+
+    def take_over(self) -> None:
+        assert self.state == "accepted", f"take_over() when {self.state}"
+        self.state = "open"
 
     def pause_reading(self) -> None:
         assert self.state in ("open", "half"), f"a pause when {self.state}"
@@ -350,6 +355,16 @@ class RecordingWebSocketDriver:
         self.failures.append((code, reason))
 
 
+class EngineOnlyConnection(WebSocketConnection):
+    """Leaves every frame to the engine: what the direct path does must look the same."""
+
+    __slots__ = ()
+
+    def __init__(self, config: Config, handshake: Handshake, driver: Any) -> None:
+        super().__init__(config, handshake, driver)
+        self._direct_max = -1
+
+
 @lru_cache(maxsize=64)
 def engines(config: Config) -> EngineFactory:
     """Make the engines for a configuration."""
@@ -374,29 +389,27 @@ class WebSocketServer:
         self.driver.server = self
         self.sink = RecordingSink(high)
         response: Any = object()
-        self.ws = WebSocketConnection(self.config, response, self.driver, direct=direct)
-        self.extensions = b""
-        """The agreed value of Sec-WebSocket-Extensions."""
-        self._offers = deflate or ""
+        request = WebSocketRequest(request_head(), None, [], deflate or "")
+        connection = WebSocketConnection if direct else EngineOnlyConnection
+        self.ws = connection(self.config, Handshake(request, response, self._answer), self.driver)
+        self.fields: list[tuple[bytes, bytes]] = []
+        """Those with which the handshake was accepted."""
         self._behind = b""
         self._kernel: list[bytes] = []
         self._eof = False
-        self.ws.begun(self.sink)
+        self.ws.asked(self.sink)
 
-    def switched(self) -> None:
-        """Do what `WebSocketChannel.switch` does."""
-        config = self.config
-        agreement = agree_on_deflate(self._offers, config.websocket_compression_window_bits)
-        self.driver.state = "open"
-        rest, self._behind = self._behind, b""
-        lender = engines(config)
-        if agreement is None:
-            self.ws.opened(lender.lend, rest, native_unmask)
-        else:
-            self.extensions = agreement.response
-            deflater = Deflater(agreement.server_bits, config.websocket_compression_memory_level)
-            self.ws.opened(lender.lend_deflate, rest, native_unmask, deflater, agreement.client_bits or 15)
-        self._pump()
+    @property
+    def extensions(self) -> bytes:
+        """The agreed value of Sec-WebSocket-Extensions, empty without compression."""
+        return dict(self.fields).get(b"sec-websocket-extensions", b"")
+
+    def _answer(self, fields: Any) -> bytes:
+        assert self.driver.state == "handshake", "accepted twice"
+        self.driver.state = "accepted"
+        self.fields = list(fields)
+        behind, self._behind = self._behind, b""
+        return behind
 
     # What the client does.
 
@@ -427,6 +440,7 @@ class WebSocketServer:
         """Complete the handshake; bytes `behind` it have come already."""
         self._behind = behind
         self.ws.accept(None, [])
+        self._pump()
         return self
 
     def take(self) -> WebSocketServer:

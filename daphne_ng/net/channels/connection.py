@@ -1,7 +1,7 @@
 """The outer protocol of every connection: it owns the transport for the connection's whole life.
 
-Which protocol is spoken is decided here, and a switch rebinds ``dataReceived`` on the instance. The transport's own
-``protocol`` is never exchanged, and no request is ever re-injected into a second parser.
+Which protocol is spoken is decided here, and `ServerConnection.deliver_to` rebinds ``dataReceived`` on the instance.
+The transport's own ``protocol`` is never exchanged, and no request is ever re-injected into a second parser.
 
 Every connection starts as HTTP/1.1, whose time limits run from the first moment. It becomes HTTP/2 before that has seen
 a byte, or never:
@@ -63,7 +63,7 @@ class ServerConnection(Protocol):
         transport: Any = self.transport
         context.connections.add(self)
         info = connection_info(transport, context.extensions_http1, context.trusted_peers)
-        channel = Http1Channel(context, transport, info, self.switch)
+        channel = Http1Channel(context, transport, info, self.deliver_to)
         self._tls = ISSLTransport.providedBy(transport)
         if self._tls:
             self._channel = channel
@@ -75,7 +75,7 @@ class ServerConnection(Protocol):
             self._channel = channel
             self._undecided = info
         else:
-            self.switch(channel)
+            self.deliver_to(channel)
         if context.ending:
             channel.shut_down()
 
@@ -144,7 +144,7 @@ class ServerConnection(Protocol):
         assert channel is not None  # it is undecided
         self._undecided = None
         self._held = b""
-        self.switch(channel)
+        self.deliver_to(channel)
 
     def _begin_http2(self, info: ConnectionInfo) -> None:
         context, channel = self._context, self._channel
@@ -154,14 +154,15 @@ class ServerConnection(Protocol):
         tls = info.extensions.get("tls")
         info.extensions = context.extensions_http2 if tls is None else {**context.extensions_http2, "tls": tls}
         following = Http2Channel(context, self.transport, info, channel.flow)
-        channel.step_aside()
-        self.switch(following)
+        self.deliver_to(following)
         if context.ending:
             following.shut_down()
 
-    def switch(self, channel: Http1Channel | Http2Channel | WebSocketChannel) -> None:
-        """Let another protocol speak from here on."""
-        self._channel = channel
+    def deliver_to(self, channel: Http1Channel | Http2Channel | WebSocketChannel) -> None:
+        """Let this channel speak from here on. HTTP/1.1, with which all begin, steps aside for any other."""
+        before, self._channel = self._channel, channel
+        if before is not channel and isinstance(before, Http1Channel):
+            before.step_aside()
         # Bound once on the instance: one call less for every read.
         self.dataReceived = channel.receive_data  # type: ignore[method-assign, assignment]
 

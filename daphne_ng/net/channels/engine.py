@@ -24,13 +24,13 @@ from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-
 
 from daphne_ng.config import Config
 from daphne_ng.pieces import append_piece
-from daphne_ng.wire.websocket.connection import WebSocketConnection
-from daphne_ng.wire.websocket.deflate import is_whole
+from daphne_ng.wire.websocket.deflate import Deflater, is_whole
+from daphne_ng.wire.websocket.driver import EngineReports
 from daphne_ng.wire.websocket.frames import unmask
 
 __all__ = ["EngineFactory", "native_unmask"]
 
-# Autobahn opens only after a handshake; this is the one it gets. The client's was checked by `wire.ws_handshake`.
+# Autobahn opens only after a handshake; this is the one it gets. `wire.websocket.handshake` has checked the client's.
 _HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -114,7 +114,7 @@ class _Session(WebSocketServerProtocol):
         super().__init__()
         self.factory = factory
         self._free = free
-        self._connection: WebSocketConnection | None = None
+        self._reports: EngineReports | None = None
         self.inside_message = False
         self._connectionMade()
 
@@ -126,9 +126,9 @@ class _Session(WebSocketServerProtocol):
         if deflate:
             self._perMessageCompress: Any = _Inflater()
 
-    def engage(self, connection: WebSocketConnection) -> None:
+    def engage(self, reports: EngineReports) -> None:
         """Judge for this connection from here on."""
-        self._connection = connection
+        self._reports = reports
 
     # -- WebSocketEngine ---------------------------------------------------------------------------------
 
@@ -142,14 +142,14 @@ class _Session(WebSocketServerProtocol):
 
     def give_back(self) -> None:
         """See `WebSocketEngine.give_back`."""
-        self._connection = None
+        self._reports = None
         if len(self._free) < _FREE_MAX:
             self._free.append(self)
 
     def release(self) -> None:
         """See `WebSocketEngine.release`."""
         self.state = self.STATE_CLOSED
-        self._connection = None
+        self._reports = None
         if self.wasClean and not self.failedByMe and len(self._free) < _FREE_MAX:
             # Only its Close frames are behind it. It may still be in the middle of a call, so `reopen` comes later.
             self._free.append(self)
@@ -168,8 +168,8 @@ class _Session(WebSocketServerProtocol):
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write what Autobahn sends: all but the answer to its handshake."""
-        if self._connection is not None:
-            self._connection.write_control(data)
+        if self._reports is not None:
+            self._reports.write_control(data)
 
     def onFrameData(self, payload: bytes) -> Any:
         """Take a piece of a frame.
@@ -214,25 +214,25 @@ class _Session(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Hand on a message that Autobahn has assembled."""
-        if self._connection is not None:
-            self._connection.message_judged(payload, not isBinary)
+        if self._reports is not None:
+            self._reports.message_judged(payload, not isBinary)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Report that both Close frames are through, instead of dropping the transport."""
         self.state = self.STATE_CLOSED
-        if self._connection is not None:
-            self._connection.close_judged(self.remoteCloseCode, self.remoteCloseReason)
+        if self._reports is not None:
+            self._reports.close_judged(self.remoteCloseCode, self.remoteCloseReason)
 
     def _fail_connection(self, code: int = 1001, reason: str = "") -> None:
         super()._fail_connection(code, reason)
         # Autobahn would go on to look for the client's Close frame in what follows.
         self.state = self.STATE_CLOSED
-        if self._connection is not None:
-            self._connection.failure_judged(code, reason)
+        if self._reports is not None:
+            self._reports.failure_judged(code, reason)
 
 
 class EngineFactory:
-    """Lends engines to the connections of a server.
+    """Lends engines to the connections of a server; implements `WebSocketEngines`.
 
     Args:
         config: The settings.
@@ -260,21 +260,36 @@ class EngineFactory:
         self._session: type[_Session] = type("Session", (_Session,), options)
         self._free_plain: list[_Session] = []
         self._free_deflate: list[_Session] = []
+        self._config = config
+        self._deflaters: dict[int, Deflater] = {}
+        self.unmask = native_unmask
+        """See `WebSocketEngines.unmask`."""
 
-    def lend(self, connection: WebSocketConnection) -> _Session:
-        """Lend an engine to a connection without compression."""
-        return self._lend(connection, self._free_plain, False)
+    def lend(self, reports: EngineReports) -> _Session:
+        """See `WebSocketEngines.lend`."""
+        return self._lend(reports, self._free_plain, False)
 
-    def lend_deflate(self, connection: WebSocketConnection) -> _Session:
-        """Lend an engine to a connection that has agreed on permessage-deflate."""
-        return self._lend(connection, self._free_deflate, True)
+    def lend_deflate(self, reports: EngineReports) -> _Session:
+        """See `WebSocketEngines.lend_deflate`."""
+        return self._lend(reports, self._free_deflate, True)
 
-    def _lend(self, connection: WebSocketConnection, free: list[_Session], deflate: bool) -> _Session:
+    def deflater(self, window_bits: int) -> Deflater:
+        """See `WebSocketEngines.deflater`."""
+        deflater = self._deflaters.get(window_bits)
+        if deflater is None:
+            config = self._config
+            deflater = Deflater(
+                window_bits, config.websocket_compression_memory_level, config.websocket_compression_level
+            )
+            self._deflaters[window_bits] = deflater
+        return deflater
+
+    def _lend(self, reports: EngineReports, free: list[_Session], deflate: bool) -> _Session:
         session = free.pop() if free else None
         if session is None or (session.state != session.STATE_OPEN and not session.reopen()):
             session = self._session(self._factory, free)
             session.open(deflate)
-        session.engage(connection)
+        session.engage(reports)
         return session
 
 

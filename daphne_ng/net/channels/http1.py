@@ -12,7 +12,7 @@ from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http1.connection import Http1Connection
-from daphne_ng.wire.websocket.handshake import WebSocketRequest
+from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
 from daphne_ng.wording import counted
 
 __all__ = ["Http1Channel"]
@@ -25,22 +25,23 @@ class Http1Channel(Channel):
         context: The server.
         transport: The connection's transport; this channel registers the producer with it.
         info: What the requests of the connection share.
-        switch: Hands the connection over to the channel of another protocol, once and for all.
+        deliver_to: Hands the connection over to the channel of a WebSocket, once and for all.
     """
 
-    __slots__ = ("_is_cut", "_switch", "_timer", "_upgrade", "h1", "rearm", "receive_data")
+    __slots__ = ("_deliver_to", "_is_cut", "_timer", "_websocket", "h1", "rearm", "receive_data")
 
     def __init__(
         self,
         context: ServerContext,
         transport: Any,
         info: ConnectionInfo,
-        switch: Callable[[WebSocketChannel], None],
+        deliver_to: Callable[[WebSocketChannel], None],
     ) -> None:
         super().__init__(context, transport, info)
-        self._switch = switch
+        self._deliver_to = deliver_to
         self._is_cut = False
-        self._upgrade: WebSocketChannel | None = None
+        # What asks the application whether it accepts, from the handshake on; this channel is gone when it has.
+        self._websocket: WebSocketChannel | None = None
         self.h1 = h1 = Http1Connection(context.config, context.defaults, self)
         self._timer = DeadlineTimer(context.loop, h1)
         self.rearm: Callable[[float], None] = self._timer.rearm
@@ -55,10 +56,11 @@ class Http1Channel(Channel):
 
     def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
         """See `Http1Driver.begin_websocket`."""
-        self._upgrade = upgrade = WebSocketChannel(
-            self._context, self._transport, self._info, self.flow, request, self.h1, self._switch_protocols
+        handshake = Handshake(request, self.h1, self.h1.switch_protocols)
+        self._websocket = websocket = WebSocketChannel(
+            self._context, self._transport, self._info, self.flow, handshake, self._deliver_to
         )
-        return upgrade if upgrade.begin() else None
+        return websocket if websocket.ask(request) else None
 
     def begin_soon(self) -> None:
         """See `Http1Driver.begin_soon`."""
@@ -83,8 +85,8 @@ class Http1Channel(Channel):
 
     def shut_down(self) -> None:
         """Finish what has begun, then close."""
-        if self._upgrade is not None:
-            self._upgrade.shut_down()
+        if self._websocket is not None:
+            self._websocket.shut_down()
         self.h1.shut_down()
 
     def _cut_off(self, left: int) -> str:
@@ -100,27 +102,13 @@ class Http1Channel(Channel):
             self._cut_off(self.unsent_bytes())
         # First the exchange, so that a send() that is released finds it gone.
         self.h1.connection_lost(reason)
-        if self._upgrade is not None:
-            self._upgrade.connection_lost(reason)
+        if self._websocket is not None:
+            self._websocket.connection_lost(reason)
         self._let_go()
-        self._forget_h1()
+        self.step_aside()
 
     def step_aside(self) -> None:
-        """Leave the transport to another protocol, before a byte was read. The flow remains registered."""
-        self._forget_h1()
-
-    def _forget_h1(self) -> None:
+        """Leave the transport to the channel of another protocol. The flow remains registered."""
         self._timer.cancel()
-        self._upgrade = None
-        del self.h1, self.rearm, self.receive_data, self._timer, self._switch
-
-    # -- WebSocket ---------------------------------------------------------------------------------------
-
-    # Answer 101 and hand the connection over. Returns what came behind the request.
-    def _switch_protocols(self, fields: list[tuple[bytes, bytes]]) -> bytes:
-        upgrade = self._upgrade
-        assert upgrade is not None  # it is who calls
-        rest = self.h1.switch_protocols(fields)
-        self._switch(upgrade)
-        self._forget_h1()
-        return rest
+        self._websocket = None
+        del self.h1, self.rearm, self.receive_data, self._timer, self._deliver_to

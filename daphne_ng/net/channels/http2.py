@@ -76,7 +76,7 @@ class Http2Channel(Channel):
     def begin_websocket(self, request: WebSocketRequest, stream: Http2Stream) -> TunnelSink | None:
         """See `Http2Driver.begin_websocket`."""
         tunnel = Tunnel(self._context, self._transport, self._info, stream, self._tunnels, self._turns)
-        return tunnel if tunnel.begin(request) else None
+        return tunnel if tunnel.ask(request) else None
 
     def flush_soon(self) -> None:
         """See `Http2Driver.flush_soon`."""

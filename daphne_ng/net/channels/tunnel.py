@@ -32,7 +32,7 @@ from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
 from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.port.info import ConnectionInfo
-from daphne_ng.wire.websocket.handshake import WebSocketRequest
+from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
 
 if TYPE_CHECKING:
     from daphne_ng.wire.http2.stream import Http2Stream
@@ -168,14 +168,15 @@ class Tunnel:
         # The client has ended its half, behind what is held, or before anybody reads.
         self._peer_ended = False
 
-    def begin(self, request: WebSocketRequest) -> bool:
+    def ask(self, request: WebSocketRequest) -> bool:
         """Ask the application. False if the handshake has been answered without it."""
         stream = self._stream
         assert stream is not None  # it is new
-        channel = WebSocketChannel(self._context, self, self._info, None, request, stream, self._open, self._turns.soon)
+        handshake = Handshake(request, stream, stream.open_tunnel)
+        channel = WebSocketChannel(self._context, self, self._info, None, handshake, self._deliver_to, self._turns.soon)
         self._channel = channel
         self._siblings.add(self)
-        if channel.begin(self._task_ended):
+        if channel.ask(request, self._task_ended):
             return True
         self._lost("the handshake was refused")
         return False
@@ -341,13 +342,9 @@ class Tunnel:
 
     # -- what is behind that -----------------------------------------------------------------------------
 
-    # Answer the handshake. What came behind it follows when reading is resumed.
-    def _open(self, fields: list[tuple[bytes, bytes]]) -> bytes:
-        stream = self._stream
-        assert stream is not None  # or nobody would accept
-        stream.open_tunnel(fields)
+    # The handshake has been accepted. What came behind it follows when reading is resumed.
+    def _deliver_to(self, channel: WebSocketChannel) -> None:
         self._opened = True
-        return b""
 
     def _deliver_soon(self) -> None:
         if not self._waiting:

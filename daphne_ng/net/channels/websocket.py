@@ -1,4 +1,9 @@
-"""The I/O around one WebSocket: it takes a transport over from the channel of the handshake."""
+"""The I/O around one WebSocket: it takes a transport over from the channel of the handshake.
+
+The answer to the handshake goes straight through `WebSocketConnection.accept`, which calls the protocol that carries
+the handshake, and then `WebSocketChannel.take_over`. Whether a connection is a WebSocket now is known in one place: the
+channel of `ServerConnection`, and over HTTP/2 the tunnel that has opened.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from daphne_ng._types import Headers
-from daphne_ng.errors import InvalidHeader
 from daphne_ng.net.channels.channel import Channel, DeadlineTimer
 from daphne_ng.net.channels.endings import peer_gone
 from daphne_ng.net.channels.flow import WriteFlow
 from daphne_ng.net.context import ServerContext
-from daphne_ng.port import ResponsePort
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.websocket.connection import WebSocketConnection
-from daphne_ng.wire.websocket.deflate import agree_on_deflate
-from daphne_ng.wire.websocket.handshake import WebSocketRequest, accept_key
+from daphne_ng.wire.websocket.driver import WebSocketEngines
+from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
 
 __all__ = ["WebSocketChannel"]
-
-# Fields of the handshake that are the server's to set. Autobahn, or our writer, does.
-_OURS = frozenset(
-    (
-        b"upgrade",
-        b"sec-websocket-accept",
-        b"sec-websocket-extensions",
-        b"sec-websocket-key",
-        b"sec-websocket-protocol",
-        b"sec-websocket-version",
-    )
-)
 
 
 class WebSocketChannel(Channel):
@@ -40,14 +31,12 @@ class WebSocketChannel(Channel):
         transport: The connection's, or a stream that behaves like one.
         info: What is known of the connection.
         flow: The producer that is registered with the transport; None to have one registered.
-        request: The handshake.
-        response: Answers it with an HTTP response.
-        switch: Answers it with these fields, makes this channel the one that receives, and returns the bytes that
-            came behind the request. Reading may still be paused when it returns.
+        handshake: What is to be answered.
+        deliver_to: Makes this channel the one that receives, once the handshake has been accepted.
         soon: Calls on a later turn of the loop; without it, the loop's own.
     """
 
-    __slots__ = ("_request", "_soon", "_switch", "_timer", "rearm", "receive_data", "ws")
+    __slots__ = ("_deliver_to", "_soon", "_timer", "rearm", "receive_data", "ws")
 
     def __init__(
         self,
@@ -55,31 +44,29 @@ class WebSocketChannel(Channel):
         transport: Any,
         info: ConnectionInfo,
         flow: WriteFlow | None,
-        request: WebSocketRequest,
-        response: ResponsePort,
-        switch: Callable[[list[tuple[bytes, bytes]]], bytes],
+        handshake: Handshake,
+        deliver_to: Callable[[WebSocketChannel], None],
         soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         super().__init__(context, transport, info, flow)
-        self._request: WebSocketRequest | None = request
-        self._switch: Callable[[list[tuple[bytes, bytes]]], bytes] | None = switch
-        self.ws = ws = WebSocketConnection(context.config, response, self)
+        self._deliver_to: Callable[[WebSocketChannel], None] | None = deliver_to
+        self.ws = ws = WebSocketConnection(context.config, handshake, self)
         self._soon: Callable[[Callable[[], None]], object] = soon or context.loop.call_soon
         self._timer = DeadlineTimer(context.loop, ws)
         self.rearm: Callable[[float], None] = self._timer.rearm
         self.receive_data: Callable[[bytes], None] = ws.receive_data
 
-    def begin(self, task_ended: Callable[[], None] | None = None) -> bool:
-        """Ask the application. False if the handshake has been answered without it.
+    def ask(self, request: WebSocketRequest, task_ended: Callable[[], None] | None = None) -> bool:
+        """Ask the application whether it accepts. False if the handshake has been answered without it.
 
         Args:
+            request: The handshake.
             task_ended: See `Exchange.task_ended`.
         """
-        assert self._request is not None  # it is kept until the answer
-        exchange = self._context.begin_websocket(self._request, self._info, self.ws, task_ended)
+        exchange = self._context.begin_websocket(request, self._info, self.ws, task_ended)
         if exchange is None:
             return False
-        self.ws.begun(exchange)
+        self.ws.asked(exchange)
         if self._context.ending:
             self.ws.shut_down()
         return True
@@ -104,34 +91,16 @@ class WebSocketChannel(Channel):
 
     # -- WebSocketDriver -----------------------------------------------------------------------------------
 
-    def switch(self, subprotocol: str | None, headers: Headers) -> None:
-        """See `WebSocketDriver.switch`."""
-        context, request, switch = self._context, self._request, self._switch
-        assert request is not None  # a second accept is refused by the exchange
-        assert switch is not None
-        for name, _value in headers:
-            if name.lower() in _OURS:
-                raise InvalidHeader(f"{name.decode('latin-1')} is the server's to set")
-        config = context.config
-        agreement = None
-        if config.websocket_compression and request.deflate_offers:
-            agreement = agree_on_deflate(request.deflate_offers, config.websocket_compression_window_bits)
-        fields = []
-        if request.key is not None:
-            fields.append((b"sec-websocket-accept", accept_key(request.key)))
-        if subprotocol is not None:
-            fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
-        if agreement is not None:
-            fields.append((b"sec-websocket-extensions", agreement.response))
-        fields += headers
-        rest = switch(fields)
-        self._request = self._switch = None
-        engines = context.engines
-        if agreement is None:
-            self.ws.opened(engines.lend, rest, context.native_unmask)
-        else:
-            deflater = context.deflater(agreement.server_bits)
-            self.ws.opened(engines.lend_deflate, rest, context.native_unmask, deflater, agreement.client_bits or 15)
+    @property
+    def engines(self) -> WebSocketEngines:
+        """See `WebSocketDriver.engines`."""
+        return self._context.engines
+
+    def take_over(self) -> None:
+        """See `WebSocketDriver.take_over`."""
+        deliver_to, self._deliver_to = self._deliver_to, None
+        assert deliver_to is not None  # a second accept is refused by the exchange
+        deliver_to(self)
 
     def go_on_soon(self) -> None:
         """See `WebSocketDriver.go_on_soon`."""
@@ -170,5 +139,5 @@ class WebSocketChannel(Channel):
         self.ws.connection_lost()
         self._timer.cancel()
         self._let_go()
-        self._request = self._switch = None
+        self._deliver_to = None
         del self.ws, self.rearm, self.receive_data, self._timer

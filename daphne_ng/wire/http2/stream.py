@@ -297,7 +297,7 @@ class Http2Stream:
 
     # -- tunnels -----------------------------------------------------------------------------------------
 
-    def open_tunnel(self, headers: Headers) -> None:
+    def open_tunnel(self, headers: Headers) -> bytes:
         """Accept an extended CONNECT (RFC 8441 section 5): answer 200, and leave both directions open.
 
         Afterwards the bytes of the other protocol go through `send`, `finish` and `reset`, and come through the sink.
@@ -306,16 +306,21 @@ class Http2Stream:
         Args:
             headers: Fields of the handshake and of the application. A Content-Length is left out.
 
+        Returns:
+            Nothing, in place of the bytes that `Http1Connection.switch_protocols` returns: here they come through the
+            sink.
+
         Raises:
             InvalidHeader: Nothing was written; another answer is allowed.
         """
         fields, _length, flags = encode_fields(headers, DROP_LENGTH)
         if self.closed:
-            return
+            return b""
         self.started = self.tunnel = True
         self._body = _UNKNOWN
         block = encode_status(200) + fields + default_block(self._connection.defaults, flags, headers)
         self._connection.send_head(self, block, False)
+        return b""
 
     def send(self, data: bytes) -> None:
         """Send bytes through the tunnel. They wait here as long as the client's windows or the transport ask for it."""

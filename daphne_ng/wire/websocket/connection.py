@@ -33,12 +33,13 @@ from collections.abc import Callable
 
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
-from daphne_ng.port import ResponsePort, WebSocketSink
+from daphne_ng.port import WebSocketSink
 from daphne_ng.wire.progress import FAREWELL_BYTES, Progress, first_look, watched
 from daphne_ng.wire.websocket.budget import FrameBudget
-from daphne_ng.wire.websocket.deflate import Deflater, inflate
-from daphne_ng.wire.websocket.driver import WebSocketDriver, WebSocketEngine
+from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate, inflate
+from daphne_ng.wire.websocket.driver import EngineReports, WebSocketDriver, WebSocketEngine
 from daphne_ng.wire.websocket.frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
+from daphne_ng.wire.websocket.handshake import Handshake, accept_fields
 
 __all__ = ["WebSocketConnection"]
 
@@ -73,9 +74,8 @@ class WebSocketConnection:
 
     Args:
         config: Limits and timeouts.
-        response: Answers the handshake if the application does not accept.
+        handshake: What is to be answered before it is open.
         driver: The I/O around it.
-        direct: Whether ordinary messages may bypass the engine. Tests switch it off to compare.
     """
 
     __slots__ = (
@@ -91,6 +91,7 @@ class WebSocketConnection:
         "_engine",
         "_eof",
         "_finished",
+        "_handshake",
         "_heard_at",
         "_inflate_bits",
         "_inside",
@@ -117,25 +118,26 @@ class WebSocketConnection:
         "writable",
     )
 
-    def __init__(self, config: Config, response: ResponsePort, driver: WebSocketDriver, *, direct: bool = True) -> None:
+    def __init__(self, config: Config, handshake: Handshake, driver: WebSocketDriver) -> None:
         self._config = config
         self._driver = driver
         self._clock = driver.clock
         self._write = driver.write
-        self.response = response
+        self._handshake = handshake
+        self.response = handshake.response
         self.writable = driver.writable
         self.bytes_received = 0
         self.bytes_sent = 0
         self._state = _CONNECTING
         self._sink: WebSocketSink | None = None
         self._take: Callable[[bytes | str, int], bool] | None = None
-        self._borrow: Callable[[WebSocketConnection], WebSocketEngine] | None = None
+        self._borrow: Callable[[EngineReports], WebSocketEngine] | None = None
         self._engine: WebSocketEngine | None = None
-        self._direct: frozenset[int] = _DIRECT_PLAIN if direct else frozenset()
+        self._direct = _DIRECT_PLAIN
         limits = [limit for limit in (config.websocket_max_message_size, config.websocket_max_frame_size) if limit]
         self._direct_max = min(limits) if limits else _NO_LIMIT
         self._message_max = config.websocket_max_message_size
-        self._native_unmask: Callable[[bytes | memoryview, bytes], bytes] = unmask
+        self._native_unmask = driver.engines.unmask
         self._deflater: Deflater | None = None
         self._deflate_min = config.websocket_compression_min_bytes
         self._inflate_bits = 0
@@ -162,8 +164,8 @@ class WebSocketConnection:
 
     # -- what the driver reports -------------------------------------------------------------------------
 
-    def begun(self, sink: WebSocketSink) -> None:
-        """Note that the application is being asked whether it accepts."""
+    def asked(self, sink: WebSocketSink) -> None:
+        """Note that the application has been asked whether it accepts."""
         self._sink = sink
         config = self._config
         granted = [
@@ -171,46 +173,6 @@ class WebSocketConnection:
         ]
         if granted:
             self._set_deadline(self._clock() + min(granted))
-
-    def opened(
-        self,
-        borrow: Callable[[WebSocketConnection], WebSocketEngine],
-        rest: bytes,
-        native_unmask: Callable[[bytes | memoryview, bytes], bytes] | None = None,
-        deflater: Deflater | None = None,
-        inflate_bits: int = 0,
-    ) -> None:
-        """Note that the handshake has been answered.
-
-        Args:
-            borrow: Lends an engine that knows what was agreed on.
-            rest: Bytes that came behind the handshake; reading may be paused.
-            native_unmask: A faster `unmask` for large payloads.
-            deflater: Compresses what is sent, if compression was agreed on.
-            inflate_bits: The client's compression window, or 0 without compression.
-        """
-        config = self._config
-        self._borrow = borrow
-        self._state = _OPEN
-        del self.response  # nobody may touch it any more, and it holds all of the handshake's protocol
-        sink = self._sink
-        assert sink is not None  # begun() came first, and it has not been closed, or nobody would accept
-        self._take = sink.message_received
-        self._native_unmask = native_unmask or unmask
-        self._deflater = deflater
-        if inflate_bits:
-            self._inflate_bits = inflate_bits
-            if self._direct:
-                self._direct = _DIRECT_DEFLATE
-        now = self._heard_at = self._clock()
-        self._life_ends_at = now + config.websocket_timeout if config.websocket_timeout > 0 else _NEVER
-        self._set_quiet_deadline(now)
-        if rest:
-            self.receive_data(rest)
-        if not self._paused and not self._finished:
-            self._driver.resume_reading()
-        if self._shutting_down:
-            self.shut_down()
 
     def receive_data(self, data: bytes) -> None:
         """Take what one read delivered. The driver calls it for every read, in order."""
@@ -231,7 +193,6 @@ class WebSocketConnection:
             and data[1] == end + 122
             and data[0] in _DIRECT_PLAIN
             and take is not None
-            and direct
             and not self._owed
             and not self._inside
             and end - 6 <= direct_max
@@ -431,8 +392,36 @@ class WebSocketConnection:
     # -- WebSocketPort -----------------------------------------------------------------------------------
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """See `WebSocketPort.accept`."""
-        self._driver.switch(subprotocol, headers)
+        """See `WebSocketPort.accept`. The whole way of it, in its order: agree, answer, take over, open."""
+        config, driver, handshake = self._config, self._driver, self._handshake
+        engines, request = driver.engines, handshake.request
+        agreement = None
+        if config.websocket_compression and request.deflate_offers:
+            agreement = agree_on_deflate(request.deflate_offers, config.websocket_compression_window_bits)
+        following = handshake.accept(accept_fields(request, subprotocol, headers, agreement))
+        driver.take_over()
+        # The handshake is over, and holds all of the protocol that carried it.
+        del self._handshake, self.response
+        self._state = _OPEN
+        sink = self._sink
+        assert sink is not None  # asked() came first, and it has not been closed, or nobody would accept
+        self._take = sink.message_received
+        if agreement is None:
+            self._borrow = engines.lend
+        else:
+            self._borrow = engines.lend_deflate
+            self._deflater = engines.deflater(agreement.server_bits)
+            self._inflate_bits = agreement.client_bits or 15
+            self._direct = _DIRECT_DEFLATE
+        now = self._heard_at = self._clock()
+        self._life_ends_at = now + config.websocket_timeout if config.websocket_timeout > 0 else _NEVER
+        self._set_quiet_deadline(now)
+        if following:
+            self.receive_data(following)
+        if not self._paused and not self._finished:
+            driver.resume_reading()
+        if self._shutting_down:
+            self.shut_down()
 
     def message(self, payload: bytes, text: bool) -> None:
         """See `WebSocketPort.message`."""

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from daphne_ng._types import Headers
 from daphne_ng.wire.driver import ConnectionDriver
+from daphne_ng.wire.websocket.deflate import Deflater
 
-__all__ = ["WebSocketDriver", "WebSocketEngine"]
+__all__ = ["EngineReports", "WebSocketDriver", "WebSocketEngine", "WebSocketEngines"]
+
+
+class EngineReports(Protocol):
+    """What an engine tells the connection that has borrowed it; `WebSocketConnection` implements it."""
+
+    def write_control(self, data: bytes) -> None:
+        """Write a control frame that the engine has made."""
+
+    def message_judged(self, payload: bytes, text: bool) -> None:
+        """Take a message that the engine has assembled; text is valid UTF-8."""
+
+    def close_judged(self, code: int | None, reason: str | None) -> None:
+        """Take the client's Close frame; the engine has answered it, if it was not the answer to ours."""
+
+    def failure_judged(self, code: int, reason: str) -> None:
+        """Take the engine's verdict that the client broke a rule; it has sent its Close frame."""
 
 
 class WebSocketEngine(Protocol):
-    """The judge of every frame that is not ordinary. It reports to the `WebSocketConnection` it serves."""
+    """The judge of every frame that is not ordinary. It tells its `EngineReports` what it finds."""
 
     inside_message: bool
     """Whether a fragmented message is under way."""
@@ -30,17 +46,36 @@ class WebSocketEngine(Protocol):
         """Take leave of the connection, in any other state."""
 
 
+class WebSocketEngines(Protocol):
+    """What the WebSockets of a server share."""
+
+    unmask: Callable[[bytes | memoryview, bytes], bytes]
+    """A faster `daphne_ng.wire.websocket.frames.unmask` for large payloads."""
+
+    def lend(self, reports: EngineReports) -> WebSocketEngine:
+        """Lend an engine to a connection without compression."""
+
+    def lend_deflate(self, reports: EngineReports) -> WebSocketEngine:
+        """Lend an engine to a connection that has agreed on permessage-deflate."""
+
+    def deflater(self, window_bits: int) -> Deflater:
+        """Return the one that compresses for all connections with this window."""
+
+
 class WebSocketDriver(ConnectionDriver, Protocol):
     """What the connection needs from the I/O around it."""
 
     write_sequence: Callable[[list[bytes]], None]
     writable: Callable[[], Awaitable[object] | None]
 
-    def switch(self, subprotocol: str | None, headers: Headers) -> None:
-        """Answer the handshake and call `WebSocketConnection.opened`.
+    @property
+    def engines(self) -> WebSocketEngines:
+        """What the WebSockets of the server share."""
 
-        Raises:
-            InvalidHeader: Nothing was written.
+    def take_over(self) -> None:
+        """The handshake has been accepted: deliver to `WebSocketConnection.receive_data` what is read from here on.
+
+        Reading may still be paused afterwards.
         """
 
     def go_on_soon(self) -> None:

@@ -7,7 +7,8 @@ Theory of operation
    the WebSocket engine need to know. Whatever is wrong is a `WireError`, to be answered like any other broken request.
 2. The engine (Autobahn) has a handshake of its own and must go through it to open. It never sees the client's, but a
    constant one, so that nothing a client sends is parsed twice with two results.
-3. The answer to the client is written by the protocol that carries the handshake, with the application's fields.
+3. The answer to the client is written by the protocol that carries the handshake, with the fields that `accept_fields`
+   puts before the application's.
 
 Of the extensions, permessage-deflate (RFC 7692) alone is understood. Its offers are brought into a canonical form, and
 those that cannot be accepted are left out: RFC 7692 has the server decline them, while the engine would fail the
@@ -18,13 +19,17 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha1
 
-from daphne_ng.errors import WireError
+from daphne_ng._types import Headers
+from daphne_ng.errors import InvalidHeader, WireError
+from daphne_ng.port import ResponsePort
 from daphne_ng.port.head import RequestHead
 from daphne_ng.wire.http.grammar import TOKEN
+from daphne_ng.wire.websocket.deflate import DeflateAgreement
 
-__all__ = ["WebSocketRequest", "accept_key", "from_connect", "from_upgrade"]
+__all__ = ["Handshake", "WebSocketRequest", "accept_fields", "accept_key", "from_connect", "from_upgrade"]
 
 _PREFIX = b"sec-websocket-"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -53,6 +58,19 @@ _PARAMETERS = re.compile(_PARAMETER)
 _WINDOW_BITS = frozenset(b"%d" % bits for bits in range(8, 16))
 
 
+# Fields of the answer that are the server's to set: here, or by the protocol that carries the handshake.
+_OURS = frozenset(
+    (
+        b"upgrade",
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+    )
+)
+
+
 class WebSocketRequest:
     """What a client asks for in its opening handshake.
 
@@ -77,6 +95,28 @@ class WebSocketRequest:
         Separated by ``, ``; the parameters of an offer come after ``; ``, each once, in a fixed order, unquoted.
         ``server_max_window_bits`` is 9 to 15; ``client_max_window_bits`` has no value, or 8 to 15.
         """
+
+
+class Handshake:
+    """A handshake that waits for its answer, on the protocol that carries it.
+
+    Args:
+        request: See the attribute.
+        response: See the attribute.
+        accept: See the attribute.
+    """
+
+    __slots__ = ("accept", "request", "response")
+
+    def __init__(self, request: WebSocketRequest, response: ResponsePort, accept: Callable[[Headers], bytes]) -> None:
+        self.request = request
+        """What the client asks for."""
+        self.response = response
+        """Answers it with an ordinary response."""
+        self.accept = accept
+        """Answers it with the fields of `accept_fields`, and returns the bytes that came behind the request. It is
+        `Http1Connection.switch_protocols` (101) or `Http2Stream.open_tunnel` (200), and raises `InvalidHeader` as they
+        do."""
 
 
 def from_upgrade(head: RequestHead) -> WebSocketRequest:
@@ -127,6 +167,34 @@ def from_connect(head: RequestHead) -> WebSocketRequest:
 def accept_key(key: bytes) -> bytes:
     """Return the value of Sec-WebSocket-Accept that answers `key` (RFC 6455 section 4.2.2)."""
     return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def accept_fields(
+    request: WebSocketRequest, subprotocol: str | None, headers: Headers, agreement: DeflateAgreement | None
+) -> list[tuple[bytes, bytes]]:
+    """Return the fields of the answer that accepts a handshake (RFC 6455 section 4.2.2), the application's last.
+
+    Args:
+        request: The handshake.
+        subprotocol: The one that the application has chosen of those that the client offered.
+        headers: The application's.
+        agreement: What was agreed on of permessage-deflate.
+
+    Raises:
+        InvalidHeader: The application set a field of the handshake itself.
+    """
+    for name, _value in headers:
+        if name.lower() in _OURS:
+            raise InvalidHeader(f"{name.decode('latin-1')} is the server's to set")
+    fields = []
+    if request.key is not None:
+        fields.append((b"sec-websocket-accept", accept_key(request.key)))
+    if subprotocol is not None:
+        fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
+    if agreement is not None:
+        fields.append((b"sec-websocket-extensions", agreement.response))
+    fields += headers
+    return fields
 
 
 # -- what every kind of handshake has in common ----------------------------------------------------------

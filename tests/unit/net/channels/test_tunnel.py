@@ -33,10 +33,11 @@ class FakeStream(StrictPort):
         self.abandoned = False
         self.tasks_ended = 0
 
-    def open_tunnel(self, headers: Any) -> None:
+    def open_tunnel(self, headers: Any) -> bytes:
         assert self.state == "open", f"open_tunnel() when {self.state}"
         self.answer = list(headers)
         self.state = "tunnel"
+        return b""
 
     def send(self, data: bytes) -> None:
         assert self.state == "tunnel", f"send() when {self.state}"
@@ -97,7 +98,7 @@ class Tunnelled:
             Turns(self.wire.context.loop),
         )
         head = request_head("CONNECT", "/chat", http_version="2")
-        self.begun = self.tunnel.begin(WebSocketRequest(head, None, list(subprotocols), offers))
+        self.begun = self.tunnel.ask(WebSocketRequest(head, None, list(subprotocols), offers))
 
 
 def _events(data: bytes) -> Any:
@@ -477,7 +478,7 @@ async def test_a_handshake_beyond_the_limit_of_concurrency_is_answered_503() -> 
     one = Tunnelled(application, limit_concurrency=1)
     stream: Any = FakeStream()
     second = Tunnel(one.wire.context, one.socket, connection(), stream, one.siblings, Turns(one.wire.context.loop))
-    assert not second.begin(WebSocketRequest(request_head("CONNECT"), None, [], ""))
+    assert not second.ask(WebSocketRequest(request_head("CONNECT"), None, [], ""))
     assert stream.status == 503
     assert one.siblings == {one.tunnel}
     one.tunnel.disconnected("the client left")

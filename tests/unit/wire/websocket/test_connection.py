@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from daphne_ng.errors import InvalidHeader
 from tests.support.h1 import bytewise
 from tests.support.ws import (
     CONTINUATION,
@@ -36,6 +37,34 @@ from tests.support.ws import (
 on_both_paths = pytest.mark.parametrize("direct", [True, False], ids=["direct", "engine"])
 
 SIZES = [0, 1, 125, 126, 127, 1399, 1400, 65535, 65536, 200_000]
+
+
+class TestAccept:
+    def test_the_answer_comes_before_what_the_client_has_sent_behind_the_handshake(self) -> None:
+        server = WebSocketServer()
+        server.sink.on_message = lambda: server.ws.message(b"echo", False)
+        server.accept(binary(b"early") + ping())
+        assert server.state == "open"  # the driver refuses to take over before the answer, and a write before that
+        assert server.messages == [b"early"]
+        assert server.frames == [("binary", b"echo"), ("pong", b"")]
+
+    def test_an_answer_that_is_refused_leaves_the_handshake_to_another(self) -> None:
+        server = WebSocketServer(deflate=DEFLATE)
+        with pytest.raises(InvalidHeader, match="Sec-WebSocket-Accept is the server's to set"):
+            server.ws.accept(None, [(b"Sec-WebSocket-Accept", b"x")])
+        assert server.state == "handshake"
+        assert server.ws.response is not None
+        server.ws.accept("chat", [(b"x-more", b"1")])
+        assert [name for name, _ in server.fields] == [
+            b"sec-websocket-protocol",
+            b"sec-websocket-extensions",
+            b"x-more",
+        ]
+        assert server.state == "open"
+
+    def test_nothing_of_the_handshake_is_kept(self) -> None:
+        server = open_websocket()
+        assert not hasattr(server.ws, "response")
 
 
 class TestMessages:
