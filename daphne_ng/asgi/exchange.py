@@ -161,7 +161,7 @@ class Exchange:
             "Exception inside application: %s (%s from %s)",
             message_of(error),
             self._subject(),
-            self.info.client_text or "a local client",
+            self.info.client_name,
             exc_info=error,
         )
         self._fail(500, b"")

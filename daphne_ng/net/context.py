@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
@@ -25,15 +25,29 @@ from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http1.writer import ResponseDefaults
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
-if TYPE_CHECKING:
-    from daphne_ng.net.channels.connection import ServerConnection
+__all__ = ["REFUSALS_MAX", "OpenConnection", "ServerContext"]
 
-__all__ = ["TOLD_MAX", "ServerContext"]
+REFUSALS_MAX = 100
+"""Most connections beyond the limit that are being refused at once: even telling them of the limit is bounded."""
 
-TOLD_MAX = 100
-"""Most connections beyond the limit at once. They are told so, but even telling them is bounded."""
-
+_OVERLOADED_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1"))
 _OVERLOADED = b"503 Service Unavailable\nThe server is at its limit of concurrent requests.\n"
+
+
+class OpenConnection(Protocol):
+    """A connection as the server sees it; `daphne_ng.net.channels.connection.ServerConnection` implements it."""
+
+    def describe(self) -> str:
+        """Name the connection in a log line."""
+
+    def shut_down(self) -> None:
+        """Finish what has begun, then close."""
+
+    def release(self) -> None:
+        """Close the socket if only the client's end is missing."""
+
+    def abort(self) -> None:
+        """End the connection now."""
 
 
 class ServerContext:
@@ -62,10 +76,10 @@ class ServerContext:
         self.defaults = ResponseDefaults(config.server_name, config.headers, config.date_header)
         self.turn = Turn(self.loop)
         """What reading HTTP/2 takes of a turn of the loop, on all connections."""
-        self.connections: set[ServerConnection] = set()
+        self.connections: set[OpenConnection] = set()
         self.ending = False
         """Whether the server is stopping: connections and WebSockets that begin now are told so."""
-        self.lingering = 0
+        self.refusing = 0
         """Connections beyond the limit that are being told so."""
         self.waiting = 0
         """Connections whose proxy has not said yet whose they are; they count against the limit."""
@@ -77,7 +91,7 @@ class ServerContext:
             "http.response.early_hint": {},
         }
         self.start_application: Callable[[Exchange], None] = runner.start
-        # Not at the head of the module: see there.
+        # The module of the engines loads Autobahn, which takes its time: it is imported when a server starts.
         from daphne_ng.net.channels.engine import EngineFactory
 
         self.engines = EngineFactory(config, log)
@@ -85,6 +99,8 @@ class ServerContext:
         self._limit = config.limit_concurrency
         self.trusted_peers = TrustedPeers(config.forwarded_allow_ips)
         self._proxies = proxies_from(config, self.trusted_peers, log)
+        # Whether there is more to look at before a request begins than its Daphne-Root-Path.
+        self._checks_requests = self._proxies is not None or self._limit > 0
         self._root_path = config.root_path.rstrip("/")
         self._http_scope, self._websocket_scope = http_scope, websocket_scope
         if config.root_path_prepend:
@@ -130,13 +146,11 @@ class ServerContext:
             task_ended: See `Exchange.task_ended`; never called where None is returned.
         """
         runner = self.runner
-        if self._proxies is not None:
-            info = self._proxies.believe(head, info)
-        if self._limit and len(runner.exchanges) >= self._limit:
-            self._refuse_for_load(head, info, port)
-            return None
-        if head.root_path is not None and not info.trusted:
-            self._warn_of_root_path(info)
+        if self._checks_requests or head.root_path is not None:
+            admitted = self._admit(head, info, port)
+            if admitted is None:
+                return None
+            info = admitted
         scope = self._http_scope(head, info, self._root_path, runner.state)
         exchange = HttpExchange(runner, head, info, port, scope)
         if task_ended is not None:
@@ -153,13 +167,11 @@ class ServerContext:
     ) -> WebSocketSink | None:
         """Start the exchange of a handshake, as `begin` does for a request."""
         runner, head = self.runner, request.head
-        if self._proxies is not None:
-            info = self._proxies.believe(head, info)
-        if self._limit and len(runner.exchanges) >= self._limit:
-            self._refuse_for_load(head, info, port.response)
-            return None
-        if head.root_path is not None and not info.trusted:
-            self._warn_of_root_path(info)
+        if self._checks_requests or head.root_path is not None:
+            admitted = self._admit(head, info, port.response)
+            if admitted is None:
+                return None
+            info = admitted
         scope = self._websocket_scope(head, info, self._root_path, runner.state, request.subprotocols)
         exchange = WebSocketExchange(runner, head, info, port, scope, request.subprotocols)
         if task_ended is not None:
@@ -167,21 +179,23 @@ class ServerContext:
         self.start_application(exchange)
         return exchange
 
-    def _refuse_for_load(self, head: RequestHead, info: ConnectionInfo, port: ResponsePort) -> None:
-        port.start(
-            503, [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")], _OVERLOADED, True, False
-        )
-        self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
-
-    # Once per server: a scanner that sends it should not fill the log.
-    def _warn_of_root_path(self, info: ConnectionInfo) -> None:
-        if not self._warned_of_root_path:
+    # What is known of the client of a request that may begin; None if the request has been refused.
+    def _admit(self, head: RequestHead, info: ConnectionInfo, response: ResponsePort) -> ConnectionInfo | None:
+        if self._proxies is not None:
+            info = self._proxies.apply_claims(head, info)
+        if self._limit and len(self.runner.exchanges) >= self._limit:
+            response.start(503, _OVERLOADED_FIELDS, _OVERLOADED, True, False)
+            self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
+            return None
+        # The warning comes once per server: a scanner that sends the field should not fill the log.
+        if head.root_path is not None and not info.trusted and not self._warned_of_root_path:
             self._warned_of_root_path = True
             self.log.warning(
                 "Ignored Daphne-Root-Path from %s, which is no trusted proxy; if it is one, name it with "
                 "--forwarded-allow-ips; --root-path sets it for every request",
-                info.client_text or "a local client",
+                info.client_name,
             )
+        return info
 
     def refused(
         self,
@@ -195,9 +209,9 @@ class ServerContext:
     ) -> None:
         """Report a request that was answered without the application; `again` if not the first of its connection."""
         if head is not None and self._proxies is not None:
-            info = self._proxies.believe(head, info)
+            info = self._proxies.apply_claims(head, info)
         tell = self.log.debug if again else self.lines.tell
-        tell("Refused a request from %s: %d %s", info.client_text or "a local client", status, detail)
+        tell("Refused a request from %s: %d %s", info.client_name, status, detail)
         if self._refused is not None and not begun:
             self._refused(info, status, detail, head)
 
@@ -210,13 +224,13 @@ class ServerContext:
         return bool(limit) and len(self.connections) + self.waiting >= limit
 
     @property
-    def crowded(self) -> bool:
+    def refusals_full(self) -> bool:
         """Whether there is no room left for connections that would only be told of the limit."""
         limit = self.config.limit_connections
-        return bool(limit) and len(self.connections) + self.waiting + self.lingering >= limit + TOLD_MAX
+        return bool(limit) and len(self.connections) + self.waiting + self.refusing >= limit + REFUSALS_MAX
 
-    def closed(self, connection: ServerConnection) -> None:
-        """Forget a connection."""
+    def forget(self, connection: OpenConnection) -> None:
+        """Forget a connection that is closed."""
         self.connections.discard(connection)
         self.check_closed()
 

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from daphne_ng.net.channels.connection import OverloadedConnection, ServerConnection
-from daphne_ng.net.context import TOLD_MAX, ServerContext
+from daphne_ng.net.context import REFUSALS_MAX, ServerContext
 
 __all__ = ["ServerFactory"]
 
@@ -27,7 +27,7 @@ class ServerFactory(Factory):
         """Return the protocol for a new connection, or None to have it closed at once."""
         context = self.context
         if context.full:
-            return OverloadedConnection(context) if context.lingering < TOLD_MAX else None
+            return OverloadedConnection(context) if context.refusing < REFUSALS_MAX else None
         return ServerConnection(context)
 
     def acceptableProtocols(self) -> list[bytes]:

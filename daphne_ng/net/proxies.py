@@ -42,7 +42,7 @@ class Proxies:
         self._log = log
         self._warned = False
 
-    def believe(self, head: RequestHead, info: ConnectionInfo) -> ConnectionInfo:
+    def apply_claims(self, head: RequestHead, info: ConnectionInfo) -> ConnectionInfo:
         """Return what is known of a request's client, and write host and root path into the head.
 
         Args:
@@ -73,7 +73,7 @@ class Proxies:
                 self._log.warning(
                     "Ignored %s from %s, which is no trusted proxy; if it is one, name it with --forwarded-allow-ips",
                     name.decode("latin-1").title(),
-                    info.client_text or "a local client",
+                    info.client_name,
                 )
                 return
 

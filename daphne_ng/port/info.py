@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-__all__ = ["ConnectionInfo"]
+__all__ = ["LOCAL_CLIENT", "ConnectionInfo"]
+
+LOCAL_CLIENT = "a local client"
+"""What the log calls a client that has no address, as over a UNIX socket."""
 
 
 class ConnectionInfo:
@@ -36,6 +39,11 @@ class ConnectionInfo:
         self.client_text = f"{client[0]}:{client[1]}" if client is not None else None
         self.trusted = trusted
         self.extensions = extensions
+
+    @property
+    def client_name(self) -> str:
+        """``host:port``, or a name for a client without an address: for the lines of the log."""
+        return self.client_text or LOCAL_CLIENT
 
     def claimed(self, client: tuple[str, int] | None, scheme: str | None) -> ConnectionInfo:
         """Return a copy for one request, with what a trusted proxy says; None for what it does not say."""

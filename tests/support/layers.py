@@ -196,7 +196,6 @@ CIRCLES = [
     Circle("daphne_ng.wire.http2.driver", "daphne_ng.wire.http2.stream", "a type: the port of a tunnel"),
     Circle("daphne_ng.wire.http2.sending", "daphne_ng.wire.http2.stream", "a type: the streams that wait for a turn"),
     Circle("daphne_ng.wire.http2.stream", "daphne_ng.wire.http2.connection", "a type: the stream's connection"),
-    Circle("daphne_ng.net.context", "daphne_ng.net.channels.connection", "a type: the connections that are open"),
 ]
 
 # The same between rooms: every package is one, and every module beside them is one for itself.

@@ -162,7 +162,7 @@ class Channel:
         self._context.lines.tell(
             "Dropped a connection from %s: the client stopped reading; it had taken less than %g bytes a second for "
             "%g s (--write-min-rate, --write-timeout), and %d bytes were left for it%s",
-            self._info.client_text or "a local client",
+            self._info.client_name,
             config.write_min_rate,
             config.write_timeout,
             left,

@@ -174,7 +174,7 @@ class ServerConnection(Protocol):
         if self._handshake_timer is not None or self._undecided is not None:
             self._report_handshake(reason)
         channel.connection_lost("the client disconnected")
-        self._context.closed(self)
+        self._context.forget(self)
         self._channel = None
         self._undecided = None
         self.transport = None
@@ -193,7 +193,7 @@ class ServerConnection(Protocol):
             self._log_handshake("The TLS handshake with %s failed: %s", info, failure)
 
     def _log_handshake(self, line: str, info: ConnectionInfo, *more: str) -> None:
-        self._context.lines.tell(line, info.client_text or "a local client", *more)
+        self._context.lines.tell(line, info.client_name, *more)
 
     def tell(self, line: str, *arguments: object) -> None:
         """Write a line that the client has brought about; for its transport."""
@@ -214,7 +214,7 @@ class ServerConnection(Protocol):
             return "Connection, closed"
         protocol = type(channel).__name__.removesuffix("Channel")
         info = connection_info(transport, {}, self._context.trusted_peers)
-        client = info.client_text or "a local client"
+        client = info.client_name
         return f"Connection {protocol} of {client}: {unsent_bytes(transport)} bytes unsent"
 
     def shut_down(self) -> None:
@@ -242,7 +242,7 @@ class ServerConnection(Protocol):
         left = unsent_bytes(transport)
         if left or not _ending(transport):
             if left:
-                client = connection_info(transport, {}, context.trusted_peers).client_text or "a local client"
+                client = connection_info(transport, {}, context.trusted_peers).client_name
                 line = "Dropped a connection from %s: the server stops, and %d bytes were left for it (close_timeout)"
                 context.log.info(line, client, left)
             abort(transport)
@@ -267,7 +267,7 @@ class OverloadedConnection(Protocol):
         """Answer before any request: the client is about to send one."""
         context = self._context
         transport: Any = self.transport
-        context.lingering += 1
+        context.refusing += 1
         context.refused(connection_info(transport, {}, context.trusted_peers), 503, _AT_THE_LIMIT)
         if context.config.http2 and ISSLTransport.providedBy(transport):
             # In which protocol, the handshake will tell.
@@ -316,7 +316,7 @@ class OverloadedConnection(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008 (Twisted's signature)
         """The client has read the answer, or will not."""
-        self._context.lingering -= 1
+        self._context.refusing -= 1
         self._timer.cancel()
 
 

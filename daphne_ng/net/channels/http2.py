@@ -90,9 +90,7 @@ class Http2Channel(Channel):
 
     def failed(self, code: int, detail: str) -> None:
         """See `Http2Driver.failed`."""
-        self._context.lines.tell(
-            "Ended an HTTP/2 connection from %s: %s (%d)", self._info.client_text or "a local client", detail, code
-        )
+        self._context.lines.tell("Ended an HTTP/2 connection from %s: %s (%d)", self._info.client_name, detail, code)
 
     def stalled(self, stream: Http2Stream) -> None:
         """See `Http2Driver.stalled`."""
@@ -103,7 +101,7 @@ class Http2Channel(Channel):
             "second in %g s (--write-min-rate, http2_stall_timeout); %d bytes of the body were sent, %d were waiting",
             head.method,
             ascii(head.path)[1:-1],
-            self._info.client_text or "a local client",
+            self._info.client_name,
             config.write_min_rate,
             config.http2_stall_timeout,
             stream.body_bytes_sent - stream.buffered,

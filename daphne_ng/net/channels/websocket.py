@@ -120,9 +120,7 @@ class WebSocketChannel(Channel):
 
     def failed(self, code: int, reason: str) -> None:
         """See `WebSocketDriver.failed`."""
-        self._context.lines.tell(
-            "Closed a WebSocket from %s: %d %s", self._info.client_text or "a local client", code, reason
-        )
+        self._context.lines.tell("Closed a WebSocket from %s: %d %s", self._info.client_name, code, reason)
 
     # -- what the connection reports -----------------------------------------------------------------------
 

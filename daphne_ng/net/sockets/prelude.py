@@ -18,6 +18,7 @@ from daphne_ng.errors import ProxyHeaderError
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.sockets.listening import Accepted
 from daphne_ng.net.sockets.transports import DirectDescriptor
+from daphne_ng.port.info import LOCAL_CLIENT
 from daphne_ng.wire.proxy_protocol import MAX_BYTES, Address, ProxyHeader, parse
 
 __all__ = ["ProxyProtocol"]
@@ -43,7 +44,7 @@ class ProxyProtocol:
 
     def begin(self, reactor: Any, accepted: Accepted, serve: Serve) -> None:
         """See `Prelude.begin`. The header may be there already: then `serve` is called from here."""
-        if self.context.crowded:
+        if self.context.refusals_full:
             accepted.sock.close()
             self.closed(accepted, "the server is at its limit of connections")
             return
@@ -209,4 +210,4 @@ def _address(address: Address) -> Any:
 
 
 def _text(peer: Any) -> str:
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local client"
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else LOCAL_CLIENT

@@ -48,6 +48,7 @@ from daphne_ng.net.sockets.transports import (
     WriteThrough,
 )
 from daphne_ng.net.tls.memory import PIECE_BYTES, TlsBuffers, TlsMemory
+from daphne_ng.port.info import LOCAL_CLIENT
 
 if sys.platform != "win32":
     from daphne_ng.net.sockets.transports import UNIXServer
@@ -222,7 +223,7 @@ class _Tls(WriteThrough):
         if self._barren_bytes <= _BARREN_BYTES_MAX:
             return False
         peer = self.getPeer()
-        who = f"{peer.host}:{peer.port}" if hasattr(peer, "host") else "a local client"
+        who = f"{peer.host}:{peer.port}" if hasattr(peer, "host") else LOCAL_CLIENT
         # Protocols of others know nothing of it.
         tell = getattr(self.protocol, "tell", logger.info)
         tell("Dropped a connection from %s: its TLS records hold no data", who)

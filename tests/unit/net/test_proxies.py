@@ -257,4 +257,4 @@ def test_a_header_that_says_nothing_leaves_the_connection_as_it_is() -> None:
     assert proxies is not None
     info = connection(trusted=True)
     head = request_head(headers=[(b"x-forwarded-for", b"unknown")])
-    assert proxies.believe(head, info) is info
+    assert proxies.apply_claims(head, info) is info

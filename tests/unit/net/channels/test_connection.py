@@ -269,7 +269,7 @@ async def test_a_connection_beyond_the_limit_is_told_so() -> None:
     assert b"\r\ncontent-length: %d" % len(text) in head
     assert second.ended == ["half-close"]
     second.protocol.dataReceived(GET)
-    assert wire.context.lingering == 1
+    assert wire.context.refusing == 1
     assert wire.refused == [("192.0.2.1:5000", 503, None)]
     await asyncio.sleep(4)
     second.protocol.dataReceived(GET)
@@ -278,7 +278,7 @@ async def test_a_connection_beyond_the_limit_is_told_so() -> None:
     await asyncio.sleep(2)
     assert second.ended == ["half-close", "close"]  # nothing was cut off
     second.lost()
-    assert wire.context.lingering == 0
+    assert wire.context.refusing == 0
     first.lost()
     third = wire.connect()
     assert isinstance(third.protocol, ServerConnection)

@@ -356,7 +356,7 @@ async def test_a_connection_beyond_the_limit_is_told_so_in_its_protocol(negotiat
     await asyncio.sleep(6)
     assert transport.ended == ["close", "close"]  # nothing was cut off
     transport.lost()
-    assert wire.context.lingering == 0
+    assert wire.context.refusing == 0
     first.lost()
     assert no_timers()
 

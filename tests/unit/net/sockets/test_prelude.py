@@ -19,7 +19,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 
-from daphne_ng.net.context import TOLD_MAX
+from daphne_ng.net.context import REFUSALS_MAX
 from daphne_ng.net.sockets.listening import Accepted, ListenOptions
 from daphne_ng.net.sockets.prelude import ProxyProtocol
 from tests.support.net import Wire, silent
@@ -506,7 +506,7 @@ def test_those_that_wait_count_against_the_limit(on_site: Any) -> None:
         refused = await site.client(LINE)
         assert (await site.loop.sock_recv(refused, 100)).startswith(b"HTTP/1.1 503 ")
         refused.close()
-        await until(lambda: not site.context.lingering)
+        await until(lambda: not site.context.refusing)
         site.clients[0].close()
         await until(lambda: site.context.waiting == 1)
         assert not site.context.full
@@ -522,11 +522,11 @@ def test_those_that_wait_count_against_the_limit(on_site: Any) -> None:
 
 def test_silent_connections_are_bounded(on_site: Any, lines: Any) -> None:
     async def main(site: Site) -> None:
-        for _ in range(1 + TOLD_MAX):
+        for _ in range(1 + REFUSALS_MAX):
             await site.client()
-        await until(lambda: site.context.waiting == 1 + TOLD_MAX)
+        await until(lambda: site.context.waiting == 1 + REFUSALS_MAX)
         assert await site.closed(await site.client())
-        assert site.context.waiting == 1 + TOLD_MAX
+        assert site.context.waiting == 1 + REFUSALS_MAX
         assert lines()[-1][1].endswith(": the server is at its limit of connections")
 
     on_site(main, limit_connections=1)
