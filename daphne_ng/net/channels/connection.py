@@ -33,7 +33,8 @@ from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.tls.extension import handshake_complete, handshake_failure, tls_extension
 from daphne_ng.port.info import ConnectionInfo
-from daphne_ng.wire.http2.preface import INADEQUATE_SECURITY, NO_ERROR, PREFACE, refusal
+from daphne_ng.wire.http2.frames import INADEQUATE_SECURITY, NO_ERROR
+from daphne_ng.wire.http2.preface import PREFACE, refusal
 
 __all__ = ["OverloadedConnection", "ServerConnection", "connection_info"]
 

@@ -44,27 +44,29 @@ from daphne_ng.errors import WireError
 from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.wire.http1.writer import ResponseDefaults
 from daphne_ng.wire.http2.driver import Http2Driver
-from daphne_ng.wire.http2.head import Http2Head, MalformedRequest, check_request_fields, check_trailer_fields
-from daphne_ng.wire.http2.hpack import CompressionError
-from daphne_ng.wire.http2.sending import parse_priority
-from daphne_ng.wire.http2.sieve import (
+from daphne_ng.wire.http2.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
-    GOAWAY_RECEIVED,
-    NEVER,
     NO_ERROR,
-    PRIORITY_RECEIVED,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
-    REQUEST,
-    SKIPPED_BLOCK,
-    SKIPPED_DATA,
     STREAM_CLOSED,
     STREAM_ID_MAX,
-    ConnectionFault,
     goaway_frame,
     ping_frame,
     window_update_frame,
+)
+from daphne_ng.wire.http2.head import Http2Head, MalformedRequest, check_request_fields, check_trailer_fields
+from daphne_ng.wire.http2.hpack import CompressionError
+from daphne_ng.wire.http2.schedule import parse_priority
+from daphne_ng.wire.http2.sieve import (
+    GOAWAY_RECEIVED,
+    NEVER,
+    PRIORITY_RECEIVED,
+    REQUEST,
+    SKIPPED_BLOCK,
+    SKIPPED_DATA,
+    ConnectionFault,
 )
 from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.http2.streams import DEFAULT_WINDOW_BYTES, FIRST_WINDOW_BYTES, Http2Streams

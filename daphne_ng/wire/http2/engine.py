@@ -26,8 +26,7 @@ from h2.stream import H2Stream, StreamInputs
 from hyperframe.frame import Frame, RstStreamFrame
 
 from daphne_ng.config import Config
-from daphne_ng.wire.http2.hpack import RequestDecoder, ResponseEncoder
-from daphne_ng.wire.http2.sieve import (
+from daphne_ng.wire.http2.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -36,6 +35,7 @@ from daphne_ng.wire.http2.sieve import (
     RST_STREAM,
     frame_header,
 )
+from daphne_ng.wire.http2.hpack import RequestDecoder, ResponseEncoder
 
 __all__ = ["Engine"]
 

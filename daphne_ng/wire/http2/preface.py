@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["INADEQUATE_SECURITY", "NO_ERROR", "PREFACE", "refusal"]
+from daphne_ng.wire.http2.frames import SETTINGS, frame_header, goaway_frame
+
+__all__ = ["PREFACE", "refusal"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What every client sends first. No HTTP/1.1 request begins so: ``PRI`` is reserved for it (RFC 9113 section 11.6)."""
 
-NO_ERROR = 0x0
-INADEQUATE_SECURITY = 0xC
-
 # An empty SETTINGS frame: "The server connection preface consists of a potentially empty SETTINGS frame that MUST be
 # the first frame the server sends" (RFC 9113 section 3.4).
-_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+_EMPTY_SETTINGS = frame_header(0, SETTINGS, 0, 0)
 
 
 def refusal(code: int, detail: str) -> bytes:
@@ -25,10 +24,4 @@ def refusal(code: int, detail: str) -> bytes:
         code: The HTTP/2 error code.
         detail: For who debugs the client, in ASCII.
     """
-    debug = detail.encode("ascii")
-    return b"%b%b\x07\0\0\0\0\0\0\0\0\0%b%b" % (
-        _SETTINGS,
-        (8 + len(debug)).to_bytes(3, "big"),
-        code.to_bytes(4, "big"),
-        debug,
-    )
+    return _EMPTY_SETTINGS + goaway_frame(0, code, detail)

@@ -1,25 +1,11 @@
-"""Flow control of HTTP/2, both ways: who may send how much, and who goes first.
-
-Inbound
--------
-
-A `ReceiveWindow` is what the client may still send, of a stream or of the connection. What was received is *due*: it
-will be given back, in one WINDOW_UPDATE for half a window. What the application has not taken, and has no room for, is
-*held* until it has. A window that was given back whole without anything being held doubles, up to its limit: so a
-stream starts small, and grows with an application that keeps up.
-
-Outbound
---------
+"""What goes out on the streams of a connection: frames of what waits there, as windows and transport allow.
 
 What the application sends waits in its stream. `Sender.pump` takes frames from there as the stream's window, the
 connection's window and the caller's limit allow:
 
 * With one stream waiting, nothing is decided, and the schedule is not touched.
-* With several, the `Schedule` says who is next: RFC 9218 urgency and incremental, on two kinds of trees of the priority
-  library. One is a chain: each level of urgency hangs below the next more urgent one, so that it is asked only while
-  all above it are blocked. In the other kind, one for each level, the streams are siblings of equal weight; of those
-  that are not incremental all but the oldest are blocked.
-* A stream whose own window is closed does not wait, and stands in nobody's way; it comes back when its window opens.
+* With several, the `Schedule` says which is next (`http2.schedule`).
+* A stream whose own window is closed does not wait, and delays no other; it comes back when its window opens.
 
 A window that stays closed ends the stream, or the connection (`Config.http2_stall_timeout`). One that is opened byte by
 byte must not hold either for ever. So a `Stall` counts only the time in which the window was closed, and forgets it
@@ -28,28 +14,17 @@ only when as much was sent as `daphne_ng.wire.progress` asks for in that time.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from priority.priority import PriorityTree
-
+from daphne_ng.wire.http2.schedule import Schedule
 from daphne_ng.wire.http2.sieve import NEVER
 
 if TYPE_CHECKING:
     from daphne_ng.wire.http2.engine import Engine
     from daphne_ng.wire.http2.stream import Http2Stream
 
-__all__ = [
-    "NO_PRIORITY",
-    "SEND_HIGH_BYTES",
-    "SEND_LOW_BYTES",
-    "ReceiveWindow",
-    "Schedule",
-    "Sender",
-    "Stall",
-    "parse_priority",
-]
+__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "Sender", "Stall"]
 
 SEND_HIGH_BYTES = 65536
 """What may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
@@ -58,183 +33,6 @@ SEND_LOW_BYTES = 16384
 
 # Several streams share the connection in frames of this size: at 10 Mbit/s, one takes 13 ms.
 _SHARED_FRAME_BYTES = 16384
-
-# Trees hold no more than twice the streams that wait, and those are limited elsewhere; the library's own limit is less
-# than somebody may configure.
-_TREE_MAX = 1_000_000
-
-# RFC 9218 section 4.
-_URGENCY_DEFAULT = 3
-
-NO_PRIORITY = (_URGENCY_DEFAULT, True)
-"""The priority of a stream whose client says nothing: the streams of one that knows of no priorities share alike."""
-
-
-class ReceiveWindow:
-    """What the peer may send, and what we owe it.
-
-    Args:
-        size: How much it may send at first.
-        limit: How large that may grow.
-    """
-
-    __slots__ = ("_due", "_limit", "_steady", "held", "size")
-
-    def __init__(self, size: int, limit: int) -> None:
-        self.size = size
-        """The window with nothing due and nothing held."""
-        self._limit = max(limit, size)
-        self._due = 0
-        self._steady = 0
-        self.held = 0
-        """Bytes that are given back only after `release`."""
-
-    def credit(self, count: int) -> int:
-        """Note that `count` bytes came and are not held. Returns the increment to announce now, mostly 0."""
-        self._due += count
-        self._steady += count
-        return self._announced()
-
-    def hold(self, count: int) -> None:
-        """Note that `count` bytes came that are to be held."""
-        self.held += count
-        self._steady = 0
-
-    def release(self) -> int:
-        """Let go what is held. Returns the increment to announce now."""
-        self._due += self.held
-        self.held = 0
-        return self._announced()
-
-    # Half a window is always open or on its way, as long as nothing is held.
-    def _announced(self) -> int:
-        due = self._due
-        if due * 2 < self.size:
-            return 0
-        self._due = 0
-        if self._steady >= self.size < self._limit:
-            grown = min(self.size * 2, self._limit)
-            due += grown - self.size
-            self.size = grown
-            self._steady = 0
-        return due
-
-
-def parse_priority(value: bytes) -> tuple[int, bool]:
-    """Read a priority (RFC 9218 section 4): urgency 0 to 7, and whether the response is useful in parts.
-
-    What cannot be read is as if it were not there; a value that does not speak of `incremental` means that it is not.
-    """
-    urgency, incremental = _URGENCY_DEFAULT, False
-    for member in value.split(b",", 16)[:16]:
-        key, _, parameter = member.strip(b" \t").partition(b"=")
-        if key == b"u":
-            if len(parameter) == 1 and b"0" <= parameter <= b"7":
-                urgency = int(parameter)
-        elif key == b"i":
-            incremental = parameter in (b"", b"?1")
-    return urgency, incremental
-
-
-class _Level:
-    """The streams of one urgency.
-
-    Whoever leaves is blocked in the tree, which is quick, and not removed, which is not. When too many of those are in
-    the way, the tree is made anew.
-    """
-
-    __slots__ = ("_known", "serial", "sharing", "tree")
-
-    def __init__(self) -> None:
-        self.tree = PriorityTree(_TREE_MAX)
-        self.sharing: set[int] = set()
-        """The incremental ones."""
-        self.serial: list[int] = []
-        """The others, sorted. The first is unblocked."""
-        self._known: set[int] = set()
-
-    def add(self, stream_id: int, incremental: bool) -> None:
-        if stream_id in self._known:
-            self.tree.unblock(stream_id)
-        else:
-            self._known.add(stream_id)
-            self.tree.insert_stream(stream_id)
-        if incremental:
-            self.sharing.add(stream_id)
-            return
-        serial = self.serial
-        insort(serial, stream_id)
-        if serial[0] != stream_id:
-            self.tree.block(stream_id)
-        elif len(serial) > 1:
-            self.tree.block(serial[1])
-
-    def remove(self, stream_id: int) -> None:
-        self.tree.block(stream_id)
-        serial = self.serial
-        if stream_id in self.sharing:
-            self.sharing.discard(stream_id)
-        else:
-            serial.remove(stream_id)
-            if serial:
-                self.tree.unblock(serial[0])
-        staying = len(serial) + len(self.sharing)
-        if len(self._known) > 2 * staying + 8:
-            self.tree = PriorityTree(_TREE_MAX)
-            self._known = {*serial, *self.sharing}
-            for one in self._known:
-                self.tree.insert_stream(one)
-            for one in serial[1:]:
-                self.tree.block(one)
-
-    def __bool__(self) -> bool:
-        return bool(self.sharing or self.serial)
-
-
-class Schedule:
-    """Decides which of several streams sends next."""
-
-    __slots__ = ("_chain", "_levels", "_urgencies")
-
-    def __init__(self) -> None:
-        self._chain = PriorityTree()
-        self._levels: dict[int, _Level] = {}
-        self._urgencies: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._urgencies)
-
-    def add(self, stream_id: int, urgency: int, incremental: bool) -> None:
-        """Let a stream take part. One that does already stays as it is."""
-        if stream_id in self._urgencies:
-            return
-        self._urgencies[stream_id] = urgency
-        level = self._levels.get(urgency)
-        if level is None:
-            level = self._levels[urgency] = _Level()
-            # Below the next more urgent level that there is, and above those that hung there.
-            above = max((other for other in self._levels if other < urgency), default=-1)
-            self._chain.insert_stream(urgency + 1, depends_on=above + 1, exclusive=True)
-        elif not level:
-            self._chain.unblock(urgency + 1)
-        level.add(stream_id, incremental)
-
-    def remove(self, stream_id: int) -> None:
-        """Let a stream take part no longer; it need not have."""
-        urgency = self._urgencies.pop(stream_id, None)
-        if urgency is not None:
-            level = self._levels[urgency]
-            level.remove(stream_id)
-            if not level:
-                self._chain.block(urgency + 1)
-
-    def next(self) -> int:
-        """Return the stream that sends next. There must be one."""
-        levels = self._levels
-        if len(levels) == 1:
-            for level in levels.values():
-                return next(level.tree)
-        return next(levels[next(self._chain) - 1].tree)
 
 
 class Stall:

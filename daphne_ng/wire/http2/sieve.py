@@ -1,9 +1,10 @@
-"""Frames of HTTP/2 as bytes (RFC 9113 sections 4 and 6): those we write ourselves, and the sieve before h2.
+"""The sieve before h2: which frames of a client h2 works on, and what stands in the place of the others.
 
 Theory of operation
 -------------------
 
-`FrameSieve` cuts what arrives into whole frames and decides about each before h2 works on it:
+`FrameSieve` cuts what arrives into whole frames and decides about each before h2 works on it. Ordinary frames are
+known at a glance; each of the others has the rule that `RULES` names for its type.
 
 1. A frame that breaks a rule which h2 does not know, or punishes too hard, is caught here.
 2. What a client can send for nothing and we pay for is charged to its `Budget` (`http2.budget`) before it costs
@@ -19,56 +20,64 @@ turn than others can wait for.
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from daphne_ng.config import Config
 from daphne_ng.errors import DaphneError
 from daphne_ng.wire.http2.budget import Budget
+from daphne_ng.wire.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FRAME_MAX_BYTES,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITY,
+    PRIORITY_UPDATE,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    STREAM_CLOSED,
+    STREAM_ID_MAX,
+    WINDOW_UPDATE,
+    WITH_PRIORITY,
+    frame_header,
+    unpack_frame_header,
+    unpack_long,
+)
 from daphne_ng.wire.http2.preface import PREFACE
 
 __all__ = [
+    "GOAWAY_RECEIVED",
     "NEVER",
+    "PRIORITY_RECEIVED",
+    "REQUEST",
+    "RULES",
+    "SKIPPED_BLOCK",
+    "SKIPPED_DATA",
+    "STREAM_FAULT",
     "ConnectionFault",
     "FrameSieve",
-    "frame_header",
-    "goaway_frame",
-    "ping_frame",
-    "window_update_frame",
+    "unknown_frame",
 ]
 
 NEVER = float("inf")
 
-# Error codes (RFC 9113 section 7).
-NO_ERROR = 0x0
-PROTOCOL_ERROR = 0x1
-INTERNAL_ERROR = 0x2
-STREAM_CLOSED = 0x5
-FRAME_SIZE_ERROR = 0x6
-REFUSED_STREAM = 0x7
-CANCEL = 0x8
-ENHANCE_YOUR_CALM = 0xB
-
-# Frame types (sections 6.1 to 6.10, RFC 9218 section 7.1).
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-PRIORITY_UPDATE = 0x10
-
-END_STREAM = ACK = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-WITH_PRIORITY = 0x20
-
-STREAM_ID_MAX = 2**31 - 1
-FRAME_MAX_BYTES = 16384
-"""Our SETTINGS_MAX_FRAME_SIZE, the least that there is: larger frames would only make a stream wait for another."""
-
-# What the sieve reports besides bytes for h2: (kind, stream, value).
-REQUEST, SKIPPED_DATA, SKIPPED_BLOCK, STREAM_FAULT, GOAWAY_RECEIVED, PRIORITY_RECEIVED = range(6)
-
-_HEADER = Struct(">HBBBL")
-_LONG = Struct(">L")
-_unpack_header = _HEADER.unpack_from
-_pack_header = _HEADER.pack
+# What the sieve reports besides bytes for h2: (report, stream, value).
+REQUEST: Final = 0  # a new stream: (its header block, END_STREAM or 0)
+SKIPPED_DATA: Final = 1  # DATA that h2 does not see: how many bytes of the connection's window are due for it
+SKIPPED_BLOCK: Final = 2  # a header block that is decoded, to stay in step, and dropped
+STREAM_FAULT: Final = 3  # a frame that its stream is to be reset for: the error code
+GOAWAY_RECEIVED: Final = 4  # its error code
+PRIORITY_RECEIVED: Final = 5  # the value of the Priority field (RFC 9218) for a stream
 
 # Unknown settings must be ignored (section 6.5.2). h2 would keep each of the 65,536 possible ones.
 _KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8, 9))
@@ -90,32 +99,6 @@ class ConnectionFault(DaphneError):
         super().__init__(detail)
         self.code = code
         self.detail = detail
-
-
-def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
-    """Encode the header of a frame (section 4.1)."""
-    return _pack_header(length >> 8, length & 0xFF, kind, flags, stream_id)
-
-
-def goaway_frame(last_stream_id: int, code: int, detail: str = "") -> bytes:
-    """Encode a GOAWAY (section 6.8)."""
-    debug = detail.encode("ascii")
-    return b"%b%b%b%b" % (
-        frame_header(8 + len(debug), GOAWAY, 0, 0),
-        _LONG.pack(last_stream_id),
-        _LONG.pack(code),
-        debug,
-    )
-
-
-def ping_frame(payload: bytes) -> bytes:
-    """Encode a PING (section 6.7) with eight bytes of payload."""
-    return frame_header(8, PING, 0, 0) + payload
-
-
-def window_update_frame(stream_id: int, increment: int) -> bytes:
-    """Encode a WINDOW_UPDATE (section 6.9)."""
-    return frame_header(4, WINDOW_UPDATE, 0, stream_id) + _LONG.pack(increment)
 
 
 class FrameSieve:
@@ -155,7 +138,7 @@ class FrameSieve:
         self._block_max = 2 * config.head_max_bytes
         self._block_stream = 0
         self._continuations_max = config.http2_max_continuation_frames
-        self._hollow_end = -1  # where an unknown or empty frame ended last, as long as nothing has followed it
+        self._hollow_end = -1  # where the last unknown or empty frame ended, as long as no other frame has followed it
         self.budget = Budget(config)
         """What the client may still send that carries nothing."""
         self.behind = False
@@ -177,11 +160,8 @@ class FrameSieve:
         """Take what one read delivered.
 
         Returns:
-            In order, bytes to be handed to h2, and tuples ``(kind, stream, value)``: `REQUEST` with the header block
-            of a new stream and whether that is all, `SKIPPED_DATA` with the number
-            of bytes that the connection's window owes, `SKIPPED_BLOCK` with a header block, to be decoded and
-            dropped, `STREAM_FAULT` with an error code, `GOAWAY_RECEIVED` with the code, `PRIORITY_RECEIVED` with the
-            value of the field. After all of that, `fault` is to be looked at.
+            In order, bytes to be handed to h2, and the reports ``(report, stream, value)`` that stand at the head of
+            this module. After all of that, `fault` is to be looked at.
         """
         items: list[Any] = []
         try:
@@ -241,7 +221,7 @@ class FrameSieve:
                 self.behind = True
                 break
             turns -= 1
-            high, low, kind, flags, stream_id = _unpack_header(data, at)
+            high, low, kind, flags, stream_id = unpack_frame_header(data, at)
             length = high << 8 | low
             if length > FRAME_MAX_BYTES:
                 if run < at:  # what came before is still worked on
@@ -290,7 +270,7 @@ class FrameSieve:
                 self.budget.data_received += carried
                 carried = 0
             try:
-                passed = self._look_at(data, at, length, kind, flags, stream_id, now)
+                passed = RULES.get(kind, unknown_frame)(self, data, at, length, flags, stream_id, now)
             except ConnectionFault:
                 if run < at:
                     items.append(data[run:at])
@@ -315,108 +295,27 @@ class FrameSieve:
             or 0 < end - at < 9
         )
 
-    # Decide about one frame: True passes it on; else a list of what stands in its place, or None for nothing.
-    def _look_at(self, data: bytes, at: int, length: int, kind: int, flags: int, stream_id: int, now: float) -> Any:
-        payload = at + 9
+    # -- the rules -------------------------------------------------------------------------------------------
+
+    # A rule decides about one frame: True hands it to h2; otherwise a list of what stands in its place, or None for
+    # nothing. `at` is where the frame begins, `length` how long its payload is.
+
+    def _data_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
         skipped = stream_id > self.last_id or stream_id in self.given_up
-        if kind == DATA:
-            padding = data[payload] + 1 if flags & PADDED and length else 0
-            if length <= padding:
-                if not flags & END_STREAM:
-                    self._take_hollow(at, payload + length, now)
-                elif skipped and not self.budget.pays_control(now):  # nobody counts how often the stream ends
-                    raise _too_many_frames()
-            if skipped:
-                return [(SKIPPED_DATA, stream_id, length)]
-        elif kind == HEADERS:
-            return self._look_at_headers(data[at : payload + length], flags, stream_id)
-        elif kind == RST_STREAM:
-            if (stream_id > self.highest_id and not skipped) or not stream_id & 1:
-                # Even ones would be pushed by us. To h2 it is nothing.
-                raise ConnectionFault(PROTOCOL_ERROR, "A stream is reset that was never opened.")
-            if not self.budget.pays_reset(now):
-                raise _too_many_resets()
-            if skipped and length == 4:
-                return None
-        elif kind == WINDOW_UPDATE:
-            if not self.budget.pays_update(now):
+        padding = data[at + 9] + 1 if flags & PADDED and length else 0
+        if length <= padding:
+            if not flags & END_STREAM:
+                self._pay_hollow(at, at + 9 + length, now)
+            elif skipped and not self.budget.pays_control(now):  # nothing counts how often the stream ends
                 raise _too_many_frames()
-            if skipped and length == 4:
-                return None
-            if stream_id and length == 4 and not _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX:
-                if stream_id > self.highest_id:
-                    raise ConnectionFault(PROTOCOL_ERROR, "A stream's window is opened that was never opened itself.")
-                # Section 6.9: "a flow-control window increment of 0 [is] a stream error". To h2 it is the end of all.
-                return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
-        elif kind == SETTINGS:
-            if not (self.budget.pays_acknowledgement(now) if flags & ACK else self.budget.pays_empty(now)):
-                raise _too_many_frames()
-            if flags & ACK and length:
-                # Section 6.5: "a connection error of type FRAME_SIZE_ERROR". To h2 it is another one.
-                raise ConnectionFault(FRAME_SIZE_ERROR, "An acknowledgement of SETTINGS is not empty.")
-            if not flags & ACK and length % 6 == 0 and not stream_id:
-                settings = [data[start : start + 6] for start in range(payload, payload + length, 6)]
-                known = [one for one in settings if one[0] == 0 and one[1] in _KNOWN_SETTINGS]
-                if len(known) != len(settings):
-                    body = b"".join(known)
-                    return [frame_header(len(body), SETTINGS, 0, 0) + body]
-        elif kind == PING:
-            if not (self.budget.pays_acknowledgement(now) if flags & ACK else self.budget.pays_control(now)):
-                raise _too_many_frames()
-        elif kind == PRIORITY:
-            if not self.budget.pays_control(now):
-                raise _too_many_frames()
-            if not stream_id:
-                raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY frame has no stream.")
-            if length != 5:
-                return [(STREAM_FAULT, stream_id, FRAME_SIZE_ERROR)]
-            if _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX == stream_id and not skipped:
-                # RFC 7540 section 5.3.1: "A stream cannot depend on itself. An endpoint MUST treat this as a stream
-                # error". RFC 9113 has no dependencies any more; nobody has reason to send this either way.
-                return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
-            return None
-        elif kind == PRIORITY_UPDATE:
-            if not self.budget.pays_control(now):
-                raise _too_many_frames()
-            # RFC 9218 section 7.1.
-            if stream_id:
-                raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame is not on stream 0.")
-            if length < 4:
-                raise ConnectionFault(FRAME_SIZE_ERROR, "A PRIORITY_UPDATE frame is too short.")
-            target = _LONG.unpack_from(data, payload)[0] & STREAM_ID_MAX
-            if not target:
-                raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame names stream 0.")
-            return [(PRIORITY_RECEIVED, target, data[payload + 4 : payload + length])]
-        elif kind == GOAWAY:
-            if not self.budget.pays_empty(now):
-                raise _too_many_frames()
-            if stream_id:
-                raise ConnectionFault(PROTOCOL_ERROR, "A GOAWAY frame is not on stream 0.")
-            if length < 8:
-                raise ConnectionFault(FRAME_SIZE_ERROR, "A GOAWAY frame is too short.")
-            return [(GOAWAY_RECEIVED, 0, _LONG.unpack_from(data, payload + 4)[0])]
-        elif kind == PUSH_PROMISE:
-            raise ConnectionFault(PROTOCOL_ERROR, "A client cannot push.")
-        elif kind == CONTINUATION:
-            raise ConnectionFault(PROTOCOL_ERROR, "A CONTINUATION frame continues nothing.")
-        else:
-            self._take_hollow(at, payload + length, now)
-            return None  # section 4.1: "Implementations MUST ignore and discard frames of unknown types."
-        return True
+        return [(SKIPPED_DATA, stream_id, length)] if skipped else True
 
-    # One empty or unknown frame for each other frame is free; what follows one of them is not.
-    def _take_hollow(self, at: int, end: int, now: float) -> None:
-        if at == self._hollow_end and not self.budget.pays_empty(now):
-            raise _too_many_frames()
-        self._hollow_end = end
-
-    # -- header blocks -----------------------------------------------------------------------------------
-
-    def _look_at_headers(self, frame: bytes, flags: int, stream_id: int) -> Any:
+    def _headers_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        frame = data[at : at + 9 + length]
         fault = None
         if flags & WITH_PRIORITY:
             where = 10 if flags & PADDED else 9
-            if len(frame) >= where + 5 and _LONG.unpack_from(frame, where)[0] & STREAM_ID_MAX == stream_id:
+            if len(frame) >= where + 5 and unpack_long(frame, where)[0] & STREAM_ID_MAX == stream_id:
                 # RFC 7540 section 5.3.1 makes it a stream error, h2 the end of the connection.
                 frame = frame[:where] + b"\0\0\0\0" + frame[where + 4 :]
                 fault = (STREAM_FAULT, stream_id, PROTOCOL_ERROR)
@@ -426,6 +325,102 @@ class FrameSieve:
             self._block_bytes = len(frame)
             return [fault] if fault else None
         return self._whole_block([frame], fault)
+
+    def _priority_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        if not self.budget.pays_control(now):
+            raise _too_many_frames()
+        if not stream_id:
+            raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY frame has no stream.")
+        if length != 5:
+            return [(STREAM_FAULT, stream_id, FRAME_SIZE_ERROR)]
+        skipped = stream_id > self.last_id or stream_id in self.given_up
+        if unpack_long(data, at + 9)[0] & STREAM_ID_MAX == stream_id and not skipped:
+            # RFC 7540 section 5.3.1: "A stream cannot depend on itself. An endpoint MUST treat this as a stream
+            # error". RFC 9113 has no dependencies any more; nobody has reason to send this either way.
+            return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
+        return None
+
+    def _rst_stream_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        skipped = stream_id > self.last_id or stream_id in self.given_up
+        if (stream_id > self.highest_id and not skipped) or not stream_id & 1:
+            # Even ones would be pushed by us. To h2 it is nothing.
+            raise ConnectionFault(PROTOCOL_ERROR, "A stream is reset that was never opened.")
+        if not self.budget.pays_reset(now):
+            raise _too_many_resets()
+        return None if skipped and length == 4 else True
+
+    def _settings_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        if not (self.budget.pays_acknowledgement(now) if flags & ACK else self.budget.pays_empty(now)):
+            raise _too_many_frames()
+        if flags & ACK:
+            if length:
+                # Section 6.5: "a connection error of type FRAME_SIZE_ERROR". To h2 it is another one.
+                raise ConnectionFault(FRAME_SIZE_ERROR, "An acknowledgement of SETTINGS is not empty.")
+        elif length % 6 == 0 and not stream_id:
+            settings = [data[start : start + 6] for start in range(at + 9, at + 9 + length, 6)]
+            known = [setting for setting in settings if setting[0] == 0 and setting[1] in _KNOWN_SETTINGS]
+            if len(known) != len(settings):
+                body = b"".join(known)
+                return [frame_header(len(body), SETTINGS, 0, 0) + body]
+        return True
+
+    def _push_promise_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        raise ConnectionFault(PROTOCOL_ERROR, "A client cannot push.")
+
+    def _ping_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        if not (self.budget.pays_acknowledgement(now) if flags & ACK else self.budget.pays_control(now)):
+            raise _too_many_frames()
+        return True
+
+    def _goaway_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        if not self.budget.pays_empty(now):
+            raise _too_many_frames()
+        if stream_id:
+            raise ConnectionFault(PROTOCOL_ERROR, "A GOAWAY frame is not on stream 0.")
+        if length < 8:
+            raise ConnectionFault(FRAME_SIZE_ERROR, "A GOAWAY frame is too short.")
+        return [(GOAWAY_RECEIVED, 0, unpack_long(data, at + 13)[0])]
+
+    def _window_update_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        if not self.budget.pays_update(now):
+            raise _too_many_frames()
+        if length == 4:
+            if stream_id > self.last_id or stream_id in self.given_up:
+                return None
+            if stream_id and not unpack_long(data, at + 9)[0] & STREAM_ID_MAX:
+                if stream_id > self.highest_id:
+                    raise ConnectionFault(PROTOCOL_ERROR, "A stream's window is opened that was never opened itself.")
+                # Section 6.9: "a flow-control window increment of 0 [is] a stream error". To h2 it is the end of all.
+                return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
+        return True
+
+    def _continuation_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        raise ConnectionFault(PROTOCOL_ERROR, "A CONTINUATION frame continues nothing.")
+
+    # RFC 9218 section 7.1.
+    def _priority_update_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        if not self.budget.pays_control(now):
+            raise _too_many_frames()
+        if stream_id:
+            raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame is not on stream 0.")
+        if length < 4:
+            raise ConnectionFault(FRAME_SIZE_ERROR, "A PRIORITY_UPDATE frame is too short.")
+        target = unpack_long(data, at + 9)[0] & STREAM_ID_MAX
+        if not target:
+            raise ConnectionFault(PROTOCOL_ERROR, "A PRIORITY_UPDATE frame names stream 0.")
+        return [(PRIORITY_RECEIVED, target, data[at + 13 : at + 9 + length])]
+
+    # Section 4.1: "Implementations MUST ignore and discard frames of unknown types."
+    def _unknown_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
+        self._pay_hollow(at, at + 9 + length, now)
+
+    # An empty or unknown frame for each other frame is free; one that follows another such frame is not.
+    def _pay_hollow(self, at: int, end: int, now: float) -> None:
+        if at == self._hollow_end and not self.budget.pays_empty(now):
+            raise _too_many_frames()
+        self._hollow_end = end
+
+    # -- header blocks -----------------------------------------------------------------------------------
 
     def _continue_block(self, frame: bytes, flags: int, items: list[Any]) -> None:
         block = self._block
@@ -441,7 +436,7 @@ class FrameSieve:
             items.extend([b"".join(block)] if whole is True else whole)
 
     def _whole_block(self, frames: list[bytes], fault: Any) -> Any:
-        stream_id = _LONG.unpack_from(frames[0], 5)[0] & STREAM_ID_MAX
+        stream_id = unpack_long(frames[0], 5)[0] & STREAM_ID_MAX
         if stream_id > self.last_id or stream_id in self.given_up:
             return [(SKIPPED_BLOCK, stream_id, _block_of(frames))]
         if stream_id > self.highest_id:
@@ -452,6 +447,26 @@ class FrameSieve:
             # the request has ended already, it is section 5.1 that they break.
             return [(SKIPPED_BLOCK, stream_id, _block_of(frames)), (STREAM_FAULT, stream_id, STREAM_CLOSED)]
         return [*frames, fault] if fault else True
+
+
+Rule = Callable[[FrameSieve, bytes, int, int, int, int, float], Any]
+
+RULES: Final[Mapping[int, Rule]] = {
+    DATA: FrameSieve._data_rule,
+    HEADERS: FrameSieve._headers_rule,
+    PRIORITY: FrameSieve._priority_rule,
+    RST_STREAM: FrameSieve._rst_stream_rule,
+    SETTINGS: FrameSieve._settings_rule,
+    PUSH_PROMISE: FrameSieve._push_promise_rule,
+    PING: FrameSieve._ping_rule,
+    GOAWAY: FrameSieve._goaway_rule,
+    WINDOW_UPDATE: FrameSieve._window_update_rule,
+    CONTINUATION: FrameSieve._continuation_rule,
+    PRIORITY_UPDATE: FrameSieve._priority_update_rule,
+}
+"""Frame type -> the rule for a frame that is not known at a glance."""
+unknown_frame: Final[Rule] = FrameSieve._unknown_rule
+"""The rule for all other types."""
 
 
 def _too_many_frames() -> ConnectionFault:

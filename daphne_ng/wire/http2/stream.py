@@ -29,18 +29,14 @@ from daphne_ng.errors import BodyLengthMismatch
 from daphne_ng.pieces import append_piece
 from daphne_ng.port import RequestSink
 from daphne_ng.wire.http1.writer import DROP_LENGTH
+from daphne_ng.wire.http2.frames import CANCEL, INTERNAL_ERROR
 from daphne_ng.wire.http2.head import Http2Head
 from daphne_ng.wire.http2.hpack import encode_fields, encode_status
 from daphne_ng.wire.http2.response import default_block, length_line, trailer_block
-from daphne_ng.wire.http2.sending import (
-    NO_PRIORITY,
-    SEND_HIGH_BYTES,
-    SEND_LOW_BYTES,
-    ReceiveWindow,
-    Stall,
-    parse_priority,
-)
-from daphne_ng.wire.http2.sieve import CANCEL, INTERNAL_ERROR, NEVER
+from daphne_ng.wire.http2.schedule import NO_PRIORITY, parse_priority
+from daphne_ng.wire.http2.sending import SEND_HIGH_BYTES, SEND_LOW_BYTES, Stall
+from daphne_ng.wire.http2.sieve import NEVER
+from daphne_ng.wire.http2.windows import ReceiveWindow
 
 if TYPE_CHECKING:
     from daphne_ng.wire.http2.connection import Http2Connection

@@ -14,11 +14,13 @@ from daphne_ng.wire.http1.writer import ResponseDefaults
 from daphne_ng.wire.http2.driver import Http2Driver
 from daphne_ng.wire.http2.ending import Http2Ending
 from daphne_ng.wire.http2.engine import Engine
+from daphne_ng.wire.http2.frames import CANCEL, NO_ERROR, PROTOCOL_ERROR
 from daphne_ng.wire.http2.head import MalformedRequest
 from daphne_ng.wire.http2.response import error_response
-from daphne_ng.wire.http2.sending import ReceiveWindow, Sender
-from daphne_ng.wire.http2.sieve import CANCEL, NEVER, NO_ERROR, PROTOCOL_ERROR, FrameSieve
+from daphne_ng.wire.http2.sending import Sender
+from daphne_ng.wire.http2.sieve import NEVER, FrameSieve
 from daphne_ng.wire.http2.stream import Http2Stream
+from daphne_ng.wire.http2.windows import ReceiveWindow
 
 __all__ = ["DEFAULT_WINDOW_BYTES", "FIRST_WINDOW_BYTES", "Http2Streams"]
 

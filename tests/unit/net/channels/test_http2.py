@@ -14,7 +14,8 @@ from zope.interface.verify import verifyObject
 from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.net.channels.connection import OverloadedConnection, ServerConnection
 from daphne_ng.net.channels.http2 import Http2Channel
-from daphne_ng.wire.http2.preface import INADEQUATE_SECURITY, NO_ERROR, PREFACE, refusal
+from daphne_ng.wire.http2.frames import INADEQUATE_SECURITY, NO_ERROR
+from daphne_ng.wire.http2.preface import PREFACE, refusal
 from tests.support.asgi import body, on_loop, settle, start
 from tests.support.h2_client import Http2Client, Http2WebSocket
 from tests.support.net import GET, Application, FakeTLS, FakeTransport, Wire, silent

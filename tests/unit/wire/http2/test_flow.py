@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daphne_ng.wire.http2.sending import ReceiveWindow, Schedule, parse_priority
+from daphne_ng.wire.http2.schedule import Schedule, parse_priority
+from daphne_ng.wire.http2.windows import ReceiveWindow
 from tests.support import h2
 from tests.support.h2 import Http2Server
 
