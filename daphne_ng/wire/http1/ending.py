@@ -177,7 +177,7 @@ class Http1Ending:
             if wait:
                 self._set_deadline(now + wait)
                 return
-        elif self._progress is not None:
+        elif self._progress is not None and not self._closing:
             self._progress = None
             self._set_deadline(now + self._config.keep_alive_timeout)
             return

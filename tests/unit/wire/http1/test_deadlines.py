@@ -382,6 +382,14 @@ class TestClosing:
         server.advance(2.1)
         assert server.state == "closed"
 
+    def test_nor_for_one_that_was_taking_its_answer(self) -> None:
+        server = Http1Server(Replies(), keep_alive_timeout=10, shutdown_idle_timeout=2).feed(request(b"/"))
+        server.driver.queued = 4_000_000
+        server.advance(11)  # its time is over, and it still takes
+        server.port.shut_down()
+        server.advance(2.1)
+        assert server.state == "closed"
+
     def test_lingering_lasts_while_the_client_takes_its_answer(self) -> None:
         server = Http1Server(drain_timeout=1, close_timeout=0.2)
         server.driver.queued = 50_000
