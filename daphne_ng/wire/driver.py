@@ -28,6 +28,12 @@ class ConnectionDriver(Protocol):
     def close(self) -> None:
         """Flush, then close both directions."""
 
+    def finish(self) -> None:
+        """Flush, then close both directions; but close only ours while the client has much to take yet.
+
+        What is delivered afterwards is to be thrown away. When nothing is left, `release` closes the rest.
+        """
+
     def close_writing(self) -> None:
         """Flush, then close our direction."""
 

@@ -15,8 +15,9 @@ hold a connection, and all that waits on it, for ever.
 from __future__ import annotations
 
 from daphne_ng.config import Config
+from daphne_ng.wire.driver import ConnectionDriver
 
-__all__ = ["FAREWELL_BYTES", "Progress", "first_look", "watched"]
+__all__ = ["FAREWELL_BYTES", "Progress", "first_look", "pong_patience", "watched"]
 
 FAREWELL_BYTES = 256
 """No more than this is left by a client that has vanished from an idle connection: a FIN, which counts as one byte, our
@@ -91,3 +92,25 @@ class Progress:
 def watched(progress: Progress | None, left: int, now: float, config: Config) -> Progress:
     """Return the watch over a client, or begin one."""
     return Progress(left, now, config.write_timeout, config.write_min_rate) if progress is None else progress
+
+
+def pong_patience(
+    progress: Progress | None, driver: ConnectionDriver, now: float, config: Config
+) -> tuple[Progress | None, float]:
+    """Return the watch over a client that owes the answer to a ping, and for how many seconds it may still owe it.
+
+    The client may be slow, and still taking what stands before the ping. How long it may leave its side full is the
+    write timeout's; but that of the transport is at work only above its high mark.
+
+    Args:
+        progress: The watch so far; None when the answer has just become due.
+        driver: The I/O around the connection.
+        now: Seconds.
+        config: Limits and timeouts.
+    """
+    left = driver.unacknowledged_bytes()
+    if not left:
+        return progress, 0.0
+    if progress is None:
+        return watched(None, left, now, config), first_look(config.write_timeout)
+    return progress, progress.patience(left, driver.unsent_bytes(), now)

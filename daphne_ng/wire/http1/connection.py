@@ -26,19 +26,33 @@ overtake each other.
 7. `deadline` is the one point in time at which something must happen unless something else happens first. The
    driver keeps a timer no later than that and calls `deadline_passed`.
 
-Everything that decides about keeping or closing the connection lives here; how it is closed, in `http1.ending`.
+Everything that decides about keeping or closing the connection lives here; how it is closed, in `wire.ending`.
 """
 
 from __future__ import annotations
 
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
-from daphne_ng.errors import BodyLengthMismatch, WireError
+from daphne_ng.errors import WireError
 from daphne_ng.pieces import as_bytes
+from daphne_ng.port import RequestSink
+from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.ending import GONE, LAST, LINGERING, NEVER, OPEN, PhasedConnection
+from daphne_ng.wire.http.response import (
+    CHUNKED,
+    FRAMING,
+    LENGTH,
+    NO_BODY,
+    UNSTARTED,
+    UNTIL_CLOSE,
+    is_bodiless,
+    overlong_body,
+)
 from daphne_ng.wire.http.status import STATUS_LINES, bodiless_status, status_line
+from daphne_ng.wire.http1.draining import Drain
 from daphne_ng.wire.http1.driver import Http1Driver
-from daphne_ng.wire.http1.ending import NEVER, Http1Ending
 from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
+from daphne_ng.wire.http1.read_flow import ReadFlow
 from daphne_ng.wire.http1.writer import (
     CLOSES,
     DROP_LENGTH,
@@ -52,18 +66,11 @@ from daphne_ng.wire.websocket.handshake import from_upgrade
 
 __all__ = ["Http1Connection", "Http1Driver"]
 
-# How often a paused connection is asked whether its client is still there.
-_PROBE_SECONDS = 5.0
 # Parts at least this large are written beside their framing instead of being copied into it.
 _COPY_MAX_BYTES = 16384
 
 
-# How the end of a response body shows. Plain integers: looking up a member of an Enum costs a call, and this is done
-# three times for each response.
-_NO_BODY, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
-
-
-class Http1Connection(Http1Ending):
+class Http1Connection(PhasedConnection[Http1Driver]):
     """Protocol state of one connection; implements `ResponsePort` for the active exchange.
 
     Args:
@@ -73,23 +80,28 @@ class Http1Connection(Http1Ending):
     """
 
     __slots__ = (
+        "_active",
         "_begin_scheduled",
         "_body",
+        "_body_deadline",
         "_continue_sent",
         "_defaults",
+        "_drain",
         "_error",
+        "_exchange_deadline",
+        "_flow",
         "_full",
         "_idle_timeout",
         "_keep_alive",
+        "_last",
         "_messages",
         "_parser",
-        "_paused_at",
+        "_queue",
         "_remaining",
         "_served",
-        "_sink_full",
-        "_started",
-        "_switched",
+        "_sink",
         "_write",
+        "body_bytes_sent",
         "when_flushed",
         "writable",
     )
@@ -104,19 +116,24 @@ class Http1Connection(Http1Ending):
         self.when_flushed = driver.when_flushed
         self._messages: list[Http1Message] = []
         self._parser = Http1Parser(config, self._messages)
+        self._flow = ReadFlow(config, driver, self._parser)
+        self._queue = self._flow.queue
+        self._drain = Drain(config)
         self._error: WireError | None = None
         self._begin_scheduled = False
-        self._sink_full = False
         self._served = False
-        self._switched = False  # the connection speaks another protocol now
-        self._paused_at = 0.0
-        # of the response to the active message
-        self._started = False
+        self._body_deadline = NEVER
+        self._exchange_deadline = NEVER
+        self._last: Http1Message | None = None  # what was answered last, if that ends the connection
+        # of the active message and the response to it
+        self._active: Http1Message | None = None
+        self._sink: RequestSink | None = None
         self._keep_alive = True
         self._continue_sent = False
-        self._body = _NO_BODY
+        self._body = UNSTARTED
         self._remaining = 0
         self.body_bytes_sent = 0
+        """See `ResponsePort.body_bytes_sent`; of the last response, when it has ended."""
 
     def opened(self) -> None:
         """Note that the connection is open: the first head is due."""
@@ -126,8 +143,8 @@ class Http1Connection(Http1Ending):
 
     def receive_data(self, data: bytes) -> None:
         """Take what one read delivered. The driver calls it for every read, in order."""
-        if self._lingering:
-            self._discarded()
+        if self.phase >= LINGERING:
+            self._throw_away()
             return
         if self._error is not None:
             return
@@ -179,19 +196,20 @@ class Http1Connection(Http1Ending):
                 if self._config.http_timeout:
                     self._exchange_deadline = self._driver.clock() + self._config.http_timeout
                 self._update_deadline()
+        flow = self._flow
         if parser.wants_pause:
             parser.wants_pause = False
-            self._sink_full = True
-        if self._sink_full or self._error is not None or (self._queue and self._backlogged()):
+            flow.sink_full = True
+        if flow.sink_full or self._error is not None or (self._queue and flow.backlogged()):
             # After an error nothing more will be parsed: it is answered once the good requests before it are.
             self._pause()
 
     def eof_received(self) -> None:
         """The client closed its half. In mid-request that is a disconnect, as in Daphne."""
-        if self._switched:
+        if self.phase == GONE:
             return
         # A body that only the end of the connection ends must not look whole: it may be cut off, not closed.
-        cut = self._active is not None and self._started and self._body == _UNTIL_CLOSE
+        cut = self._active is not None and self._body == UNTIL_CLOSE
         self._disconnect("the client closed its half of the connection")
         if cut:
             self._abort()
@@ -200,35 +218,34 @@ class Http1Connection(Http1Ending):
 
     def connection_lost(self, reason: str) -> None:
         """The transport is gone."""
-        self._closing = self._lingering = True
-        self._queue.clear()
+        self._lost()
         self._disconnect(reason)
-        self.deadline = NEVER
 
     def deadline_passed(self, now: float) -> None:
         """Act on the deadline, if it has really passed."""
         if now < self.deadline:
             return
         self.deadline = NEVER
-        if self._lingering:
+        if self.phase >= LINGERING:
             self._end_passed(now)
         elif self._active is None:
             if self._queue:  # the next exchange is about to begin
-                if now >= self._probe_deadline:
+                if now >= self._flow.probe_deadline:
                     self._probe(now)
                 else:
                     self._update_deadline()
-                return
-            if self._parser.head_pending:
+            elif self._parser.head_pending:
                 self._answer_error(WireError(408, "The request head took too long."))
+            elif self.phase == OPEN and (extension := self._idle_extension(now)):
+                self._set_deadline(now + extension)
             else:
                 # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
-                self._idle_passed(now)
+                self._close()
         elif now >= self._exchange_deadline and self._sink is not None:
             self._exchange_deadline = NEVER
             self._update_deadline()
             self._sink.expired()
-        elif now >= self._probe_deadline:
+        elif now >= self._flow.probe_deadline:
             self._probe(now)
         elif now >= self._body_deadline:
             self._body_deadline = NEVER
@@ -243,15 +260,15 @@ class Http1Connection(Http1Ending):
         A client that was told nothing may be sending its next request just now, and a POST that is lost cannot be sent
         again. So an idle connection waits for it, for `Config.shutdown_idle_timeout`, and the answer is the last.
         """
-        self._closing = True
-        if self._lingering:
+        self._enter(LAST)
+        if self.phase >= LINGERING:
             return
         if self._active is None:
             if not self._queue:
                 self._await_last()
         elif self._sink is None:
             # The response has ended, and has promised to go on; what is waited for is the rest of its request.
-            self._body_deadline = min(self._body_deadline, self._clock() + self._last_patience)
+            self._body_deadline = min(self._body_deadline, self._clock() + self._drain.last_request_seconds)
             self._update_deadline()
 
     def switch_protocols(self, fields: Headers) -> bytes:
@@ -274,11 +291,10 @@ class Http1Connection(Http1Ending):
         active = self._active
         assert active is not None  # it is an answer, and the only one
         assert active.head.websocket
-        assert not self._started
+        assert self._body == UNSTARTED
         self._write(encode_switch(fields, self._defaults))
         self._active = self._sink = None
-        self._closing = self._lingering = self._closed = self._switched = True
-        self._body_deadline = self._exchange_deadline = self._probe_deadline = self.deadline = NEVER
+        self._lost()
         rest = self._parser.rest
         self._parser.rest = b""
         return rest
@@ -287,6 +303,24 @@ class Http1Connection(Http1Ending):
     def idle(self) -> bool:
         """Whether no request is being served."""
         return self._active is None
+
+    @property
+    def discarding(self) -> bool:
+        """Whether what the client sends behind its answer is read and thrown away."""
+        return self.phase == LINGERING
+
+    def cut_off(self, left: int) -> tuple[RequestHead | None, int]:
+        """Note that so many bytes of what was written will not reach the client.
+
+        Returns:
+            The request whose response that is, if it is known; and how many of the bytes are none of an active one's.
+        """
+        message = self._active
+        if message is None:
+            return (self._last.head if self._last is not None else None), left
+        sent = self.body_bytes_sent
+        self.body_bytes_sent = max(sent - left, 0)
+        return message.head, max(left - sent, 0)
 
     # -- ResponsePort ------------------------------------------------------------------------------------
 
@@ -299,32 +333,29 @@ class Http1Connection(Http1Ending):
         remaining = length
         framing = b""
         line = STATUS_LINES.get(status) or status_line(status)
-        # bodiless_status(), spelled out for the sake of a call.
-        if head.method == "HEAD" or status < 200 or status == 204 or status == 304:
-            kind = _NO_BODY
-            if status == 204 and length >= 0:
+        if (length >= 0 or end) and head.method != "HEAD" and status >= 200 and status != 204 and status != 304:
+            # FRAMING says the same, and costs more.
+            kind = LENGTH
+            if length < 0:
+                remaining = len(body)
+                framing = b"\r\ncontent-length: %d" % remaining
+        else:
+            kind = FRAMING[is_bodiless(head.method, status), length >= 0, end, head.http_version]
+            if kind == CHUNKED:
+                framing = b"\r\ntransfer-encoding: chunked"
+            elif kind == UNTIL_CLOSE:
+                self._keep_alive = False
+            elif status == 204 and length >= 0:
                 # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
                 # with a status code of 1xx (Informational) or 204 (No Content)."
                 fields, length, flags = encode_fields(headers, DROP_LENGTH)
             elif length < 0 and end and body and not bodiless_status(status):
                 framing = b"\r\ncontent-length: %d" % len(body)
-        elif length >= 0:
-            kind = _LENGTH
-        elif end:
-            kind = _LENGTH
-            remaining = len(body)
-            framing = b"\r\ncontent-length: %d" % remaining
-        elif head.http_version == "1.1":
-            kind = _CHUNKED
-            framing = b"\r\ntransfer-encoding: chunked"
-        else:
-            kind = _UNTIL_CLOSE
-            self._keep_alive = False
 
-        if not active.ended and not self._drainable(active):
+        if not active.ended and not self._drain.worth_reading(active, self._continue_sent):
             # What cannot be known yet must not be promised, even if the application will read it all.
             self._keep_alive = False
-        if flags & CLOSES or (self._closing and not self._queue):
+        if flags & CLOSES or (self.phase > OPEN and not self._queue):
             self._keep_alive = False
         if not self._keep_alive:
             framing += b"\r\nconnection: close\r\n\r\n"
@@ -336,77 +367,56 @@ class Http1Connection(Http1Ending):
         if flags or not block:
             block = self._defaults.block_for(flags, headers)
 
-        self._started = True
-        self._body = kind
-        self._remaining = remaining
-        if kind == _LENGTH:
-            size = len(body)
-            excess = size - remaining
+        excess = 0
+        if kind == LENGTH:
+            excess = len(body) - remaining
             if excess > 0:
                 body = body[:remaining]
-                size = remaining
-            self._remaining = remaining - size
-            self.body_bytes_sent = size
-            if size < _COPY_MAX_BYTES:
-                self._write(b"".join((line, fields, block, framing, body)))
-            else:
-                self._driver.write_sequence([line + fields + block + framing, body])
-            if excess > 0:
-                self._overlong(excess)
-            if end:
-                self._response_ended()
-            return
-        preamble = b"".join((line, fields, block, framing))
-        if kind == _NO_BODY:
-            self._write(preamble)
-        elif kind == _CHUNKED:
-            self.body_bytes_sent = len(body)
-            if body:
-                self._write_chunk(preamble, body)
-            else:
-                self._write(preamble)
-            return
+            remaining -= len(body)
+        elif kind == NO_BODY:
+            body = b""
+        self._body = kind
+        self._remaining = remaining
+        self.body_bytes_sent = size = len(body)
+        if kind == CHUNKED and size:
+            self._write_chunk(b"".join((line, fields, block, framing)), body, b"\r\n")
+        elif size < _COPY_MAX_BYTES:
+            self._write(b"".join((line, fields, block, framing, body)))
         else:
-            self.body_bytes_sent = len(body)
-            self._driver.write_sequence([preamble, body] if body else [preamble])
+            self._driver.write_sequence([line + fields + block + framing, body])
+        if excess > 0:
+            self._overlong(excess)
         if end:
             self._response_ended()
 
     def body(self, data: bytes, end: bool) -> None:
         """See `ResponsePort.body`."""
         kind = self._body
-        if kind == _CHUNKED:
-            self.body_bytes_sent += len(data)
-            if end:
-                if len(data) < _COPY_MAX_BYTES:
-                    self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
-                else:
-                    self._driver.write_sequence([b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n"])
-            elif data:
-                self._write_chunk(b"", data)
-        elif kind == _LENGTH:
-            size = len(data)
-            excess = size - self._remaining
+        excess = 0
+        if kind == LENGTH:
+            excess = len(data) - self._remaining
             if excess > 0:
                 data = data[: self._remaining]
-                size = self._remaining
-            self._remaining -= size
-            self.body_bytes_sent += size
-            if size:
-                self._write(data)
-            if excess > 0:
-                self._overlong(excess)
-        elif kind == _UNTIL_CLOSE:
-            self.body_bytes_sent += len(data)
+            self._remaining -= len(data)
+        elif kind == NO_BODY:
+            data = b""
+        self.body_bytes_sent += len(data)
+        if kind != CHUNKED:
             if data:
                 self._write(data)
+        elif data:
+            self._write_chunk(b"", data, b"\r\n0\r\n\r\n" if end else b"\r\n")
+        elif end:
+            self._write(b"0\r\n\r\n")
+        if excess > 0:
+            self._overlong(excess)
         if end:
             self._response_ended()
 
     def trailers(self, headers: Headers) -> None:
         """See `ResponsePort.trailers`."""
         block = encode_trailers(headers)
-        if self._body == _CHUNKED:
+        if self._body == CHUNKED:
             active = self._active
             assert active is not None  # as in start
             self._write(b"0\r\n" + (block if active.head.accepts_trailers else b"") + b"\r\n")
@@ -415,7 +425,7 @@ class Http1Connection(Http1Ending):
     def informational(self, status: int, headers: Headers) -> None:
         """See `ResponsePort.informational`. HTTP/1.0 knows none (RFC 9110 section 15.2)."""
         active = self._active
-        if active is None or self._started or active.head.http_version == "1.0":
+        if active is None or self._body != UNSTARTED or active.head.http_version == "1.0":
             return
         if status == 100:
             if not active.head.expects_continue or self._continue_sent:
@@ -430,60 +440,53 @@ class Http1Connection(Http1Ending):
 
     def reset(self, reason: str) -> None:
         """See `ResponsePort.reset`."""
-        if self._switched:
+        if self.phase == GONE:
             return
         self._sink = None
+        self._queue.clear()
         self._abort()
-
-    def break_off(self) -> None:
-        """See `ResponsePort.break_off`."""
-        self._forget()
-        self._driver.break_off()
 
     def consumed(self, count: int) -> None:
         """See `ResponsePort.consumed`."""
-        if self._sink_full:
-            self._sink_full = False
-            self._maybe_resume()
+        flow = self._flow
+        if flow.sink_full:
+            flow.sink_full = False
+            self._resume()
 
     def abandon(self) -> None:
         """See `ResponsePort.abandon`."""
         active = self._active
-        if active is None or self._lingering:
+        if active is None or self.phase >= LINGERING:
             return
         self._sink = None
-        self._sink_full = False
+        self._flow.sink_full = False
         active.sink = None
         active.parts = ()
         self._parser.discarding = True
         if not self._keep_alive:
             self._linger()
             return
-        # The head has promised to go on. For all of the rest the client has the time that one part of a body has.
-        timeout = self._config.body_timeout or NEVER
-        if self._closing:
-            timeout = min(timeout, self._last_patience)
-        self._body_deadline = self._driver.clock() + timeout
+        self._body_deadline = self._drain.body_deadline(self._clock(), self.phase == LAST)
         self._exchange_deadline = NEVER
         self._update_deadline()
-        self._maybe_resume()
+        self._resume()
 
     # -- exchanges ---------------------------------------------------------------------------------------
 
     def begin_next(self) -> None:
         """Begin the exchange of the first waiting message. The driver calls it after `Http1Driver.begin_soon`."""
         self._begin_scheduled = False
-        if self._lingering or self._active is not None:
+        if self.phase >= LINGERING or self._active is not None:
             return
         if self._queue:
             self._begin(self._queue.popleft())
-            self._maybe_resume()
+            self._resume()
         elif self._error is not None:
             self._answer_error(self._error)
 
     def _begin(self, message: Http1Message) -> None:
         self._active = message
-        self._started = False
+        self._body = UNSTARTED
         self._continue_sent = False
         self._keep_alive = keep_alive = message.head.keep_alive
         self.body_bytes_sent = 0
@@ -493,7 +496,7 @@ class Http1Connection(Http1Ending):
         config = self._config
         if message.ended and not config.http_timeout:
             self._body_deadline = self._exchange_deadline = NEVER
-            self._set_deadline(self._probe_deadline)
+            self._set_deadline(self._flow.probe_deadline)
         else:
             now = self._driver.clock()
             self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else NEVER
@@ -518,13 +521,13 @@ class Http1Connection(Http1Ending):
         message.sink = sink
         for part in message.parts:
             if sink.body_received(as_bytes(part)):
-                self._sink_full = True
+                self._flow.sink_full = True
         message.parts = ()
 
     # Nothing but the client's leaving ends the wait for the decision: its time is the driver's to measure.
     def _begin_upgrade(self, message: Http1Message) -> None:
         self._body_deadline = self._exchange_deadline = NEVER
-        self._set_deadline(self._probe_deadline)
+        self._set_deadline(self._flow.probe_deadline)
         try:
             request = from_upgrade(message.head)
         except WireError as error:
@@ -541,7 +544,7 @@ class Http1Connection(Http1Ending):
     def _response_ended(self) -> None:
         active = self._active
         assert active is not None  # it had a response
-        if self._body == _LENGTH and self._remaining:
+        if self._body == LENGTH and self._remaining:
             self._driver.shortened(self._remaining)
             self.reset("the body was shorter than its Content-Length")
             return
@@ -553,9 +556,10 @@ class Http1Connection(Http1Ending):
         active, self._active = self._active, None
         self._sink = None
         self._progress = None  # what an earlier rest has seen is no measure for this one
-        self._sink_full = False
+        flow = self._flow
+        flow.sink_full = False
         self._served = True
-        if self._keep_alive and not (self._closing or self._queue or self._paused) and self._error is None:
+        if self._keep_alive and self.phase == OPEN and not (self._queue or flow.paused) and self._error is None:
             # Nothing is waiting and nothing is wrong.
             self._body_deadline = NEVER
             if self._parser.head_pending:
@@ -575,15 +579,15 @@ class Http1Connection(Http1Ending):
         else:
             self._body_deadline = NEVER
             self._set_idle_deadline()
-            if self._paused:
-                self._maybe_resume()
-            if self._closing:
+            if flow.paused:
+                self._resume()
+            if self.phase == LAST:
                 self._await_last()  # this response began before, and has told the client nothing
 
     # What waits begins on a later turn, when the client has taken of its answers what is too much to keep.
     def _begin_later(self) -> None:
         self._body_deadline = self._exchange_deadline = NEVER
-        self._set_deadline(self._probe_deadline)
+        self._set_deadline(self._flow.probe_deadline)
         if not self._begin_scheduled:
             self._begin_scheduled = True
             self._driver.begin_soon()
@@ -593,6 +597,7 @@ class Http1Connection(Http1Ending):
         active = self._active
         self._active = None
         self._sink = None
+        self._queue.clear()
         if active is not None:
             active.sink = None
             active.parts = ()
@@ -604,7 +609,7 @@ class Http1Connection(Http1Ending):
     # A message that the application has begun to read turned out to be broken, late or too large.
     def _fail_active(self, error: WireError) -> None:
         self._parser.discarding = True
-        started = self._started
+        started = self._body != UNSTARTED
         active = self._active
         bodiless = active is not None and active.head.method == "HEAD"
         begun = self._sink is not None
@@ -622,76 +627,74 @@ class Http1Connection(Http1Ending):
         self._driver.refused(error.status, error.detail, begun)
         self._linger()
 
-    # Whether the rest of the body will be read, by the application or nobody: if it is known, and worth it.
-    def _drainable(self, active: Http1Message) -> bool:
-        head = active.head
-        if head.chunked:
-            return False
-        if head.expects_continue and not self._continue_sent and not active.body_bytes:
-            # The client that was never told to continue may or may not send its body: nobody could tell the body from
-            # the next request.
-            return False
-        return head.content_length - active.body_bytes <= self._config.drain_max_bytes
-
     def _overlong(self, excess: int) -> None:
         self._keep_alive = False
         self._response_ended()
-        raise BodyLengthMismatch(f"the body is {excess} bytes longer than its Content-Length; the excess was cut")
+        raise overlong_body(excess)
 
-    def _write_chunk(self, preamble: bytes, data: bytes) -> None:
+    def _write_chunk(self, preamble: bytes, data: bytes, tail: bytes) -> None:
         if len(data) < _COPY_MAX_BYTES:
-            self._write(b"%b%x\r\n%b\r\n" % (preamble, len(data), data))
+            self._write(b"%b%x\r\n%b%b" % (preamble, len(data), data, tail))
         else:
-            self._driver.write_sequence([b"%b%x\r\n" % (preamble, len(data)), data, b"\r\n"])
+            self._driver.write_sequence([b"%b%x\r\n" % (preamble, len(data)), data, tail])
+
+    # Close our half, and throw away what the client still sends, within bounds.
+    def _linger(self) -> None:
+        self._last = self._active or self._last
+        self._active = self._sink = None
+        self._queue.clear()
+        if self.phase < LINGERING:
+            self._flow.end_pause()
+            self._close_half(self._drain.begin(self._clock()))
+            self._driver.resume_reading()
+
+    # The client went on sending after its answer. It has more time for it, unless that is over.
+    def _throw_away(self) -> None:
+        now = self._clock()
+        if self.phase == LINGERING and now < self._drain.until:
+            self._set_deadline(self._drain.extended(now))
+
+    # The connection is idle, and its client does not know yet that it is about to end.
+    def _await_last(self) -> None:
+        seconds = self._drain.last_request_seconds
+        if seconds:
+            self._set_deadline(min(self.deadline, self._clock() + seconds))
+        else:
+            self._close()
 
     # -- reading and time --------------------------------------------------------------------------------
 
     def _pause(self) -> None:
-        if self._paused or self._lingering:
-            return
-        self._paused = True
-        self._driver.pause_reading()
-        now = self._clock()
-        self._paused_at = now
-        self._probe_deadline = now + _PROBE_SECONDS
-        self._body_deadline = NEVER
-        self._update_deadline()
+        flow = self._flow
+        if not flow.paused and self.phase < LINGERING:
+            flow.pause()
+            self._body_deadline = NEVER
+            self._update_deadline()
 
-    def _maybe_resume(self) -> None:
-        if not self._paused or self._sink_full or self._error is not None or (self._queue and self._backlogged()):
-            return
-        if len(self._parser.rest) >= self._config.inbox_high_bytes:
-            return
-        self._paused = False
-        self._probe_deadline = NEVER
-        self._driver.resume_reading()
-        active = self._active
-        if active is not None:
-            if not active.ended and self._sink is not None and self._config.body_timeout:
+    def _resume(self) -> None:
+        if self._error is None and self._flow.resume() and self._active is not None:
+            if not self._active.ended and self._sink is not None and self._config.body_timeout:
                 self._body_deadline = self._clock() + self._config.body_timeout
             self._update_deadline()
 
     # While reading is paused no event tells that the client has left: ask, and bound the pause.
     def _probe(self, now: float) -> None:
         active = self._active
-        limit = self._config.paused_read_timeout
         if self._driver.peer_gone():
             self.eof_received()
-        elif active is not None and limit and now - self._paused_at >= limit:
+        elif active is not None and self._flow.overdue(now):
             if active.ended:
                 self._fail_active(WireError(400, "Too much was sent behind a request that takes long."))
             else:
                 self._fail_active(WireError(408, "The application left the request body unread."))
         else:
-            self._probe_deadline = now + _PROBE_SECONDS
+            self._flow.probe_later(now)
             self._update_deadline()
-
-    # Whether enough is waiting behind the active message: heads, or the body of the last one, which nobody takes yet.
-    def _backlogged(self) -> bool:
-        queue, config = self._queue, self._config
-        return len(queue) >= config.pipelined_max or queue[-1].body_bytes >= config.inbox_high_bytes
 
     def _set_idle_deadline(self) -> None:
         config = self._config
         timeout = config.keep_alive_timeout if self._served and not self._parser.head_pending else config.head_timeout
         self._set_deadline(self._driver.clock() + timeout if timeout else NEVER)
+
+    def _update_deadline(self) -> None:
+        self._set_deadline(min(self._body_deadline, self._exchange_deadline, self._flow.probe_deadline))

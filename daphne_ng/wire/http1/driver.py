@@ -32,12 +32,6 @@ class Http1Driver(ConnectionDriver, Protocol):
         to measure.
         """
 
-    def finish(self) -> None:
-        """Flush, then close both directions; but close only ours while the client has much to take yet.
-
-        What is delivered afterwards is to be thrown away. When nothing is left, `release` closes the rest.
-        """
-
     def peer_gone(self) -> bool:
         """Tell whether the client is known to have left, without reading."""
 
