@@ -1,6 +1,6 @@
 """The end of an HTTP/2 connection, and the one deadline that everything on it is measured by.
 
-It closes as HTTP/1.1 does (`http1.ending`): our half first, behind a GOAWAY, while what the client still sends is read
+It closes as HTTP/1.1 does (`wire.ending`): our half first, behind a GOAWAY, while what the client still sends is read
 and thrown away for a moment; then the whole.
 """
 
@@ -50,7 +50,7 @@ class Http2Ending:
             self._driver.resume_reading()
         self._end_in(self._config.http2_goaway_timeout)
 
-    # The time for an ending has passed; see `http1.ending`.
+    # The time for an ending has passed; see `wire.ending`.
     def _end_passed(self, now: float) -> None:
         left = self._driver.unacknowledged_bytes()
         if left > FAREWELL_BYTES:
