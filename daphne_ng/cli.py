@@ -227,11 +227,11 @@ class CommandLineInterface:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
-        from daphne_ng.serving.process import Children, HardEnd, take_interrupt
+        from daphne_ng.serving.process import ExitWatchdog, ForkGuard, take_interrupt
 
         take_interrupt(from_program=True)  # what the application has set
-        Children(lambda: server.listeners).release()
-        server.hard_end = end = HardEnd()
+        ForkGuard(lambda: server.listeners).install()
+        server.hard_end = end = ExitWatchdog()
         server.alone = False
         if self._assignment:
             from daphne_ng.supervisor.worker import run_worker
@@ -241,7 +241,7 @@ class CommandLineInterface:
             ServiceReport(server, self._notifier)
             server.run()
         end.exit_code = server.exit_code
-        end.begin_at_exit(_EXIT_SECONDS)
+        end.arm_at_exit(_EXIT_SECONDS)
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
         """Return the application at ``module:attribute``, or its factory; `run` checks it and wraps an ASGI 2 one.

@@ -150,7 +150,7 @@ class Server:
         """The same for all workers of one supervisor, and for nobody else; empty for a server of one process."""
         self.stopping_callable: Callable[[], object] | None = None
         """Called without arguments when the server begins to stop."""
-        self.hard_end: owning.HardEnd | None = None
+        self.hard_end: owning.ExitWatchdog | None = None
         """Ends the process if its end takes longer than all limits together: the command line's."""
         self.alone = True
         """Whether nobody sees to the settings of processes: then they are refused."""
@@ -207,9 +207,9 @@ class Server:
         if asyncio_debug(self.verbosity):
             loop.set_debug(True)
         if self.config.asgi_threads is None:
-            owning.size_executor(loop, owning.threads_asked_for())
+            owning.size_executor(loop, owning.threads_of_environment())
         owning.relax_collector()
-        self._littered = owning.Sweeper(loop).ask
+        self._littered = owning.GarbageSweep(loop).schedule
         self._signals = signals = RunSignals(self)
         signals.take()
         return signals
@@ -271,7 +271,7 @@ class Server:
         self._signals.give_back()
         self._signals = self._littered = None
         if self.hard_end is not None:
-            self.hard_end.cancel()
+            self.hard_end.disarm()
 
     def stop(self) -> None:
         """Stop the server: at once before it runs, gracefully afterwards. May be called from any thread."""
@@ -639,7 +639,7 @@ class Server:
         assert self._loop is not None  # the reactor runs on it
         self._stopping = True
         if self._signals is not None:
-            self._signals.bound_end(owning.longest_end(self.config))
+            self._signals.bound_end(owning.max_shutdown_seconds(self.config))
             self._signals.hurry()
         return Deferred.fromFuture(self._loop.create_task(self._finish()))
 

@@ -1,7 +1,7 @@
 """The end of a server, step by step: one place for all protocols.
 
 Every step has its limit, and a second signal cuts all of them short. Once a second a line in the log says what is
-waited for. `daphne_ng.serving.process.longest_end` adds the limits up.
+waited for. `daphne_ng.serving.process.max_shutdown_seconds` adds the limits up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
 from daphne_ng.net.context import ServerContext
-from daphne_ng.serving.process import last_limits
+from daphne_ng.serving.process import shutdown_limits
 from daphne_ng.wording import counted
 
 __all__ = ["Drain"]
@@ -54,7 +54,7 @@ class Drain:
         decline: Callable[[Exchange], None],
     ) -> None:
         self._config = config
-        self._application_timeout, self._close_timeout = last_limits(config)
+        self._application_timeout, self._close_timeout = shutdown_limits(config)
         self._context = context
         self._runner = runner
         self._lifespan = lifespan

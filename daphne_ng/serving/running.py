@@ -173,7 +173,7 @@ class RunSignals:
         hard_end = self._server.hard_end
         if hard_end is not None:
             hard_end.exit_code = self._server.exit_code or 1
-            hard_end.begin(seconds)
+            hard_end.arm(seconds)
 
     def _hurried(self, number: int, frame: Any) -> None:
         self._came += 1
@@ -186,7 +186,7 @@ class RunSignals:
     def _bounded(self, handler: Any) -> Callable[[int, Any], None]:
         def handle(number: int, frame: Any) -> None:
             self._came += 1
-            self.bound_end(owning.longest_end(self._server.config) if self._came == 1 else _HURRIED_SECONDS)
+            self.bound_end(owning.max_shutdown_seconds(self._server.config) if self._came == 1 else _HURRIED_SECONDS)
             handler(number, frame)
 
         return handle

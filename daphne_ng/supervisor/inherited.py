@@ -25,7 +25,7 @@ class Inherited:
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        # As they came, until there are ports instead, with which `daphne_ng.serving.process.Children` deals.
+        # Numbers, until there are ports: `daphne_ng.serving.process.ForkGuard` then closes their sockets.
         self._numbers = [assignment.report, assignment.orders]
         self._numbers += [one.fileno for one in assignment.sockets if one.fileno >= 0]
         for number in self._numbers:

@@ -15,8 +15,8 @@ from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader
 
 __all__ = ["Launcher", "WorkerProcess", "ending"]
 
-# Those that mean something to the supervisor alone, or that a process does not survive before it has handlers.
-_NOT_FOR_BEGINNERS = frozenset((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+# Signals that are for the supervisor alone, or that end a process which has no handlers yet.
+_BLOCKED_UNTIL_HANDLERS = frozenset((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 
 
 class WorkerProcess:
@@ -122,7 +122,7 @@ class Launcher:
             environment = environment | {"PYTHONDONTWRITEBYTECODE": "1"}
         # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
         # that a debugger in it can read from the terminal.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_BEGINNERS)
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_UNTIL_HANDLERS)
         try:
             process = self._popen(
                 self._command,

@@ -21,7 +21,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.serving.process import longest_end
+from daphne_ng.serving.process import max_shutdown_seconds
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.process import Launcher, WorkerProcess, ending
 from daphne_ng.supervisor.protocol import END, HURRY, STOP
@@ -337,7 +337,7 @@ class Supervisor:
     def _limit_end(self, worker: WorkerProcess) -> None:
         worker.retired = True
         # One that is blocked will not hear of it.
-        limit = 0.0 if worker.blocked else longest_end(self._config)
+        limit = 0.0 if worker.blocked else max_shutdown_seconds(self._config)
         worker.kill_at = self._clock() + limit + _END_MARGIN_SECONDS
 
     def _kill(self, worker: WorkerProcess) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import pdb
@@ -14,8 +13,14 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.serving.process import Children, Relaxing, Sweeper, size_executor, take_interrupt, threads_asked_for
-from tests.support.asgi import on_loop
+from daphne_ng.serving.process import (
+    ForkGuard,
+    GarbageSweep,
+    RelaxedThreshold,
+    size_executor,
+    take_interrupt,
+    threads_of_environment,
+)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX alone forks")
@@ -36,10 +41,10 @@ def test_a_child_has_neither_the_sockets_nor_the_handlers_of_the_server() -> Non
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        children = Children(lambda: [Port(), object()])
-        children._hold()
+        guard = ForkGuard(lambda: [Port(), object()])
+        guard._block_signals()
         assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        children.leave()
+        guard.clean_child()
         found = [signal.getsignal(number) for number in numbers]
         assert found == [signal.SIG_DFL, signal.default_int_handler, signal.SIG_IGN]
         assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -52,13 +57,13 @@ def test_a_child_has_neither_the_sockets_nor_the_handlers_of_the_server() -> Non
 
 @pytest.mark.parametrize(("value", "threads"), [(None, None), ("", None), ("1", 1), ("007", 7)])
 def test_asgi_threads_is_a_number_of_threads(value: str | None, threads: int | None) -> None:
-    assert threads_asked_for({} if value is None else {"ASGI_THREADS": value}) == threads
+    assert threads_of_environment({} if value is None else {"ASGI_THREADS": value}) == threads
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", " 4", "²", "٣"])
 def test_anything_else_in_asgi_threads_is_named(value: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        threads_asked_for({"ASGI_THREADS": value})
+        threads_of_environment({"ASGI_THREADS": value})
     assert str(caught.value) == f"ASGI_THREADS must be a number of threads, not {value!r}"
 
 
@@ -79,10 +84,14 @@ def test_a_wrong_number_of_threads_is_named(value: Any, message: str) -> None:
 
 
 class Loop:
-    """Takes note of executors."""
+    """Takes note of executors, and of what is to be called later."""
 
     def __init__(self) -> None:
         self.executors: list[Any] = []
+        self.later: list[tuple[float, Any]] = []
+
+    def call_later(self, seconds: float, function: Any) -> None:
+        self.later.append((seconds, function))
 
     def set_default_executor(self, executor: Any) -> None:
         self.executors.append(executor)
@@ -102,18 +111,21 @@ class Cycle:
         self.me = self
 
 
-@on_loop
-async def test_a_sweep_collects_soon_whenever_it_is_asked_for() -> None:
-    sweeper = Sweeper(asyncio.get_running_loop())
+def test_a_sweep_collects_once_within_a_second_whenever_it_is_asked_for() -> None:
+    loop: Any = Loop()
+    sweep = GarbageSweep(loop)
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         for _ in range(2):
             litter = weakref.ref(Cycle())
-            sweeper.ask()
-            sweeper.ask()
+            sweep.schedule()
+            sweep.schedule()
             assert litter() is not None
-            await asyncio.sleep(1.1)
+            [(seconds, collect)] = loop.later
+            assert seconds == 1.0
+            loop.later.clear()
+            collect()
             assert litter() is None
     finally:
         if was_enabled:
@@ -125,7 +137,7 @@ def test_the_collector_relaxes_as_long_as_it_finds_nothing() -> None:
     gc.disable()
     try:
         gc.set_threshold(700, 10, 10)
-        relaxing = Relaxing(700)
+        relaxing = RelaxedThreshold(700)
         seen = []
         for generation, collected in [(0, 0), (0, 30), (1, 9999), (0, 0), (0, 0), (0, 0), (0, 999), (0, 1001), (0, 36)]:
             relaxing("start", {"generation": generation, "collected": 0, "uncollectable": 0})

@@ -12,7 +12,7 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ApplicationLoadError, ConfigurationError
-from daphne_ng.serving.process import last_limits, longest_end
+from daphne_ng.serving.process import max_shutdown_seconds, shutdown_limits
 from daphne_ng.supervisor.command import needs_supervisor, pid_file, supervise, tell_failure, worker_count
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.protocol import Assignment, line
@@ -84,12 +84,12 @@ def test_a_directory_to_watch_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_all_limits_together_bound_the_end() -> None:
     config = Config()
-    assert longest_end(config) == 30 + 10 + 2 * 5 + 30 + 6
-    assert longest_end(config.replace(lifespan_shutdown_timeout=0)) == float("inf")
+    assert max_shutdown_seconds(config) == 30 + 10 + 2 * 5 + 30 + 6
+    assert max_shutdown_seconds(config.replace(lifespan_shutdown_timeout=0)) == float("inf")
     short = config.replace(graceful_timeout=0.0, shutdown_application_timeout=2, shutdown_close_timeout=0)
-    assert longest_end(short) == 0 + 2 + 2 * 0 + 30 + 6
-    assert last_limits(config) == (10, 5)
-    assert last_limits(short) == (2, 0)
+    assert max_shutdown_seconds(short) == 0 + 2 + 2 * 0 + 30 + 6
+    assert shutdown_limits(config) == (10, 5)
+    assert shutdown_limits(short) == (2, 0)
 
 
 def test_a_failure_that_the_next_one_would_meet_too_is_told() -> None:
