@@ -222,17 +222,18 @@ class CommandLineInterface:
 
     # A server of another kind has nothing but Daphne's interface.
     def _run_server(self, server: Any, config: Config, access_log: Any) -> None:
-        if not hasattr(server, "shared_sockets"):
+        if not is_ours(type(server)):
             if self._assignment:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
+        from daphne_ng.serving.hooks import ServerHooks
         from daphne_ng.serving.process import ExitWatchdog, ForkGuard, take_interrupt
 
         take_interrupt(from_program=True)  # what the application has set
         ForkGuard(lambda: server.listeners).install()
-        server.hard_end = end = ExitWatchdog()
-        server.alone = False
+        watchdog = ExitWatchdog()
+        server.hooks = ServerHooks(manages_processes=True, exit_watchdog=watchdog)
         if self._assignment:
             from daphne_ng.supervisor.worker import run_worker
 
@@ -240,8 +241,8 @@ class CommandLineInterface:
         else:
             ServiceReport(server, self._notifier)
             server.run()
-        end.exit_code = server.exit_code
-        end.arm_at_exit(_EXIT_SECONDS)
+        watchdog.exit_code = server.exit_code
+        watchdog.arm_at_exit(_EXIT_SECONDS)
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
         """Return the application at ``module:attribute``, or its factory; `run` checks it and wraps an ASGI 2 one.

@@ -13,7 +13,7 @@ path                        methods     what it does
 ``/chat``                   WebSocket   broadcasts what one tab says to every tab
 =========================== =========== ==========================================================
 
-Whatever a client controls is HTML-escaped, and the Content-Security-Policy names the one script and the
+Whatever a client controls is HTML-escaped, and the Content-ServerWrappers-Policy names the one script and the
 one style sheet by hash. Whatever a client can make grow has its bound in a constant below.
 """
 

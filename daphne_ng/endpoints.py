@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from daphne_ng.net.sockets.listening import Prelude, TlsSource
 
 __all__ = [
-    "EndpointSecurity",
+    "EndpointWrappers",
     "build_endpoint_description_strings",
     "describe_listen_error",
     "endpoint_from_string",
@@ -43,11 +43,11 @@ __all__ = [
 _PRIVILEGED_BELOW = 1024
 
 
-class EndpointSecurity(Protocol):
-    """What wrapping endpoint strings are made of; a method raises `EndpointError` if the settings do not allow it."""
+class EndpointWrappers(Protocol):
+    """The parts of wrapping endpoint strings; a method raises `EndpointError` if the settings do not allow it."""
 
     def prelude(self) -> Prelude:
-        """Return what reads the PROXY protocol."""
+        """Return the reader of the PROXY protocol's header."""
 
     def tls(self) -> TlsSource:
         """Return the TLS that the server's settings describe."""
@@ -156,7 +156,7 @@ def split_bind(host: str) -> tuple[str, int | None]:
     return name, int(port)
 
 
-def endpoint_from_string(reactor: Any, description: str, security: EndpointSecurity | None = None) -> Any:
+def endpoint_from_string(reactor: Any, description: str, wrappers: EndpointWrappers | None = None) -> Any:
     """Return the endpoint that a string describes; it does not listen yet.
 
     Ours are ``fd:``, and those that wrap any other string: ``haproxy:STRING`` (the PROXY protocol comes first),
@@ -168,19 +168,19 @@ def endpoint_from_string(reactor: Any, description: str, security: EndpointSecur
     Args:
         reactor: The reactor that will listen: a `ListeningReactor`, which wrappers and ``owner=`` need, or any other.
         description: An endpoint string.
-        security: Where wrappers have their parts from.
+        wrappers: The parts that wrapping strings are made of.
 
     Raises:
         EndpointError: The string is wrong, its files cannot be read, or its descriptor is no listening socket.
             The message is one line that names the string.
     """
     try:
-        return _endpoint(reactor, description, security)
+        return _endpoint(reactor, description, wrappers)
     except EndpointError as error:
         raise EndpointError(f"endpoint {description!r}: {error}") from error.__cause__
 
 
-def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None) -> Any:
+def _endpoint(reactor: Any, description: str, wrappers: EndpointWrappers | None) -> Any:
     prefix, _, rest = description.partition(":")
     if prefix in _OURS:
         try:
@@ -189,21 +189,21 @@ def _endpoint(reactor: Any, description: str, security: EndpointSecurity | None)
             return _OURS[prefix](reactor, description)
         except (TypeError, ValueError) as error:
             raise EndpointError(_reason(error)) from error
-    if prefix in _WRAPPERS and security is not None:
+    if prefix in _WRAPPERS and wrappers is not None:
         if not rest:
             raise EndpointError(f"should read {prefix}:STRING, with STRING another endpoint")
         if prefix == "haproxy":
-            return _endpoint(reactor.changed(prelude=security.prelude()), rest, security)
+            return _endpoint(reactor.changed(prelude=wrappers.prelude()), rest, wrappers)
         if prefix in _AUTOMATIC:
             directory, rest = _split_directory(prefix, rest)
-            source = security.automatic(reactor, directory, _AUTOMATIC[prefix])
-            return _endpoint(reactor.changed(tls=source), rest, security)
+            source = wrappers.automatic(reactor, directory, _AUTOMATIC[prefix])
+            return _endpoint(reactor.changed(tls=source), rest, wrappers)
         if prefix == "txsni":
             directory, rest = _split_directory(prefix, rest)
-            return _endpoint(reactor.changed(tls=security.directory(directory, prefix)), rest, security)
-        return _endpoint(reactor.changed(tls=security.tls()), rest, security)
-    if prefix == "ssl" and security is not None:
-        return _ssl_endpoint(reactor, description, security)
+            return _endpoint(reactor.changed(tls=wrappers.directory(directory, prefix)), rest, wrappers)
+        return _endpoint(reactor.changed(tls=wrappers.tls()), rest, wrappers)
+    if prefix == "ssl" and wrappers is not None:
+        return _ssl_endpoint(reactor, description, wrappers)
     return _twisted_endpoint(reactor, description)
 
 
@@ -230,14 +230,14 @@ def _split_directory(prefix: str, rest: str) -> tuple[str, str]:
 
 
 # Twisted's, which makes its context once; ours takes its place.
-def _ssl_endpoint(reactor: Any, description: str, security: EndpointSecurity) -> Any:
+def _ssl_endpoint(reactor: Any, description: str, wrappers: EndpointWrappers) -> Any:
     positional, keywords = _arguments(description)
     given = dict(zip(_SSL_ARGUMENTS, positional, strict=False)) | keywords
     for name in _SSL_FILES:
         _check_readable(name, given.get(name))
     endpoint = _twisted_endpoint(reactor, description)
     given.setdefault("privateKey", "server.pem")
-    endpoint._sslContextFactory = security.string(
+    endpoint._sslContextFactory = wrappers.string(
         description,
         lambda: _twisted_endpoint(reactor, description)._sslContextFactory,
         [given[name] for name in _SSL_FILES if name in given],

@@ -140,7 +140,7 @@ class RunSignals:
 
     def bound(self, reactor: Any) -> None:
         """Have the reactor's handlers, which ask the loop to stop, end a process whose loop does not hear of it."""
-        if self._before and self._server.hard_end is not None:
+        if self._before and self._server.hooks.exit_watchdog is not None:
             for number in _ENDING:
                 handler = signal.getsignal(number)
                 # One that is not the reactor's may end nothing: a debugger's.
@@ -170,14 +170,14 @@ class RunSignals:
 
     def bound_end(self, seconds: float) -> None:
         """End the process in so many seconds, if it is the command line's."""
-        hard_end = self._server.hard_end
-        if hard_end is not None:
-            hard_end.exit_code = self._server.exit_code or 1
-            hard_end.arm(seconds)
+        watchdog = self._server.hooks.exit_watchdog
+        if watchdog is not None:
+            watchdog.exit_code = self._server.exit_code or 1
+            watchdog.arm(seconds)
 
     def _hurried(self, number: int, frame: Any) -> None:
         self._came += 1
-        if self._came == 1 and self._server.shared_sockets is not None:
+        if self._came == 1 and self._server.hooks.sockets is not None:
             # A worker that its supervisor has told to stop: systemd and a terminal tell every process, and are late.
             return
         self.bound_end(_HURRIED_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,18 +29,15 @@ class ServiceReport:
         self._server = server
         self._notifier = notifier
         self._stopping = False
-        self._told = server.ready_callable
-        server.ready_callable = self._ready
-        server.stopping_callable = self._begin_to_stop
-        server.around_reload = self._reload
+        server.hooks = dataclasses.replace(
+            server.hooks, ready=self._ready, stopping=self._begin_to_stop, reloading=self._reload
+        )
 
     def _ready(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._notifier.send("READY=1", "STATUS=Serving")
         if self._notifier.watchdog_seconds:
             self._ping(self._notifier.watchdog_seconds)
-        if self._told is not None:
-            self._told()
 
     def _ping(self, seconds: float) -> None:
         self._notifier.send("WATCHDOG=1")

@@ -44,7 +44,7 @@ class SharedSockets:
             tcp_keepalive=config.tcp_keepalive,
         )
         self._recorder = RecordingReactor(self._reactor, options)
-        self._security = _Elsewhere(config, self._loop)
+        self._wrappers = _CheckedOnly(config, self._loop)
         try:
             for description in endpoints:
                 self._open(description)
@@ -56,7 +56,7 @@ class SharedSockets:
         before = 0
         failures: list[Any] = []
         try:
-            endpoint = endpoint_from_string(self._recorder, description, self._security)
+            endpoint = endpoint_from_string(self._recorder, description, self._wrappers)
             before = self._recorder.count
             endpoint.listen(Factory()).addErrback(failures.append)
         except Exception as error:
@@ -91,7 +91,7 @@ class SharedSockets:
 
 # Certificates and the PROXY protocol are the workers' concern. What listens is not; and files that cannot be read are
 # found here, before there are workers to say so one after the other.
-class _Elsewhere:
+class _CheckedOnly:
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self._config = config
         self._loop = loop
@@ -109,9 +109,9 @@ class _Elsewhere:
 
     # What is read is thrown away: a supervisor has no use for keys.
     def _files(self) -> Any:
-        from daphne_ng.serving.sources import Security  # only where there is TLS: it brings much along
+        from daphne_ng.serving.wrappers import ServerWrappers  # only where there is TLS: it brings much along
 
-        return Security(self._config, [], self._loop)
+        return ServerWrappers(self._config, [], self._loop)
 
     def string(self, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> Any:
         return parse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -60,17 +61,13 @@ class Worker:
     def serve(self, server: Any) -> None:
         """Run `server` until it ends."""
         self._server = server
-        server.shared_sockets = self._assignment.sockets
-        server.shared_run = self._assignment.run
-        told = server.ready_callable
-
-        def ready() -> None:
-            self._begin()
-            if told is not None:
-                told()
-
-        server.ready_callable = ready
-        server.stopping_callable = lambda: self._report("stopping")
+        server.hooks = dataclasses.replace(
+            server.hooks,
+            sockets=self._assignment.sockets,
+            run_id=self._assignment.run,
+            ready=self._begin,
+            stopping=lambda: self._report("stopping"),
+        )
         try:
             server.run()
         finally:

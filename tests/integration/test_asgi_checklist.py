@@ -238,9 +238,9 @@ async def pump(client: Client, total: int) -> None:
 
 
 async def started(server: Any) -> list[Any]:
-    while not server._runner.exchanges:
+    while not server._life.runner.exchanges:
         await asyncio.sleep(0.005)
-    return list(server._runner.exchanges)
+    return list(server._life.runner.exchanges)
 
 
 async def steady(measure: Any) -> Any:
@@ -585,7 +585,7 @@ async def test_starlette_streams_and_a_client_that_leaves_is_no_error(
             await client.reader.readexactly(3000)
         async with asyncio.timeout(5):
             await ended.wait()
-            while server._runner is not None and server._runner.exchanges:
+            while server._life is not None and server._life.runner.exchanges:
                 await asyncio.sleep(0.01)
     assert errors_in(caplog) == []
 

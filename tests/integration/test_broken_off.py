@@ -203,7 +203,8 @@ def test_every_call_may_be_broken_off(
     async def main() -> None:
         async with Server(application, endpoints=[endpoint]) as server:
             port = server.listening_addresses[0][1]
-            reactor = server._reactor
+            assert server._life is not None
+            reactor = server._life.reactor
             for _ in range(3):  # the first ones learn names and lines
                 application.breaker = Breaker(0, exception)
                 await visit(port)

@@ -30,6 +30,7 @@ from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.net.sockets.listening import ListenOptions
 from daphne_ng.net.sockets.sharing import RecordingReactor, ReplayingReactor, SharedSocket
 from daphne_ng.server import Server
+from daphne_ng.serving.hooks import ServerHooks
 from daphne_ng.supervisor.sockets import SharedSockets
 
 pytestmark = [
@@ -62,7 +63,7 @@ class Worker:
             for one in shared
         ]
         server = Server(application, endpoints, config=config)
-        server.shared_sockets = inherited
+        server.hooks = ServerHooks(sockets=inherited)
         self._running = server.run_in_thread()
         self.server = self._running.__enter__()
         self.ports = list(server.listeners)
@@ -195,8 +196,8 @@ def test_a_worker_leaves_nothing_of_a_socket_open_when_it_stops_listening(short:
 
 def test_the_last_takes_those_who_wait(short: Path) -> None:
     sockets, worker = shared_by(["unix:s"])
-    assert worker.server._loop is not None
-    stuck = worker.server._loop.call_soon_threadsafe(time.sleep, 0.3)
+    assert worker.server._life is not None
+    stuck = worker.server._life.loop.call_soon_threadsafe(time.sleep, 0.3)
     time.sleep(0.1)
     client = knock("s")
     sockets.close()

@@ -273,7 +273,7 @@ def test_below_a_wrapper_that_tells_nothing_the_extension_is_there(pem: Path) ->
             tls = TLSMemoryBIOFactory(options, False, Wrapping(factory), clock=self.reactor)
             return TCP4ServerEndpoint(self.reactor, 0, interface=HOST).listen(tls)
 
-    import daphne_ng.server as module
+    import daphne_ng.serving.life as module
 
     original = module.endpoint_from_string
     module.endpoint_from_string = lambda reactor, *more: Endpoint(reactor)
@@ -422,8 +422,8 @@ def test_a_tilde_in_txsni_is_the_users_home(names: Path, monkeypatch: pytest.Mon
 
 def test_a_challenge_is_answered_and_nothing_is_served_over_it(names: Path) -> None:
     with serving(ssl_cert_dir=str(names)) as server:
-        assert server._security is not None
-        source = server._security.tls()
+        assert server._life is not None
+        source = server._life.wrappers.tls()
         assert isinstance(source, CertificateDirectory)
         leaf = certificate("a.test", common_name="the answer")
         answer = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())

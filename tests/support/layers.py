@@ -61,17 +61,21 @@ LAYERS = [
             "daphne_ng.serving",
             *(
                 f"daphne_ng.serving.{name}"
-                for name in ("actions", "draining", "loading", "logconfig", "outlet", "process", "running")
+                for name in ("actions", "draining", "hooks", "loading", "logconfig", "outlet", "process", "running")
             ),
         ],
         "where to listen, what to log, what to serve, and how to stop",
     ),
     Layer(
         "certificates",
-        ["daphne_ng.serving.sources", "daphne_ng.acme", "daphne_ng.acme.*"],
+        ["daphne_ng.serving.wrappers", "daphne_ng.acme", "daphne_ng.acme.*"],
         "TLS and PROXY protocol for each port, and certificates that are got from an authority",
     ),
-    Layer("server", ["daphne_ng.server", "daphne_ng.demo"], "start, stop, the ways to run"),
+    Layer(
+        "server",
+        ["daphne_ng.server", "daphne_ng.serving.life", "daphne_ng.serving.modes", "daphne_ng.demo"],
+        "start, stop, the ways to run",
+    ),
     Layer(
         "processes",
         ["daphne_ng.supervisor", "daphne_ng.supervisor.*"],
@@ -123,7 +127,7 @@ ONLY_IN = [
     OnlyIn("requests", ["daphne_ng.acme.client"], "comes with the extra `acme`"),
     OnlyIn(
         "daphne_ng.acme",
-        ["daphne_ng.acme*", "daphne_ng.serving.sources"],
+        ["daphne_ng.acme*", "daphne_ng.serving.wrappers"],
         "it needs an extra: imported when an endpoint asks for it",
     ),
 ]

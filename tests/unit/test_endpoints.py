@@ -418,9 +418,9 @@ def test_an_ssl_string_names_the_argument_whose_file_is_missing(
     string: str, reason: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    security: Any = object()  # is asked for nothing before the files are there
+    wrappers: Any = object()  # is asked for nothing before the files are there
 
     with pytest.raises(EndpointError) as caught:
-        endpoint_from_string(None, string, security)
+        endpoint_from_string(None, string, wrappers)
 
     assert str(caught.value) == f"endpoint {string!r}: {reason}"

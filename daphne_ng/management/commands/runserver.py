@@ -11,6 +11,7 @@ Override points, as in Daphne: `Command.server_cls`, `Command.protocol`, ``defau
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import importlib
@@ -397,8 +398,8 @@ class Command(DjangoCommand):
             keywords["config"] = config
         server: Any = server_class(**keywords)
         failures: list[BaseException] = []
-        if hasattr(server, "listen_failed"):
-            server.listen_failed = failures.append
+        if is_ours(type(server)):
+            server.hooks = dataclasses.replace(server.hooks, listen_failed=failures.append)
         self._ended = threading.Event()
         self._server = server
         server.run()

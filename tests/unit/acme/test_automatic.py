@@ -17,7 +17,7 @@ from daphne_ng.config import Config
 from daphne_ng.endpoints import endpoint_from_string
 from daphne_ng.errors import EndpointError
 from daphne_ng.net.tls.sources import Challenges
-from daphne_ng.serving.sources import Security
+from daphne_ng.serving.wrappers import ServerWrappers
 
 
 class FakeDirectory:
@@ -153,7 +153,7 @@ def test_a_port_80_that_may_not_be_opened_stops_the_start(tmp_path: Path) -> Non
 
 
 class Recorder:
-    """`EndpointSecurity` that notes what is asked."""
+    """`EndpointWrappers` that notes what is asked."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -198,6 +198,6 @@ def test_without_the_extra_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "josepy", None)
     monkeypatch.setitem(sys.modules, "josepy.b64", None)
     monkeypatch.setitem(sys.modules, "acme", None)
-    security = Security(Config(), [b"http/1.1"], loop)
+    wrappers = ServerWrappers(Config(), [b"http/1.1"], loop)
     with pytest.raises(EndpointError, match=r"pip install 'daphne-ng\[acme\]'"):
-        security.automatic(FakeReactor(), str(tmp_path), True)
+        wrappers.automatic(FakeReactor(), str(tmp_path), True)

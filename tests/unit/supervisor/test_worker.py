@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daphne_ng.config import Config
+from daphne_ng.serving.hooks import ServerHooks
 from daphne_ng.supervisor.protocol import END, HURRY, STOP, Assignment, LineReader
 from daphne_ng.supervisor.worker import Worker, resident_bytes
 
@@ -28,8 +29,7 @@ class Port:
 class Server:
     """What a worker needs of one."""
 
-    ready_callable: Any = None
-    stopping_callable: Any = None
+    hooks = ServerHooks()
     requests_served = 0
 
     def __init__(self) -> None:

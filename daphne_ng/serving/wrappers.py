@@ -1,7 +1,7 @@
-"""What stands between a server's sockets and its protocols, made from the settings: PROXY protocol, TLS, certificates.
+"""The wrappers between a server's sockets and its protocols: the PROXY protocol's prelude, and TLS with certificates.
 
-One `Security` per server: it makes the parts that endpoint strings ask for, once each, and looks after them while the
-server runs.
+One `ServerWrappers` per server makes the wrappers that endpoint strings name (``haproxy:``, ``tls:``, ``txsni:``,
+``le:``, ``ssl:``) from the settings, each once, and reads certificate files again while the server runs.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from daphne_ng.net.tls.sources import (
     TlsSettings,
 )
 
-__all__ = ["Security"]
+__all__ = ["ServerWrappers"]
 
 logger = logging.getLogger("daphne_ng.security")
 
 
-class Security:
-    """Implements `EndpointSecurity`.
+class ServerWrappers:
+    """Implements `EndpointWrappers`.
 
     Args:
         config: The settings.
         protocols: ALPN names, the best first.
         loop: For timers.
         context: The server; the PROXY protocol needs one, which counts the connections that wait for its header.
-        run: The same for all workers of one supervisor, and for nobody else; empty for a server of one process.
+        run: The identifier of the supervisor's run; empty for a server of one process.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Security:
             cert_reqs=config.ssl_cert_reqs,
             ca_certs=config.ssl_ca_certs,
         )
-        """What every context is made with."""
+        """The settings of every TLS context."""
         self._tls: TlsSource | None = None
         self._directories: dict[str, CertificateDirectory] = {}
         self._sources: list[Reloadable] = []
@@ -76,7 +76,7 @@ class Security:
         self._automatic: Any = None
 
     def reactor(self, reactor: DaphneReactor) -> ListeningReactor:
-        """Return what endpoints listen on: `reactor` with the socket settings."""
+        """Return the reactor that endpoints listen on: `reactor` with the socket settings."""
         config = self._config
         options = ListenOptions(
             backlog=config.backlog,
@@ -88,7 +88,7 @@ class Security:
         return ListeningReactor(reactor, options)
 
     def automatic(self, reactor: Any, directory: str, staging: bool) -> TlsSource:
-        """See `EndpointSecurity.automatic`."""
+        """See `EndpointWrappers.automatic`."""
         if self._automatic is None:
             try:
                 from daphne_ng.acme.automatic import Automatic
@@ -103,17 +103,17 @@ class Security:
         return source
 
     def listening(self) -> None:
-        """Begin what needs the endpoints to listen: asking for certificates."""
+        """Begin to ask for certificates, now that the endpoints listen for the challenges."""
         if self._automatic is not None:
             self._automatic.start()
 
     def start(self) -> None:
-        """Look after files that change."""
+        """Look from time to time for certificate files that have changed."""
         self._started = True
         self._poll_later()
 
     def stop(self) -> None:
-        """Give the timers back."""
+        """Cancel the timers."""
         self._started = self._read_again = False
         if self._timer is not None:
             self._timer.cancel()
@@ -138,14 +138,14 @@ class Security:
         self._poll_later()
 
     def prelude(self) -> Prelude:
-        """See `EndpointSecurity.prelude`."""
+        """See `EndpointWrappers.prelude`."""
         if self._prelude is None:
             assert self._context is not None  # only a server's endpoints ask
             self._prelude = ProxyProtocol(self._context)
         return self._prelude
 
     def tls(self) -> TlsSource:
-        """See `EndpointSecurity.tls`."""
+        """See `EndpointWrappers.tls`."""
         if self._tls is None:
             config, default = self._config, self._default_certificate()
             if config.ssl_cert_dir:
@@ -164,7 +164,7 @@ class Security:
         return self._tls
 
     def directory(self, path: str, label: str) -> CertificateDirectory:
-        """See `EndpointSecurity.directory`."""
+        """See `EndpointWrappers.directory`."""
         path = os.path.expanduser(path)
         known = self._directories.get(path)
         if known is None:
@@ -180,7 +180,7 @@ class Security:
         return known
 
     def string(self, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> Any:
-        """See `EndpointSecurity.string`."""
+        """See `EndpointWrappers.string`."""
         source = StringCertificate(self.tls_settings, description, parse, paths)
         self.follow(source)
         return source
@@ -205,8 +205,8 @@ class Security:
         self._timer = None
         self._poll_later()
 
-    # In a thread: a file may be on another machine, and a large key takes a while to check. In one at a time: however
-    # many signals come meanwhile, all is read once more.
+    # A thread reads the files: a file may be on another machine, and a large key takes a while to check. There is one
+    # such thread at a time: however many signals come meanwhile, all files are read once more.
     def _refresh(self, *, force: bool) -> asyncio.Future[None]:
         if self._reading is not None:
             self._read_again = self._read_again or force

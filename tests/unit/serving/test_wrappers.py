@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daphne_ng.config import Config
-from daphne_ng.serving.sources import Security
+from daphne_ng.serving.wrappers import ServerWrappers
 
 
 class Slow:
@@ -27,34 +27,34 @@ class Slow:
 
 def test_signals_that_come_while_files_are_read_are_one_more_reading() -> None:
     async def scenario() -> None:
-        security, source = Security(Config(ssl_reload_interval=0), [], asyncio.get_running_loop()), Slow()
-        security.follow(source)
-        security.start()
+        wrappers, source = ServerWrappers(Config(ssl_reload_interval=0), [], asyncio.get_running_loop()), Slow()
+        wrappers.follow(source)
+        wrappers.start()
         for _ in range(50):
-            security.reload()
+            wrappers.reload()
         source.go_on.set()
         async with asyncio.timeout(10):
             while len(source.readings) < 2:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         assert source.readings == [True, True]
-        security.reload()
+        wrappers.reload()
         async with asyncio.timeout(10):
             while len(source.readings) < 3:
                 await asyncio.sleep(0.01)
-        security.stop()
+        wrappers.stop()
 
     asyncio.run(scenario())
 
 
 def test_none_begins_after_the_stop() -> None:
     async def scenario() -> None:
-        security, source = Security(Config(ssl_reload_interval=0), [], asyncio.get_running_loop()), Slow()
-        security.follow(source)
-        security.start()
-        security.reload()
-        security.reload()
-        security.stop()
+        wrappers, source = ServerWrappers(Config(ssl_reload_interval=0), [], asyncio.get_running_loop()), Slow()
+        wrappers.follow(source)
+        wrappers.start()
+        wrappers.reload()
+        wrappers.reload()
+        wrappers.stop()
         source.go_on.set()
         await asyncio.sleep(0.1)
         assert source.readings == [True]
@@ -68,7 +68,7 @@ def test_a_directory_without_certificates_is_worth_a_warning(
     async def scenario() -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         (tmp_path / "certs").mkdir()
-        Security(Config(ssl_cert_dir="~/certs"), [b"http/1.1"], asyncio.get_running_loop()).tls()
+        ServerWrappers(Config(ssl_cert_dir="~/certs"), [b"http/1.1"], asyncio.get_running_loop()).tls()
         assert f"there is no .pem file in '{tmp_path / 'certs'}'" in caplog.text
 
     asyncio.run(scenario())
