@@ -18,7 +18,7 @@ from daphne_ng.acme.storage import AccountKey, Storage
 from daphne_ng.config import Config
 from daphne_ng.endpoints import listen_for_challenges
 from daphne_ng.errors import EndpointError
-from daphne_ng.net.tls.sources import Challenges
+from daphne_ng.net.tls.directory import Challenges
 
 __all__ = ["PRODUCTION", "STAGING", "Automatic", "Directory"]
 
@@ -29,7 +29,7 @@ STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 
 class Directory(Protocol):
-    """`daphne_ng.net.tls.sources.CertificateDirectory`, as seen from here."""
+    """`daphne_ng.net.tls.directory.CertificateDirectory`, as seen from here."""
 
     challenges: Challenges
 

@@ -19,14 +19,9 @@ from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.net.sockets.listening import ListeningReactor, ListenOptions, Prelude, TlsSource
 from daphne_ng.net.sockets.prelude import ProxyProtocol
 from daphne_ng.net.tls.certificates import list_pem_files
-from daphne_ng.net.tls.sources import (
-    CertificateDirectory,
-    CertificateFile,
-    CertificateFiles,
-    Reloadable,
-    StringCertificate,
-    TlsSettings,
-)
+from daphne_ng.net.tls.context import TlsPolicy
+from daphne_ng.net.tls.directory import CertificateDirectory
+from daphne_ng.net.tls.sources import CertificateFile, CertificateFiles, Reloadable, StringCertificate
 
 __all__ = ["ServerWrappers"]
 
@@ -57,7 +52,7 @@ class ServerWrappers:
         self._loop = loop
         self._context = context
         self._run = run
-        self.tls_settings = TlsSettings(
+        self.tls_policy = TlsPolicy(
             protocols=tuple(protocols),
             ciphers=config.ssl_ciphers,
             min_version=config.ssl_min_version,
@@ -156,7 +151,7 @@ class ServerWrappers:
                         directory.path,
                     )
             elif default is not None:
-                files = CertificateFiles(self.tls_settings, default)
+                files = CertificateFiles(self.tls_policy, default)
                 self.follow(files)
                 self._tls = files
             else:
@@ -169,7 +164,7 @@ class ServerWrappers:
         known = self._directories.get(path)
         if known is None:
             known = CertificateDirectory(
-                self.tls_settings,
+                self.tls_policy,
                 path,
                 self._default_certificate(),
                 label=label,
@@ -181,7 +176,7 @@ class ServerWrappers:
 
     def string(self, description: str, parse: Callable[[], Any], paths: Iterable[str]) -> Any:
         """See `EndpointWrappers.string`."""
-        source = StringCertificate(self.tls_settings, description, parse, paths)
+        source = StringCertificate(self.tls_policy, description, parse, paths)
         self.follow(source)
         return source
 

@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from websockets.sync.client import connect
 
 from daphne_ng.config import Config
-from daphne_ng.net.tls.sources import CertificateDirectory, challenge_context
+from daphne_ng.net.tls.context import challenge_context
+from daphne_ng.net.tls.directory import CertificateDirectory
 from daphne_ng.server import Server
 from tests.integration.apps.tls_app import application
 from tests.integration.serving import HOST, SLACK, Running, free_port, require_program, serve, wait_for

@@ -20,7 +20,7 @@ from daphne_ng.net.tls.certificates import Identity, read_file
 
 __all__ = [
     "ACME_TLS_ALPN",
-    "TlsSettings",
+    "TlsPolicy",
     "build_context",
     "challenge_context",
     "client_certificate_error",
@@ -51,7 +51,7 @@ _ANY_VERSION = (SSL.TLS_METHOD, SSL.TLS_SERVER_METHOD, SSL.SSLv23_METHOD)
 
 
 @dataclass(frozen=True, slots=True)
-class TlsSettings:
+class TlsPolicy:
     """What all contexts of a server have in common; see the settings of the same names."""
 
     protocols: Sequence[bytes] = (b"http/1.1",)
@@ -67,7 +67,7 @@ class _NoSharedProtocol(SSL.Error):
 
 
 def build_context(
-    settings: TlsSettings,
+    policy: TlsPolicy,
     identity: Identity | None,
     *,
     method: int = SSL.TLS_SERVER_METHOD,
@@ -79,7 +79,7 @@ def build_context(
     """Make a context. It can be used by any number of connections, and must not be changed then.
 
     Args:
-        settings: What all have in common.
+        policy: What all have in common.
         identity: The certificate; None for a context that only leads to others.
         method: A method of `SSL`.
         dh_parameters: File with parameters for Diffie-Hellman without curves; without it there is none.
@@ -91,20 +91,20 @@ def build_context(
 
     Raises:
         EndpointError: The list of ciphers is wrong, the authorities cannot be read, OpenSSL will not have the
-            certificate, or the method excludes what `TlsSettings.min_version` asks for.
+            certificate, or the method excludes what `TlsPolicy.min_version` asks for.
     """
     context = SSL.Context(method)
     options = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
-    if settings.ciphers:
+    if policy.ciphers:
         # An order that somebody has written down is meant. Ours is all of one quality, and the client knows which its
         # processor is good at.
         options |= SSL.OP_CIPHER_SERVER_PREFERENCE
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     if method in _ANY_VERSION:
-        context.set_min_proto_version(_MIN_VERSIONS[settings.min_version])
-    elif method != SSL.TLSv1_2_METHOD or settings.min_version != "1.2":
+        context.set_min_proto_version(_MIN_VERSIONS[policy.min_version])
+    elif method != SSL.TLSv1_2_METHOD or policy.min_version != "1.2":
         # It would serve nobody, or those whom the setting is to keep out.
-        raise EndpointError(f"sslmethod allows a server no TLS {settings.min_version}, the --ssl-min-version, or later")
+        raise EndpointError(f"sslmethod allows a server no TLS {policy.min_version}, the --ssl-min-version, or later")
     if dh_parameters:
         try:
             context.load_tmp_dh(dh_parameters)
@@ -113,24 +113,24 @@ def build_context(
     # Sessions are in the tickets that clients keep. A cache would hold a few kilobytes for each client that wants none.
     context.set_session_id(b"daphne-ng")
     context.set_session_cache_mode(SSL.SESS_CACHE_SERVER | SSL.SESS_CACHE_NO_INTERNAL)
-    if settings.cert_reqs != "none":
-        _ask_for_certificates(context, settings)
-        if settings.cert_reqs == "report":
+    if policy.cert_reqs != "none":
+        _ask_for_certificates(context, policy)
+        if policy.cert_reqs == "report":
             # A resumed session has forgotten what was wrong with its certificate.
             options |= SSL.OP_NO_TICKET
             context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if identity is not None:
-        _use(context, identity)
+        _install_identity(context, identity)
     context.set_options(options)
-    context.set_alpn_select_callback(_selector(settings.protocols, answer))
+    context.set_alpn_select_callback(_selector(policy.protocols, answer))
     if choose is not None:
         _on_server_name(context, choose)
     context.set_app_data(chosen_by)
     try:
         # The last: pyOpenSSL before 26 makes a connection to try it out, and then lets nothing be changed.
-        context.set_cipher_list((settings.ciphers or (_CIPHERS_DHE if dh_parameters else _CIPHERS)).encode("ascii"))
+        context.set_cipher_list((policy.ciphers or (_CIPHERS_DHE if dh_parameters else _CIPHERS)).encode("ascii"))
     except (SSL.Error, UnicodeEncodeError) as error:
-        raise EndpointError(f"--ssl-ciphers: OpenSSL knows no cipher of {settings.ciphers!r}") from error
+        raise EndpointError(f"--ssl-ciphers: OpenSSL knows no cipher of {policy.ciphers!r}") from error
     return context
 
 
@@ -155,7 +155,7 @@ def challenge_context(certificate: Any, key: Any) -> SSL.Context:
 # -- certificates ----------------------------------------------------------------------------------------------
 
 
-def _use(context: SSL.Context, identity: Identity) -> None:
+def _install_identity(context: SSL.Context, identity: Identity) -> None:
     try:
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.key)
@@ -167,8 +167,8 @@ def _use(context: SSL.Context, identity: Identity) -> None:
         raise EndpointError(f"OpenSSL refuses the certificate of {name!r}: {reasons(error)}") from error
 
 
-def _ask_for_certificates(context: SSL.Context, settings: TlsSettings) -> None:
-    path = settings.ca_certs
+def _ask_for_certificates(context: SSL.Context, policy: TlsPolicy) -> None:
+    path = policy.ca_certs
     try:
         context.load_verify_locations(path)
         # Browsers offer those of their certificates that one of these has signed.
@@ -176,7 +176,7 @@ def _ask_for_certificates(context: SSL.Context, settings: TlsSettings) -> None:
     except SSL.Error as error:
         read_file("--ssl-ca-certs", path)
         raise EndpointError(f"--ssl-ca-certs: there is no PEM certificate in {path!r}") from error
-    context.set_verify(_VERIFY[settings.cert_reqs], _note_and_pass if settings.cert_reqs == "report" else None)
+    context.set_verify(_VERIFY[policy.cert_reqs], _note_and_pass if policy.cert_reqs == "report" else None)
 
 
 # What was wrong with client certificates that were let pass.

@@ -16,7 +16,7 @@ from daphne_ng.acme.automatic import PRODUCTION, STAGING, Automatic
 from daphne_ng.config import Config
 from daphne_ng.endpoints import endpoint_from_string
 from daphne_ng.errors import EndpointError
-from daphne_ng.net.tls.sources import Challenges
+from daphne_ng.net.tls.directory import Challenges
 from daphne_ng.serving.wrappers import ServerWrappers
 
 

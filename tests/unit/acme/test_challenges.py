@@ -18,7 +18,8 @@ from daphne_ng.acme.challenges import (
     challenge_certificate,
 )
 from daphne_ng.acme.proofs import Proofs
-from daphne_ng.net.tls.sources import CertificateDirectory, TlsSettings
+from daphne_ng.net.tls.context import TlsPolicy
+from daphne_ng.net.tls.directory import CertificateDirectory
 
 NAME = "a.example.org"
 AUTHORIZATION = "token.thumbprint"
@@ -76,7 +77,7 @@ def shake_hands(server_context: SSL.Context, name: str, *protocols: bytes) -> tu
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_directory_answers_while_the_proof_is_there(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.pem").touch()
-    directory = CertificateDirectory(TlsSettings(), str(tmp_path))
+    directory = CertificateDirectory(TlsPolicy(), str(tmp_path))
     # Of two processes, one proves and the other is asked.
     directory.challenges = TlsAlpnAnswers(Proofs(str(tmp_path)))
     challenges = TlsAlpnChallenges(Proofs(str(tmp_path)))
