@@ -16,7 +16,7 @@ from enum import IntEnum
 from sys import getrecursionlimit, setrecursionlimit
 from typing import Any
 
-from daphne_ng._types import Headers, Message
+from daphne_ng._types import Fields, Headers, Message
 from daphne_ng.asgi.exchange import (
     BURST_MAX_BYTES,
     DONE,
@@ -85,7 +85,7 @@ class HttpExchange(Exchange):
         """See `RequestSink.body_received`."""
         return self._need_inbox().put(data)
 
-    def body_ended(self, trailers: Headers) -> None:
+    def body_ended(self, trailers: Fields) -> None:
         """See `RequestSink.body_ended`. ASGI has no message for request trailers."""
         if self.head.content_length:
             self._need_inbox().end()

@@ -22,7 +22,7 @@ from daphne_ng.net.turn import Turn
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
-from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 __all__ = ["REFUSALS_MAX", "OpenConnection", "ServerContext"]

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from daphne_ng._types import Headers
+from daphne_ng._types import Fields, Headers
 
 __all__ = ["RequestSink", "ResponsePort", "WebSocketPort", "WebSocketSink"]
 
@@ -107,7 +107,7 @@ class RequestSink(Protocol):
             True if reading should pause until `ResponsePort.consumed` says otherwise.
         """
 
-    def body_ended(self, trailers: Headers) -> None:
+    def body_ended(self, trailers: Fields) -> None:
         """The request body is complete."""
 
     def disconnected(self, reason: str, status: int | None = None) -> None:

@@ -1,38 +1,57 @@
 """What was found out once about a name or a line, kept for the next message that has it.
 
-The memos of this package are plain dictionaries of a module, because a look-up in them stands on the hot path, and are
-shared by all connections. So no client may be able to fill one for good: a full memo is emptied, and what is in use
-comes back with the next messages. To learn a few dozen names again takes some microseconds for each couple of thousand
-that somebody has to invent; to remember which of them are in use would cost every message.
+The memos of this package belong to modules, and are shared by all connections. So no client may be able to fill one for
+good: a full memo is emptied, and what is in use comes back with the next messages. To learn a few dozen names again
+takes some microseconds for each couple of thousand that somebody has to invent; to remember which of them are in use
+would cost every message.
+
+A look-up stands on the hot path. So it is made in `Memo.known`, a plain dictionary that a module has under a name of
+its own: Python calls the methods of a dictionary much faster than those of anything that is only like one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
-__all__ = ["KEY_MAX_BYTES", "remember"]
+__all__ = ["Memo"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-_NOTHING: dict[Any, Any] = {}
-
-KEY_MAX_BYTES = 64
-"""What is longer than this is not worth remembering, and would make the bound one of entries and not of bytes."""
+_NAME_MAX_BYTES = 64
 
 
-def remember(memo: dict[K, V], key: K, value: V, most: int, preset: Mapping[K, V] = _NOTHING) -> None:
-    """Keep an entry.
+class Memo(Generic[K, V]):
+    """A dictionary with a bound.
 
     Args:
-        memo: Where.
-        key: Its key, of a bounded size.
-        value: Its value.
-        most: How many entries the memo may have.
+        most: How many entries it may have.
+        longest: Largest `size` of an entry that is kept, in bytes. Without it, the bound would be one of entries only.
         preset: What stands in it from the beginning, and after it was emptied.
     """
-    if len(memo) >= most:
-        memo.clear()
-        memo.update(preset)
-    memo[key] = value
+
+    __slots__ = ("_preset", "known", "longest", "most")
+
+    def __init__(self, most: int, longest: int = _NAME_MAX_BYTES, preset: Mapping[K, V] | None = None) -> None:
+        self._preset: dict[K, V] = dict(preset or {})
+        self.known: dict[K, V] = dict(self._preset)
+        """The entries; the same dictionary always. Look-ups only: `remember` is what keeps an entry."""
+        self.most = most
+        self.longest = longest
+
+    def remember(self, key: K, value: V, size: int) -> None:
+        """Keep an entry, unless it is too large.
+
+        Args:
+            key: Its key.
+            value: Its value.
+            size: How large the two are, in bytes, as the memo's owner counts them.
+        """
+        if size > self.longest:
+            return
+        known = self.known
+        if len(known) >= self.most:
+            known.clear()
+            known.update(self._preset)
+        known[key] = value

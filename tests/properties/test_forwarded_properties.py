@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daphne_ng.config.trust import TrustedPeers
+from daphne_ng.wire.http.fields import HOST
 from daphne_ng.wire.http.forwarded import HOPS_MAX, Claims, ForwardedFields, parse_node
-from daphne_ng.wire.http.grammar import HOST
 
 PROXIES = TrustedPeers("10.0.0.0/8,fd00::/8")
 FOR, FORWARDED = b"x-forwarded-for", b"forwarded"

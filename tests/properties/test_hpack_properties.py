@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from daphne_ng.config import Config
 from daphne_ng.errors import InvalidHeader, WireError
-from daphne_ng.wire.http1.parser import _METHODS
-from daphne_ng.wire.http2.head import OVERSIZED, check_request_fields
+from daphne_ng.wire.http.fields import METHODS, SECRET_FIELDS
+from daphne_ng.wire.http2.head import check_request_fields
 from daphne_ng.wire.http2.hpack import (
-    _SENSITIVE,
+    OVERSIZED,
     CompressionError,
     ResponseEncoder,
     _encoded_line,
@@ -88,7 +88,7 @@ def test_hpack_reads_what_the_encoder_writes(
         plain = b"".join(_encoded_line(*field) for field in fields)
         decoded = list(oracle.decode(encoder.begin_block() + plain, raw=True))
         assert decoded == fields
-        assert not any(field[0] in _SENSITIVE and field.indexable for field in decoded)
+        assert not any(field[0] in SECRET_FIELDS and field.indexable for field in decoded)
         assert not oracle.header_table.dynamic_entries
         assert list(request_decoder(10**6, 100).decode(plain)) == fields
 
@@ -229,7 +229,7 @@ def reasons(fields: list[Field], ended: bool, extended: bool) -> Iterable[str]:
         yield "RFC 9110 section 5.1: a name is a token; HTTP/1.1 answers 400"
     if any(set(value) & CONTROLS for _, value in fields):
         yield "RFC 9110 section 5.5: control characters are invalid in values; HTTP/1.1 answers 400"
-    if not method or method.decode("latin-1") not in _METHODS.values():
+    if not method or method.decode("latin-1") not in METHODS.values():
         yield "no method that HTTP/1.1 has: 501, or no token"
     if method == b"CONNECT" and (not extended or b":protocol" not in pseudo):
         yield "CONNECT to another server is not for us; an extended one must have been offered (RFC 8441 section 3)"

@@ -20,8 +20,8 @@ import h11
 from daphne_ng.config import Config
 from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http1.connection import Http1Connection
-from daphne_ng.wire.http1.writer import ResponseDefaults
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 NEVER = float("inf")

@@ -24,7 +24,7 @@ import hpack
 
 from daphne_ng.config import Config
 from daphne_ng.port.head import RequestHead
-from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.connection import Http2Connection
 from daphne_ng.wire.http2.engine import Engine
 from daphne_ng.wire.http2.hpack import RequestDecoder

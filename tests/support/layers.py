@@ -140,7 +140,20 @@ class Never(NamedTuple):
     imported: list[str]
 
 
+# What is known of a WebSocket but for its handshake, which is a request: each version of HTTP hands one on.
+_OPEN_WEBSOCKET = [
+    f"daphne_ng.wire.websocket.{name}" for name in ("budget", "connection", "deflate", "driver", "frames")
+]
+
 NEVER = [
+    # No protocol knows another; what they share is in `wire.http`.
+    Never("daphne_ng.wire.http1*", ["daphne_ng.wire.http2", *_OPEN_WEBSOCKET]),
+    Never("daphne_ng.wire.http2*", ["daphne_ng.wire.http1", *_OPEN_WEBSOCKET]),
+    Never("daphne_ng.wire.websocket*", ["daphne_ng.wire.http1", "daphne_ng.wire.http2"]),
+    *(
+        Never(shared, ["daphne_ng.wire.http1", "daphne_ng.wire.http2", "daphne_ng.wire.websocket"])
+        for shared in ("daphne_ng.wire.http", "daphne_ng.wire.http.*")
+    ),
     # The protocols and the bridge stand side by side, on the port.
     Never(
         "daphne_ng.wire*",

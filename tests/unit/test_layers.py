@@ -146,6 +146,7 @@ def test_no_module_is_longer_than_a_reader_can_bear(module: str) -> None:
         ("daphne_ng.port", ["twisted", "asyncio"]),
         ("daphne_ng.cli", ["twisted.internet", "httptools", "daphne_ng.server"]),
         ("daphne_ng.wire.http1.connection", ["twisted", "asyncio", "socket"]),
+        ("daphne_ng.wire.http2.hpack", ["httptools", "h2", "daphne_ng.wire.http1", "daphne_ng.wire.http2.head"]),
         ("daphne_ng.asgi.runner", ["twisted", "httptools"]),
         ("daphne_ng.server", ["twisted.internet.reactor", "acme", "josepy", "requests", "daphne_ng.acme"]),
         ("daphne_ng.net.factory", ["twisted.internet.reactor"]),

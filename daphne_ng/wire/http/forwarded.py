@@ -24,12 +24,12 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from daphne_ng._types import Fields
 from daphne_ng.config.trust import TrustedPeers, plain_address
-from daphne_ng.wire.http.grammar import HOST, TOKEN
+from daphne_ng.wire.http.fields import HOST, TOKEN
 
 __all__ = ["HOPS_MAX", "Claims", "ForwardedFields", "Node", "parse_node", "root_path_of"]
 
-Headers = Sequence[tuple[bytes, bytes]]
 Node = tuple[str, int | None]
 """An address in its shortest spelling, and the port if there is one."""
 
@@ -91,7 +91,7 @@ class ForwardedFields:
         self.names: frozenset[bytes] = frozenset(name for name in from_others if name)
         """The headers that are looked at."""
 
-    def claims(self, headers: Headers) -> Claims | None:
+    def claims(self, headers: Fields) -> Claims | None:
         """Return what the headers say, or None if none of them is there."""
         names = self.names
         found: dict[bytes, list[bytes]] = {}

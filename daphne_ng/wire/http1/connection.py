@@ -38,6 +38,8 @@ from daphne_ng.pieces import as_bytes
 from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
 from daphne_ng.wire.ending import GONE, LAST, LINGERING, NEVER, OPEN, PhasedConnection
+from daphne_ng.wire.http.defaults import ResponseDefaults
+from daphne_ng.wire.http.fields import CLOSES, DROP_LENGTH
 from daphne_ng.wire.http.response import (
     CHUNKED,
     FRAMING,
@@ -53,15 +55,7 @@ from daphne_ng.wire.http1.draining import Drain
 from daphne_ng.wire.http1.driver import Http1Driver
 from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
 from daphne_ng.wire.http1.read_flow import ReadFlow
-from daphne_ng.wire.http1.writer import (
-    CLOSES,
-    DROP_LENGTH,
-    ResponseDefaults,
-    encode_error,
-    encode_fields,
-    encode_switch,
-    encode_trailers,
-)
+from daphne_ng.wire.http1.writer import encode_error, encode_fields, encode_switch, encode_trailers
 from daphne_ng.wire.websocket.handshake import from_upgrade
 
 __all__ = ["Http1Connection", "Http1Driver"]

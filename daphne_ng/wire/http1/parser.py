@@ -14,32 +14,29 @@ One ``feed`` may hold many requests; they come out as `Http1Message` in order. T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
 
+from daphne_ng._types import Field, Fields
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
 from daphne_ng.pieces import append_piece
 from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.http.fields import (
+    COMMON_REQUEST_NAMES,
+    HOST,
+    METHODS,
+    connection_options,
+    is_host,
+    valid_hosts,
+)
 from daphne_ng.wire.http.forwarded import root_path_of
-from daphne_ng.wire.http.grammar import HOST, connection_options
-from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
+from daphne_ng.wire.memo import Memo
 
 __all__ = ["Http1Message", "Http1Parser"]
-
-# What a server of documents is asked; llhttp also knows the methods of RTSP and of Icecast.
-_METHODS: dict[bytes, str] = {
-    name.encode("ascii"): name
-    for name in (
-        "ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
-        "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK "
-        "UNLOCK UNSUBSCRIBE"
-    ).split()
-}
 
 # A record of type handshake, version 3.x (RFC 8446 section 5.1).
 _TLS_HANDSHAKE = b"\x16\x03"
@@ -58,24 +55,17 @@ _SPECIAL = _HOP | {
 
 # Raw field name -> lower-cased name, for those that mean nothing to this server. Bounded, so that a client cannot grow
 # it.
-_NAMES_MAX = 2048
-_names: dict[bytes, bytes] = {}
-# Host values that passed the grammar. Bounded likewise.
-_HOSTS_MAX = 1024
-_hosts: dict[bytes, None] = {}
-
-_COMMON_NAMES = (
-    "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding "
-    "Accept-Language Cookie Referer Origin Authorization Cache-Control Pragma Upgrade-Insecure-Requests If-None-Match "
-    "If-Modified-Since Range TE X-Forwarded-For X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Host X-Real-IP "
-    "X-Request-ID X-Requested-With Expect Upgrade Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User "
-    "Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-WebSocket-Key Sec-WebSocket-Version "
-    "Sec-WebSocket-Extensions Sec-WebSocket-Protocol DNT Via Priority "
-).split()
-for _name in _COMMON_NAMES:
-    if _name.lower().encode() not in _SPECIAL:
-        _names[_name.encode()] = _names[_name.lower().encode()] = _name.lower().encode()
-_COMMON = dict(_names)
+_name_memo: Memo[bytes, bytes] = Memo(
+    2048,
+    preset={
+        name.encode(): lower.encode()
+        for common in COMMON_REQUEST_NAMES
+        for lower in (common.lower(),)
+        for name in (common, lower)
+        if lower.encode() not in _SPECIAL
+    },
+)
+_names = _name_memo.known
 
 
 class Http1Message:
@@ -88,7 +78,7 @@ class Http1Message:
     body_bytes = 0
     """Body bytes parsed so far."""
     ended = False
-    trailers: Sequence[tuple[bytes, bytes]] = ()
+    trailers: Fields = ()
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
@@ -140,11 +130,11 @@ class Http1Parser:
         self._messages = messages
         self._parser: Any = httptools.HttpRequestParser(self)
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[Field] = []
         # Host and Content-Length apart from the other special fields, because hardly a request has any of those.
         self._host: bytes | None = None
         self._length = b""
-        self._special: list[tuple[bytes, bytes]] = []
+        self._special: list[Field] = []
         self._head_done = False
         self._hop = False
         self._muted = False
@@ -308,8 +298,7 @@ class Http1Parser:
         # (CVE-2015-0219): dropped, as Daphne does.
         if b"_" in name:
             return b""
-        if len(name) <= KEY_MAX_BYTES:
-            remember(_names, name, lower, _NAMES_MAX, _COMMON)
+        _name_memo.remember(name, lower, len(name))
         return lower
 
     def on_headers_complete(self) -> None:
@@ -345,9 +334,9 @@ class Http1Parser:
             head.content_length = int(self._length)  # llhttp let digits through only, once, below 2**64
             self._length = b""
         host = self._host
-        if special or host not in _hosts:
+        if special or host not in valid_hosts:
             self._apply_special(head, host)
-        method = _METHODS.get(parser.get_method())
+        method = METHODS.get(parser.get_method())
         if method is None:
             raise WireError(501, "The method is not implemented.")
         head.method = method
@@ -422,11 +411,8 @@ class Http1Parser:
 
     # Check Host, and apply the special fields to the head.
     def _apply_special(self, head: RequestHead, host: bytes | None) -> None:
-        if host is not None and host not in _hosts:
-            if not HOST.fullmatch(host):
-                raise WireError(400, "The Host is malformed.")
-            if len(host) <= KEY_MAX_BYTES:
-                remember(_hosts, host, None, _HOSTS_MAX)
+        if host is not None and host not in valid_hosts and not is_host(host):
+            raise WireError(400, "The Host is malformed.")
         upgrade: bytes | None = None
         options: set[bytes] = set()
         for name, value in self._special:

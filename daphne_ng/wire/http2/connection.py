@@ -42,7 +42,7 @@ from h2.stream import H2Stream
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
 from daphne_ng.pieces import append_piece, as_bytes
-from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.driver import Http2Driver
 from daphne_ng.wire.http2.frames import (
     CANCEL,

@@ -12,24 +12,30 @@ What HTTP/1.1 does not let pass does not pass here either, so that no applicatio
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from operator import itemgetter
 from urllib.parse import unquote
 
+from daphne_ng._types import Field, Fields
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
 from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.http.fields import (
+    COMMON_REQUEST_NAMES,
+    HOP_BY_HOP,
+    METHODS,
+    NO_LENGTH,
+    NOT_A_LENGTH,
+    TOKEN,
+    TOO_LONG_A_LENGTH,
+    content_length,
+    is_host,
+    valid_hosts,
+)
 from daphne_ng.wire.http.forwarded import root_path_of
-from daphne_ng.wire.http.grammar import HOST, TOKEN
-from daphne_ng.wire.http1.parser import _METHODS as METHODS  # one list for all versions
-from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
+from daphne_ng.wire.http2.hpack import OVERSIZED
+from daphne_ng.wire.memo import Memo
 
-__all__ = ["OVERSIZED", "Http2Head", "MalformedRequest", "check_request_fields", "check_trailer_fields"]
-
-Field = tuple[bytes, bytes]
-
-OVERSIZED: Field = (b"", b"")
-"""Stands last in a list of fields that was cut at the limits. Known by identity; a field without a name besides."""
+__all__ = ["Http2Head", "MalformedRequest", "check_request_fields", "check_trailer_fields"]
 
 _PROTOCOL_ERROR = 0x1  # RFC 9113 section 7
 
@@ -76,46 +82,34 @@ _SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+\-.]*")
 _CONTROLS = bytes((*range(9), *range(10, 32), 127))
 
 _ORDINARY, _DROP, _HOST, _LENGTH, _COOKIE, _TE, _EXPECT, _PRIORITY, _ROOT_PATH, _CONNECTION = range(10)
-# Name -> what it means here. Bounded, so that a client cannot grow it.
-_NAMES_MAX = 2048
-_names: dict[bytes, int] = dict.fromkeys(
-    (
-        b"content-type user-agent accept accept-encoding accept-language referer origin authorization cache-control "
-        b"pragma upgrade-insecure-requests if-none-match if-modified-since range x-forwarded-for x-forwarded-proto "
-        b"x-forwarded-port x-forwarded-host x-real-ip x-request-id x-requested-with sec-fetch-dest sec-fetch-mode "
-        b"sec-fetch-site sec-fetch-user sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-websocket-version "
-        b"sec-websocket-extensions sec-websocket-protocol dnt via"
-    ).split(),
-    _ORDINARY,
-) | {
-    b"host": _HOST,
-    b"content-length": _LENGTH,
-    b"cookie": _COOKIE,
-    b"te": _TE,
-    b"expect": _EXPECT,
-    b"priority": _PRIORITY,
-    b"daphne-root-path": _ROOT_PATH,
-    # RFC 9113 section 8.2.2: "Any message containing connection-specific header fields MUST be treated as malformed".
-    b"connection": _CONNECTION,
-    b"proxy-connection": _CONNECTION,
-    b"keep-alive": _CONNECTION,
-    b"transfer-encoding": _CONNECTION,
-    b"upgrade": _CONNECTION,
-}
-_COMMON = dict(_names)
+# Name -> what it means here. Bounded, so that a client cannot grow it; and what is preset, which decides about framing,
+# comes back when it is emptied.
+_name_memo: Memo[bytes, int] = Memo(
+    2048,
+    preset={
+        **dict.fromkeys((name.lower().encode() for name in COMMON_REQUEST_NAMES), _ORDINARY),
+        b"host": _HOST,
+        b"content-length": _LENGTH,
+        b"cookie": _COOKIE,
+        b"te": _TE,
+        b"expect": _EXPECT,
+        b"priority": _PRIORITY,
+        b"daphne-root-path": _ROOT_PATH,
+        # RFC 9113 section 8.2.2: "Any message containing connection-specific header fields MUST be treated as
+        # malformed".
+        **dict.fromkeys(HOP_BY_HOP, _CONNECTION),
+    },
+)
+_names = _name_memo.known
 
 _PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
-
-# Authorities that passed the grammar. Bounded likewise.
-_HOSTS_MAX = 1024
-_hosts: dict[bytes, None] = {}
 
 _value_of = itemgetter(1)
 _strip = bytes.strip
 
 
 def check_request_fields(
-    fields: Sequence[Field], config: Config, ended: bool = False, extended_connect: bool = False
+    fields: Fields, config: Config, ended: bool = False, extended_connect: bool = False
 ) -> Http2Head:
     """Check a list of fields and make a request head of it.
 
@@ -165,7 +159,7 @@ def check_request_fields(
     own_host: bytes | None = None
     crumbs: list[bytes] | None = None
     cookie_at = 0
-    length = -1
+    length = NO_LENGTH
     known = _names
     for field in fields[count:]:
         name, value = field
@@ -187,7 +181,9 @@ def check_request_fields(
             head.priority = value if head.priority is None else head.priority + b", " + value
             append(field)
         elif code == _LENGTH:
-            earlier, length = length, _content_length(value, length)
+            earlier, length = length, content_length(value, length)
+            if length < 0:
+                raise _wrong_length(length)
             if earlier < 0:
                 append(field)
         elif code == _HOST:
@@ -222,8 +218,9 @@ def check_request_fields(
     # -- what the values say
     if not host:
         raise MalformedRequest("The request has no authority.")
-    if host not in _hosts:
-        _check_host(host)
+    # RFC 9113 section 8.3.1: "":authority" MUST NOT include the deprecated userinfo subcomponent".
+    if host not in valid_hosts and not is_host(host):
+        raise MalformedRequest("The authority is malformed.")
     if scheme != b"https" and scheme != b"http":
         _check_scheme(scheme)
     head.scheme = scheme
@@ -261,7 +258,7 @@ def check_request_fields(
     return head
 
 
-def check_trailer_fields(fields: Sequence[Field], config: Config) -> None:
+def check_trailer_fields(fields: Fields, config: Config) -> None:
     """Check the fields that end a request.
 
     Raises:
@@ -285,7 +282,7 @@ def check_trailer_fields(fields: Sequence[Field], config: Config) -> None:
 
 
 # Look at all values at once.
-def _check_values(fields: Sequence[Field]) -> None:
+def _check_values(fields: Fields) -> None:
     values = [*map(_value_of, fields)]
     # RFC 9113 section 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character (ASCII SP or HTAB,
     # 0x20 or 0x09)." The others that strip() knows are control characters. What it leaves alone it gives back as it
@@ -305,14 +302,12 @@ def _learn(name: bytes) -> int:
     # A name with "_" would reach WSGI-style environments as the same variable as its spelling with "-" (CVE-2015-0219):
     # dropped, as on HTTP/1.1.
     code = _DROP if b"_" in name else _ORDINARY
-    if len(name) <= KEY_MAX_BYTES:
-        # What is preset decides about framing, so that it must come back when the memo is emptied.
-        remember(_names, name, code, _NAMES_MAX, _COMMON)
+    _name_memo.remember(name, code, len(name))
     return code
 
 
 # Collect and check pseudo-header fields that are not the usual four; return how many there are, and their values.
-def _other_pseudo_fields(fields: Sequence[Field], extended_connect: bool) -> tuple[int, dict[bytes, bytes]]:
+def _other_pseudo_fields(fields: Fields, extended_connect: bool) -> tuple[int, dict[bytes, bytes]]:
     count = 0
     for field in fields:
         if field[0] not in _PSEUDO_FIELDS:
@@ -338,14 +333,6 @@ def _other_pseudo_fields(fields: Sequence[Field], extended_connect: bool) -> tup
     return count, pseudo
 
 
-def _check_host(host: bytes) -> None:
-    # RFC 9113 section 8.3.1: "":authority" MUST NOT include the deprecated userinfo subcomponent".
-    if not HOST.fullmatch(host):
-        raise MalformedRequest("The authority is malformed.")
-    if len(host) <= KEY_MAX_BYTES:
-        remember(_hosts, host, None, _HOSTS_MAX)
-
-
 def _check_scheme(scheme: bytes) -> None:
     if not _SCHEME.fullmatch(scheme):
         raise MalformedRequest("The scheme is malformed.")
@@ -353,15 +340,12 @@ def _check_scheme(scheme: bytes) -> None:
         raise WireError(400, "Only http and https are served here.")
 
 
-def _content_length(value: bytes, earlier: int) -> int:
-    if not value.isdigit():
-        raise MalformedRequest("The Content-Length is no length.")
-    if len(value) > 18:
-        raise WireError(413, "The request body is too large.")
-    length = int(value)
-    if earlier not in (-1, length):
-        raise MalformedRequest("Two Content-Length fields disagree.")
-    return length
+def _wrong_length(problem: int) -> WireError:
+    if problem == NOT_A_LENGTH:
+        return MalformedRequest("The Content-Length is no length.")
+    if problem == TOO_LONG_A_LENGTH:
+        return WireError(413, "The request body is too large.")
+    return MalformedRequest("Two Content-Length fields disagree.")
 
 
 # Return a method that is not among those of documents: the extended CONNECT, or none at all.

@@ -26,17 +26,33 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 from hpack.table import HeaderTable
 
-from daphne_ng._types import Headers
+from daphne_ng._types import Field, Headers
 from daphne_ng.errors import DaphneError, InvalidHeader
-from daphne_ng.wire.http.grammar import TOKEN
-from daphne_ng.wire.http1.writer import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH, pairs_of_bytes, shown_field
-from daphne_ng.wire.http2.head import OVERSIZED
-from daphne_ng.wire.memo import KEY_MAX_BYTES, remember
-from daphne_ng.wording import printable
+from daphne_ng.wire.http.fields import (
+    DATE,
+    DROP_LENGTH,
+    DROPPED,
+    FORBIDDEN_OCTETS,
+    HAS_DATE,
+    HAS_SERVER,
+    LENGTH,
+    NO_LENGTH,
+    ORDINARY,
+    RESPONSE_FIELDS,
+    SECRET_FIELDS,
+    VOLATILE_FIELDS,
+    checked_name,
+    content_length,
+    pairs_of_bytes,
+    wrong_length,
+    wrong_value,
+)
+from daphne_ng.wire.memo import Memo
 
-__all__ = ["CompressionError", "RequestDecoder", "ResponseEncoder", "encode_fields", "encode_status"]
+__all__ = ["OVERSIZED", "CompressionError", "RequestDecoder", "ResponseEncoder", "encode_fields", "encode_status"]
 
-Field = tuple[bytes, bytes]
+OVERSIZED: Field = (b"", b"")
+"""Stands last in a list of fields that was cut at the limits. Known by identity; a field without a name besides."""
 
 # RFC 9113 section 7.
 COMPRESSION_ERROR = 0x9
@@ -167,38 +183,22 @@ def _string(data: bytes, at: int) -> tuple[bytes, int]:
 
 # RFC 7541 section 7.1.3: "an encoder might also choose not to index values for header fields that are considered to be
 # highly valuable or sensitive to recovery, such as the Cookie or Authorization header fields." Without a dynamic table
-# that is a word to intermediaries: they must not index them either.
-_SENSITIVE = frozenset((b"set-cookie", b"cookie", b"authorization", b"proxy-authorization"))
-# Not worth remembering, or not to be: fields that differ from response to response, or hold secrets.
-_VOLATILE = _SENSITIVE | {b"etag", b"location", b"last-modified", b"expires"}
+# that is a word to intermediaries: they must not index the `SECRET_FIELDS` either.
 
 # (name, value) -> its bytes.
-_LINES_MAX = 1024
-_LINE_MAX_BYTES = 128
 # As they stand on the wire: a name in lower case, a value without blanks around it.
-_lines: dict[Field, bytes] = dict(_static_fields)
-# As the application gives them: checked, and any case of letters. An empty line is a field that is left out.
-_checked_lines: dict[Field, bytes] = {}
-_NAMES_MAX = 2048
-_names: dict[bytes, tuple[int, bytes]] = {}
-
-_ORDINARY, _LENGTH, _DATE, _SERVER, _SKIP = range(5)
-_SPECIAL = {
-    b"content-length": _LENGTH,
-    b"date": _DATE,
-    b"server": _SERVER,
-    # RFC 9113 section 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific header
-    # fields." ASGI: Transfer-Encoding "must be ignored".
-    b"connection": _SKIP,
-    b"transfer-encoding": _SKIP,
-    b"keep-alive": _SKIP,
-    b"proxy-connection": _SKIP,
-    b"upgrade": _SKIP,
-}
+_line_memo: Memo[Field, bytes] = Memo(1024, 128, _static_fields)
+_lines = _line_memo.known
+# As the application gives them: checked, and any case of letters.
+_checked_memo: Memo[Any, bytes] = Memo(1024, 128)
+_checked_lines = _checked_memo.known
+# Name as the application spells it -> what it means, and the name in lower case.
+_name_memo: Memo[bytes, tuple[int, bytes]] = Memo(2048)
+_names = _name_memo.known
 
 
 def _encoded_line(name: bytes, value: bytes) -> bytes:
-    if name in _SENSITIVE:
+    if name in SECRET_FIELDS:
         pattern = 0x10  # section 6.2.3, never indexed
     else:
         line = _static_fields.get((name, value))
@@ -211,9 +211,9 @@ def _encoded_line(name: bytes, value: bytes) -> bytes:
     return bytes((pattern,)) + _encoded_string(name) + _encoded_string(value)
 
 
-def _remember_line(lines: dict[Field, bytes], name: bytes, field: Field, line: bytes) -> None:
-    if name not in _VOLATILE and len(field[0]) + len(field[1]) <= _LINE_MAX_BYTES:
-        remember(lines, field, line, _LINES_MAX)
+def _remember_line(memo: Memo[Field, bytes], name: bytes, field: Field, line: bytes) -> None:
+    if name not in VOLATILE_FIELDS:
+        memo.remember(field, line, len(field[0]) + len(field[1]))
 
 
 def encode_status(status: int) -> bytes:
@@ -222,7 +222,7 @@ def encode_status(status: int) -> bytes:
     line = _lines.get(field)
     if line is None:
         line = _encoded_line(*field)
-        _remember_line(_lines, b":status", field, line)
+        _remember_line(_line_memo, b":status", field, line)
     return line
 
 
@@ -256,23 +256,25 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
                 continue
             name, value = field
             code, lower = _names.get(name) or _learn(name)
-            if code == _SKIP:
+            if code == DROPPED:
                 continue
-            if code == _LENGTH:
-                length = _content_length(value, length)
+            if code == LENGTH:
+                length = content_length(value, length)
+                if length < NO_LENGTH:
+                    raise wrong_length(value, length)
                 if options & DROP_LENGTH:
                     continue
             elif code:
-                flags |= HAS_DATE if code == _DATE else HAS_SERVER
+                flags |= HAS_DATE if code == DATE else HAS_SERVER
             value = _checked(lower, value)
             # What means something to us is not found above; its bytes are.
             line = _lines.get((lower, value)) if code else None
             if line is None:
                 line = _encoded_line(lower, value)
                 if code:
-                    _remember_line(_lines, lower, (lower, value), line)
+                    _remember_line(_line_memo, lower, (lower, value), line)
                 else:
-                    _remember_line(lines, lower, (name, value), line)
+                    _remember_line(_checked_memo, lower, (name, value), line)
             append(line)
         return b"".join(parts), length, flags
     except InvalidHeader:
@@ -283,35 +285,17 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
 
 
 def _learn(name: bytes) -> tuple[int, bytes]:
-    if not isinstance(name, bytes):
-        raise InvalidHeader(f"header name {printable(repr(name))} must be bytes, not {type(name).__name__}")
-    if not TOKEN.fullmatch(name):
-        raise InvalidHeader(f"header name {printable(repr(name))} is not a token")
-    lower = name.lower()
-    entry = (_SPECIAL.get(lower, _ORDINARY), lower)
-    if len(name) <= KEY_MAX_BYTES:
-        remember(_names, name, entry, _NAMES_MAX)
+    lower = checked_name(name)
+    entry = (RESPONSE_FIELDS.get(lower, ORDINARY), lower)
+    _name_memo.remember(name, entry, len(name))
     return entry
 
 
 def _checked(name: bytes, value: bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise InvalidHeader(f"the value of header {shown_field(name, value)} must be bytes, not {type(value).__name__}")
-    if len(value.translate(None, b"\0\r\n")) != len(value):
-        raise InvalidHeader(f"the value of header {shown_field(name, value)} holds CR, LF or NUL")
+    if not isinstance(value, bytes) or len(value.translate(None, FORBIDDEN_OCTETS)) != len(value):
+        raise wrong_value(name, value)
     # RFC 9113 section 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character".
     return value.strip(b" \t")
-
-
-def _content_length(value: bytes, earlier: int) -> int:
-    if not isinstance(value, bytes):
-        raise TypeError("a value is not bytes")
-    if not value.isdigit() or len(value) > 18:
-        raise InvalidHeader(f"Content-Length {printable(repr(value))} is not a length")
-    length = int(value)
-    if earlier not in (NO_LENGTH, length):
-        raise InvalidHeader("two Content-Length fields disagree")
-    return length
 
 
 class ResponseEncoder:
@@ -416,7 +400,7 @@ class RequestDecoder:
 
         Returns:
             The fields, nothing about them checked. If there were too many or too much, those within the limits, and
-            `daphne_ng.wire.http2.head.OVERSIZED` as the last: a field that no check lets pass.
+            `OVERSIZED` as the last: a field that no check lets pass.
 
         Raises:
             CompressionError: The block breaks RFC 7541, or the limits by far.

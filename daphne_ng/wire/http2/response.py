@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from daphne_ng._types import Headers
-from daphne_ng.errors import InvalidHeader, WireError
+from daphne_ng.errors import WireError
+from daphne_ng.wire.http.defaults import ResponseDefaults
+from daphne_ng.wire.http.fields import check_trailers
 from daphne_ng.wire.http.status import reason_phrase
-from daphne_ng.wire.http1.writer import _FORBIDDEN_TRAILERS as FORBIDDEN_TRAILERS  # one list for all versions
-from daphne_ng.wire.http1.writer import ResponseDefaults
 from daphne_ng.wire.http2.hpack import encode_fields
 
 __all__ = ["default_block", "error_response", "length_line", "trailer_block"]
@@ -43,9 +43,7 @@ def trailer_block(headers: Headers) -> bytes:
         InvalidHeader: As `encode_fields`, or the field must not stand in a trailer (RFC 9110 section 6.5.1).
     """
     block, _length, _flags = encode_fields(headers)
-    for name, _value in headers:
-        if name.lower() in FORBIDDEN_TRAILERS:
-            raise InvalidHeader(f"header {name!r} must not be sent as a trailer")
+    check_trailers(headers)
     return block
 
 

@@ -28,7 +28,7 @@ from daphne_ng._types import Headers
 from daphne_ng.errors import BodyLengthMismatch
 from daphne_ng.pieces import append_piece
 from daphne_ng.port import RequestSink
-from daphne_ng.wire.http1.writer import DROP_LENGTH
+from daphne_ng.wire.http.fields import DROP_LENGTH
 from daphne_ng.wire.http2.frames import CANCEL, INTERNAL_ERROR
 from daphne_ng.wire.http2.head import Http2Head
 from daphne_ng.wire.http2.hpack import encode_fields, encode_status

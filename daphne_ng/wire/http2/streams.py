@@ -10,7 +10,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
-from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.driver import Http2Driver
 from daphne_ng.wire.http2.ending import Http2Ending
 from daphne_ng.wire.http2.engine import Engine

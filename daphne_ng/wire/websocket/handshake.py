@@ -22,11 +22,11 @@ from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha1
 
-from daphne_ng._types import Headers
+from daphne_ng._types import Field, Headers
 from daphne_ng.errors import InvalidHeader, WireError
 from daphne_ng.port import ResponsePort
 from daphne_ng.port.head import RequestHead
-from daphne_ng.wire.http.grammar import TOKEN
+from daphne_ng.wire.http.fields import TOKEN
 from daphne_ng.wire.websocket.deflate import DeflateAgreement
 
 __all__ = ["Handshake", "WebSocketRequest", "accept_fields", "accept_key", "from_connect", "from_upgrade"]
@@ -171,7 +171,7 @@ def accept_key(key: bytes) -> bytes:
 
 def accept_fields(
     request: WebSocketRequest, subprotocol: str | None, headers: Headers, agreement: DeflateAgreement | None
-) -> list[tuple[bytes, bytes]]:
+) -> Headers:
     """Return the fields of the answer that accepts a handshake (RFC 6455 section 4.2.2), the application's last.
 
     Args:
@@ -186,15 +186,14 @@ def accept_fields(
     for name, _value in headers:
         if name.lower() in _OURS:
             raise InvalidHeader(f"{name.decode('latin-1')} is the server's to set")
-    fields = []
+    fields: list[Field] = []
     if request.key is not None:
         fields.append((b"sec-websocket-accept", accept_key(request.key)))
     if subprotocol is not None:
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if agreement is not None:
         fields.append((b"sec-websocket-extensions", agreement.response))
-    fields += headers
-    return fields
+    return [*fields, *headers]
 
 
 # -- what every kind of handshake has in common ----------------------------------------------------------

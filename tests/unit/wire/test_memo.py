@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from daphne_ng.wire.http.fields import is_host, valid_hosts
 from daphne_ng.wire.http1 import parser as h1_parser
 from daphne_ng.wire.http1 import writer as h1_writer
 from daphne_ng.wire.http2 import head as h2_head
 from daphne_ng.wire.http2 import hpack
-from daphne_ng.wire.memo import remember
+from daphne_ng.wire.memo import Memo
 from tests.support import h2
 from tests.support.h1 import Http1Server, request
 from tests.support.h2 import Http2Server
@@ -38,7 +39,7 @@ def http1_names() -> Iterator[dict[Any, Any]]:
 def http1_hosts() -> Iterator[dict[Any, Any]]:
     for number in range(ROUNDS):
         Http1Server().feed(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % rubbish(number))
-    yield h1_parser._hosts
+    yield valid_hosts
 
 
 def http1_responses() -> Iterator[dict[Any, Any]]:
@@ -56,8 +57,8 @@ def http2_names() -> Iterator[dict[Any, Any]]:
 
 def http2_hosts() -> Iterator[dict[Any, Any]]:
     for number in range(ROUNDS):
-        h2_head._check_host(rubbish(number))
-    yield h2_head._hosts
+        is_host(rubbish(number))
+    yield valid_hosts
 
 
 def http2_responses() -> Iterator[dict[Any, Any]]:
@@ -102,9 +103,16 @@ def test_a_flood_of_names_changes_no_meaning() -> None:
 
 
 def test_a_full_memo_is_emptied_down_to_what_is_preset() -> None:
-    memo = {b"host": 1}
+    memo = Memo(5, preset={b"host": 1})
     for number in range(10):
-        remember(memo, b"%d" % number, number, 5, {b"host": 1})
-        assert len(memo) <= 5
-        assert memo[b"host"] == 1
-        assert memo[b"%d" % number] == number
+        memo.remember(b"%d" % number, number, 1)
+        assert len(memo.known) <= 5
+        assert memo.known[b"host"] == 1
+        assert memo.known[b"%d" % number] == number
+
+
+def test_what_is_too_large_is_not_kept() -> None:
+    memo: Memo[bytes, None] = Memo(5, longest=10)
+    memo.remember(b"x" * 10, None, 10)
+    memo.remember(b"x" * 11, None, 11)
+    assert list(memo.known) == [b"x" * 10]

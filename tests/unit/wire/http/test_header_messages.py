@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daphne_ng.errors import InvalidHeader
+from daphne_ng.wire.http.fields import DROP_LENGTH
 from daphne_ng.wire.http1 import writer as h1_writer
 from daphne_ng.wire.http2 import hpack
 
@@ -55,4 +56,4 @@ def test_a_connection_field_that_is_no_bytes_is_refused_like_any_other() -> None
 @pytest.mark.parametrize("encode", [h1_writer.encode_fields, hpack.encode_fields], ids=["HTTP/1.1", "HTTP/2"])
 def test_a_length_that_is_left_out_is_checked_all_the_same(encode: Callable[..., Any]) -> None:
     with pytest.raises(InvalidHeader):
-        encode([(b"content-length", "5")], h1_writer.DROP_LENGTH)
+        encode([(b"content-length", "5")], DROP_LENGTH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from daphne_ng.wire.http.fields import METHODS, host_memo, valid_hosts
 from daphne_ng.wire.http1 import parser as h1_parser
 from tests.support.h1 import Http1Server, Replies, bytewise, chunked, chunked_request, request, splits
 
@@ -94,9 +95,9 @@ class TestHost:
         assert head_of(request(b"/", host=host)).headers == [(b"host", host)]
 
     def test_the_memory_of_seen_values_is_bounded(self) -> None:
-        for number in range(2 * h1_parser._HOSTS_MAX):
+        for number in range(2 * host_memo.most):
             head_of(request(b"/", host=b"h%d.example" % number))
-        assert len(h1_parser._hosts) <= h1_parser._HOSTS_MAX
+        assert len(valid_hosts) <= host_memo.most
 
 
 class TestFields:
@@ -122,12 +123,12 @@ class TestFields:
             assert server.head.headers[1:] == [(b"a", value)]
 
     def test_the_memory_of_seen_names_is_bounded(self) -> None:
-        for number in range(0, 2 * h1_parser._NAMES_MAX, 100):
+        for number in range(0, 2 * h1_parser._name_memo.most, 100):
             head_of(request(b"/", *[b"X-N%d: 1" % (number + offset) for offset in range(100)]))
-        assert len(h1_parser._names) <= h1_parser._NAMES_MAX
+        assert len(h1_parser._names) <= h1_parser._name_memo.most
 
     def test_every_method_of_the_list(self) -> None:
-        for method in h1_parser._METHODS:
+        for method in METHODS:
             assert head_of(request(b"/", method=method)).method == method.decode()
 
     def test_daphne_root_path_is_taken_out(self) -> None:

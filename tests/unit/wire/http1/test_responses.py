@@ -296,10 +296,10 @@ class TestResponseSplitting:
 
     def test_the_memory_of_seen_names_is_bounded(self) -> None:
         server = Http1Server()
-        for number in range(0, 2 * h1_writer._NAMES_MAX, 100):
+        for number in range(0, 2 * h1_writer._name_memo.most, 100):
             server.feed(request(b"/"))
             server.answer(b"", *[(b"x-%d" % (number + offset), b"") for offset in range(100)])
-        assert len(h1_writer._names) <= h1_writer._NAMES_MAX
+        assert len(h1_writer._names) <= h1_writer._name_memo.most
 
 
 class TestContentLengthMismatch:

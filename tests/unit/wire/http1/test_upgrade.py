@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from daphne_ng.config import Config
 from daphne_ng.errors import InvalidHeader, WireError
 from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http1.parser import Http1Parser
-from daphne_ng.wire.http1.writer import ResponseDefaults, encode_error, encode_switch
+from daphne_ng.wire.http1.writer import encode_error, encode_switch
 from tests.support.h1 import NEVER, Http1Server, Replies, bytewise, chunked, request, splits, upgrade
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daphne_ng.config import Config
-from daphne_ng.wire.http1.writer import ResponseDefaults
+from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.connection import Http2Connection
 from tests.support import h2
 from tests.support.h2 import RecordingHttp2Driver, RecordingStreamSink, fields

@@ -6,9 +6,10 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
-from daphne_ng.wire.http1.parser import _METHODS
+from daphne_ng.wire.http.fields import METHODS, host_memo, valid_hosts
 from daphne_ng.wire.http2 import head as h2_head
-from daphne_ng.wire.http2.head import OVERSIZED, Http2Head, MalformedRequest, check_request_fields, check_trailer_fields
+from daphne_ng.wire.http2.head import Http2Head, MalformedRequest, check_request_fields, check_trailer_fields
+from daphne_ng.wire.http2.hpack import OVERSIZED
 
 Field = tuple[bytes, bytes]
 
@@ -67,7 +68,7 @@ class TestTheHead:
         head = get(method=b"OPTIONS", path=b"*")
         assert (head.raw_path, head.path, head.query_string) == (b"*", "*", b"")
 
-    @pytest.mark.parametrize("name", _METHODS)
+    @pytest.mark.parametrize("name", METHODS)
     def test_methods_are_those_of_http1(self, name: bytes) -> None:
         assert get(method=name).method == name.decode()
 
@@ -305,6 +306,6 @@ def test_what_is_learnt_from_clients_is_bounded() -> None:
     for number in range(3000):
         get((b"x-%d" % number, b"a"), authority=b"host-%d" % number)
     get((b"y" * 1000, b"a"))
-    assert len(h2_head._names) <= h2_head._NAMES_MAX
-    assert len(h2_head._hosts) <= h2_head._HOSTS_MAX
+    assert len(h2_head._names) <= h2_head._name_memo.most
+    assert len(valid_hosts) <= host_memo.most
     assert max(map(len, h2_head._names)) <= 64

@@ -14,10 +14,9 @@ from hpack.struct import NeverIndexedHeaderTuple
 from hpack.table import HeaderTable
 
 from daphne_ng.errors import InvalidHeader
-from daphne_ng.wire.http1.writer import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH
+from daphne_ng.wire.http.fields import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH, SECRET_FIELDS
 from daphne_ng.wire.http2 import hpack as ours
-from daphne_ng.wire.http2.head import OVERSIZED
-from daphne_ng.wire.http2.hpack import CompressionError, ResponseEncoder, encode_fields, encode_status
+from daphne_ng.wire.http2.hpack import OVERSIZED, CompressionError, ResponseEncoder, encode_fields, encode_status
 from tests.support.h2 import request_decoder
 
 Field = tuple[bytes, bytes]
@@ -395,7 +394,7 @@ class TestLimits:
 class TestFieldsOfResponses:
     def test_static_fields_are_one_octet(self) -> None:
         for index, field in enumerate(HeaderTable.STATIC_TABLE, 1):
-            if field[0] not in ours._SENSITIVE:
+            if field[0] not in SECRET_FIELDS:
                 assert written([field]) == bytes((0x80 | index,))
 
     def test_literals_are_not_indexed(self) -> None:
@@ -421,9 +420,9 @@ class TestFieldsOfResponses:
         for number in range(3000):
             encode_fields([(b"content-length", b"%d" % number)])
             encode_fields([(b"x-number-%d" % number, b"%d" % number)])
-            assert len(ours._lines) <= ours._LINES_MAX
-            assert len(ours._checked_lines) <= ours._LINES_MAX
-            assert len(ours._names) <= ours._NAMES_MAX
+            assert len(ours._lines) <= ours._line_memo.most
+            assert len(ours._checked_lines) <= ours._line_memo.most
+            assert len(ours._names) <= ours._name_memo.most
         encode_fields([(b"x", b"y" * 200), (b"server", b"y" * 200)])
         assert (b"server", b"y" * 200) not in ours._lines
         assert (b"x", b"y" * 200) not in ours._checked_lines

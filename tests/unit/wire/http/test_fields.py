@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daphne_ng.wire.http.grammar import HOST, TOKEN, connection_options
+from daphne_ng.wire.http.fields import HOST, TOKEN, connection_options
 
 TCHARS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
