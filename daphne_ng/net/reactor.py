@@ -22,27 +22,24 @@ import contextlib
 import functools
 import logging
 import select
-import signal
 import socket
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import error
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.base import ReactorBase
-from twisted.internet.posixbase import PosixReactorBase, _ContinuousPolling
+from twisted.internet.posixbase import PosixReactorBase
 
 from daphne_ng.errors import ReactorError
+from daphne_ng.net.sockets.files import FilePolling
 from daphne_ng.net.sockets.listening import ListenOptions
 from daphne_ng.net.sockets.loops import kind_of_loop, new_event_loop
 from daphne_ng.net.sockets.ports import TCPPort
 from daphne_ng.net.sockets.transports import DirectDescriptor, TCPServer
 
 if sys.platform != "win32":
-    from twisted.internet import process
-
     from daphne_ng.net.sockets.ports import UNIXPort
+    from daphne_ng.net.sockets.signals import ReactorSignals
     from daphne_ng.net.sockets.transports import UNIXServer
 
 __all__ = [
@@ -97,7 +94,7 @@ class DaphneReactor(AsyncioSelectorReactor):
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._needs_sweep = kind_of_loop(eventloop) == "uvloop"
         super().__init__(eventloop)
-        self._continuousPolling = _FilePolling(self)
+        self._continuousPolling = FilePolling(self)
 
     # -- readers and writers
     #
@@ -315,7 +312,7 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     def startRunning(self, installSignalHandlers: bool = True) -> None:
         """See ``ReactorBase``; only the global reactor, or the only one, makes its thread the I/O thread."""
-        self._registerAsIOThread = _installed() in (None, self)
+        self._registerAsIOThread = current() in (None, self)
         super().startRunning(installSignalHandlers=installSignalHandlers)
 
     def iterate(self, timeout: float = 0) -> None:
@@ -414,15 +411,8 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     # -- signals
 
-    # Twisted's SIGCHLD handling owns the wake-up descriptor of the process, which uvloop, and asyncio with
-    # a signal handler of its own, take over. A Python handler that wakes the loop works with every loop.
     def _signalsFactory(self) -> Any:
-        if sys.platform == "win32":
-            return super()._signalsFactory()
-        return _Signals(ReactorBase._signalsFactory(self), self._child_exited)
-
-    def _child_exited(self) -> None:
-        self._asyncioEventloop.call_soon_threadsafe(process.reapAllProcesses)
+        return super()._signalsFactory() if sys.platform == "win32" else ReactorSignals(self)
 
 
 def _backlog(backlog: int, options: ListenOptions) -> int:
@@ -435,63 +425,9 @@ def _started(listener: Any, options: ListenOptions) -> Any:
     return listener
 
 
-class _FilePolling(_ContinuousPolling):
-    """Looks after descriptors that no poller takes: regular files.
-
-    Twisted's own is driven by a ``LoopingCall``, which imports, and so installs, the global reactor.
-    """
-
-    _interval_seconds = 0.001
-
-    def _checkLoop(self) -> None:
-        if self._readers or self._writers:
-            if self._loop is None:
-                self._loop = self._reactor.callLater(self._interval_seconds, self._turn)
-        elif self._loop is not None:
-            self._loop.cancel()
-            self._loop = None
-
-    def _turn(self) -> None:
-        self._loop = None
-        self.iterate()
-        self._checkLoop()
-
-
-class _Signals:
-    """Twisted's SIGINT and SIGTERM handling, and SIGCHLD by a Python-level handler."""
-
-    def __init__(self, stopping: Any, child_exited: Callable[[], None]) -> None:
-        self._stopping = stopping
-        self._child_exited = child_exited
-        self._installed = False
-
-    def install(self) -> None:
-        self._stopping.install()
-        signal.signal(signal.SIGCHLD, self._handle)
-        signal.siginterrupt(signal.SIGCHLD, False)
-        self._installed = True
-        # One that exited before this was installed.
-        process.reapAllProcesses()
-
-    def uninstall(self) -> None:
-        if self._installed:
-            self._installed = False
-            self._stopping.uninstall()
-            if signal.getsignal(signal.SIGCHLD) == self._handle:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._child_exited()
-
-
-def _installed() -> Any:
-    return sys.modules.get("twisted.internet.reactor")
-
-
 def current() -> Any:
     """Return the global reactor if one is installed, else None. Installs nothing."""
-    return _installed()
+    return sys.modules.get("twisted.internet.reactor")
 
 
 def event_loop_of(reactor: Any) -> asyncio.AbstractEventLoop:
@@ -538,23 +474,23 @@ _WAY_OUT = (
 )
 
 
-def install(eventloop: asyncio.AbstractEventLoop | None = None, *, kind: str = "auto", stock: bool = False) -> Any:
+def install(*, kind: str = "auto", stock: bool = False) -> Any:
     """Make a `DaphneReactor` the global reactor and return it, or return the one that can serve in its place.
 
-    A reactor that is not on asyncio and does not run yet is replaced, with a warning.
+    A reactor that is not on asyncio and does not run yet is replaced, with a warning. A new reactor is on the loop that
+    is running in this thread, or else on a new one.
 
     Args:
-        eventloop: The loop for a new reactor; see `DaphneReactor`.
         kind: Which loop, if it is a new one; see `daphne_ng.net.sockets.loops.new_event_loop`. A `DaphneReactor` that
             does not run yet, on a loop of another kind that it has made, gets a new one.
         stock: Whether it must be Twisted's own ``AsyncioSelectorReactor``, for code that compares the class.
 
     Raises:
-        ReactorError: A reactor runs that is not on asyncio; or the one that is installed is on another loop than
-            `eventloop`, on one of another kind, or no stock one.
+        ReactorError: A reactor runs that is not on asyncio; or the one that is installed is on a loop of another kind,
+            or no stock one.
         ConfigurationError: There is no uvloop, and `kind` asks for it.
     """
-    installed = _installed()
+    installed = current()
     if installed is not None and not isinstance(installed, AsyncioSelectorReactor):
         name = type(installed).__name__
         if is_running(installed):
@@ -568,11 +504,9 @@ def install(eventloop: asyncio.AbstractEventLoop | None = None, *, kind: str = "
         forget()
         installed = None
     if installed is None:
-        return _install_new(eventloop, kind, stock)
+        return _install_new(kind, stock)
     loop = event_loop_of(installed)
     ours = isinstance(installed, DaphneReactor)
-    if eventloop is not None and loop is not eventloop:
-        raise ReactorError("a reactor is installed already, on another event loop")
     if stock and ours:
         raise ReactorError(
             "daphne-ng's reactor is installed already, and not Twisted's own: call "
@@ -586,35 +520,27 @@ def install(eventloop: asyncio.AbstractEventLoop | None = None, *, kind: str = "
     return installed
 
 
-def _install_new(eventloop: asyncio.AbstractEventLoop | None, kind: str, stock: bool) -> Any:
+def _install_new(kind: str, stock: bool) -> Any:
     from twisted.internet.main import installReactor
 
     reactor: Any
     if stock:
-        if eventloop is None:
-            try:
-                eventloop = asyncio.get_running_loop()
-            except RuntimeError:
-                eventloop = new_event_loop(kind)
+        try:
+            eventloop = asyncio.get_running_loop()
+        except RuntimeError:
+            eventloop = new_event_loop(kind)
         reactor = AsyncioSelectorReactor(eventloop)
         if sys.platform != "win32":
             # Twisted's own does not hear of children that exit where the loop is uvloop's; see `DaphneReactor`.
-            reactor._signalsFactory = functools.partial(_signals_of_stock, reactor)
+            reactor._signalsFactory = functools.partial(ReactorSignals, reactor)
     else:
-        reactor = DaphneReactor(eventloop, kind)
+        reactor = DaphneReactor(kind=kind)
     loop = event_loop_of(reactor)
     if not loop.is_running():
         # So that what asks asyncio for "the" loop before the start gets this one, as with Twisted's install().
         asyncio.set_event_loop(loop)
     installReactor(reactor)
     return reactor
-
-
-def _signals_of_stock(reactor: Any) -> _Signals:
-    def child_exited() -> None:
-        event_loop_of(reactor).call_soon_threadsafe(process.reapAllProcesses)
-
-    return _Signals(ReactorBase._signalsFactory(reactor), child_exited)
 
 
 def forget() -> None:

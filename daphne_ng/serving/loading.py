@@ -30,32 +30,12 @@ __all__ = [
     "directory_of_file",
     "import_target",
     "is_importing",
-    "load_application",
     "read_environment",
     "search_directories",
 ]
 
 DEFAULT_ATTRIBUTES = ("application", "app")
 """What a path without a colon means, the first that is there: Django's name for it, and everybody else's."""
-
-
-def load_application(path: str, *, factory: bool = False) -> ASGIApplication:
-    """Import an ASGI application.
-
-    Args:
-        path: ``module:attribute`` or ``path/to/file.py:attribute``, where the attribute may be dotted; without a colon
-            it is the first of `DEFAULT_ATTRIBUTES` that is there.
-        factory: Whether the object there is to be called to get the application.
-
-    Returns:
-        A single callable: an ASGI 2 application is wrapped.
-
-    Raises:
-        ApplicationLoadError: It cannot be imported or found, or is no ASGI application. When the user's own code
-            raised, that exception is the ``__cause__``.
-    """
-    target = import_target(path)
-    return check_application(call_factory(target, path) if factory else target, path)
 
 
 def read_environment(path: str) -> None:
@@ -92,8 +72,13 @@ def search_directories(directories: Sequence[str]) -> None:
 def import_target(path: str) -> Any:
     """Return the object at ``path``, whatever it is.
 
+    Args:
+        path: ``module:attribute`` or ``path/to/file.py:attribute``, where the attribute may be dotted; without a colon
+            it is the first of `DEFAULT_ATTRIBUTES` that is there.
+
     Raises:
-        ApplicationLoadError: See `load_application`.
+        ApplicationLoadError: It cannot be imported or found. When the user's own code raised, that exception is the
+            ``__cause__``.
     """
     module_name, attribute = _split(path)
     if not module_name or (attribute is not None and not all(attribute.split("."))):

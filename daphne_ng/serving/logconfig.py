@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_FORMAT",
     "LEVELS",
     "asyncio_debug",
+    "begin_twisted_log",
     "configure",
     "configure_twisted_log",
     "enable_loggers",
@@ -193,33 +194,31 @@ def asyncio_debug(verbosity: int) -> bool:
     return verbosity >= _LOUDEST
 
 
-def configure_twisted_log(verbosity: int, beginner: Any = None) -> None:
+def configure_twisted_log(verbosity: int) -> None:
+    """Begin Twisted's log as `begin_twisted_log` does, once in the life of a process."""
+    global _twisted_log_begun
+    from twisted.logger import globalLogBeginner
+
+    if not _twisted_log_begun:
+        _twisted_log_begun = True
+        begin_twisted_log(globalLogBeginner, verbosity)
+
+
+def begin_twisted_log(beginner: Any, verbosity: int) -> None:
     """Send Twisted's log to `logging` from verbosity 2 on, and drop it below, except for its errors.
 
     Twisted logs a line per connection, which nobody wants to read; but a failure that it reports (an exception
     in a protocol, a Deferred whose error nobody took) would otherwise vanish, so errors always go to `logging`.
 
-    Does nothing when called again, or when the program has begun Twisted's log itself.
+    Does nothing when that log has begun already.
     Standard output and Python's warnings are left alone: Twisted would take both into its log.
 
     Args:
+        beginner: A `twisted.logger.LogBeginner`.
         verbosity: As for `configure`.
-        beginner: The `twisted.logger.LogBeginner` to use, by default the process's own.
     """
-    global _twisted_log_begun
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevel,
-        LogLevelFilterPredicate,
-        STDLibLogObserver,
-        globalLogBeginner,
-    )
+    from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, STDLibLogObserver
 
-    if beginner is None:
-        if _twisted_log_begun:
-            return
-        _twisted_log_begun = True
-        beginner = globalLogBeginner
     # There is no public way to ask, and asking by beginning again logs a warning and doubles every line.
     if getattr(beginner, "_temporaryObserver", beginner) is None:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -74,7 +75,7 @@ class Run:
         if asyncio_debug(server.verbosity):
             loop.set_debug(True)
         if server.config.asgi_threads is None:
-            size_executor(loop, threads_of_environment())
+            size_executor(loop, threads_of_environment(os.environ))
         relax_collector()
         signals = RunSignals(server)
         signals.take()

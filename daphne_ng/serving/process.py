@@ -99,7 +99,7 @@ class ForkGuard:
         self._unblock_signals()
 
 
-def threads_of_environment(environment: Mapping[str, str] = os.environ) -> int | None:
+def threads_of_environment(environment: Mapping[str, str]) -> int | None:
     """Return the number of threads that ``ASGI_THREADS`` asks for; None if it is not set.
 
     Raises:

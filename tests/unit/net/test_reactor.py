@@ -108,26 +108,6 @@ def test_install_inside_a_running_loop_takes_that_loop():
     )
 
 
-def test_install_on_another_loop_than_the_installed_reactor_has_is_an_error():
-    assert (
-        python(
-            """
-            import asyncio
-            from daphne_ng.net import reactor as r
-            first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
-            installed = r.install(first)
-            assert r.install(first) is installed
-            try:
-                r.install(second)
-            except r.ReactorError as error:
-                print(error)
-            installed.close(); first.close(); second.close()
-            """
-        )
-        == "a reactor is installed already, on another event loop"
-    )
-
-
 def test_install_takes_twisteds_asyncio_reactor_without_a_word():
     assert (
         python(

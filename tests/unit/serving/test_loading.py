@@ -12,9 +12,10 @@ import pytest
 
 from daphne_ng.errors import ApplicationLoadError, ConfigurationError
 from daphne_ng.serving.loading import (
+    call_factory,
     check_application,
     directory_of_file,
-    load_application,
+    import_target,
     read_environment,
     search_directories,
 )
@@ -38,6 +39,12 @@ def module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Module:
         return name
 
     return write
+
+
+def load_application(path: str, *, factory: bool = False) -> Any:
+    """As the command line does it."""
+    target = import_target(path)
+    return check_application(call_factory(target, path) if factory else target, path)
 
 
 def refusal(path: str, **options: bool) -> str:

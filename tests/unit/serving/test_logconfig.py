@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import LogBeginner, Logger, LogPublisher
 
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.serving.logconfig import asyncio_debug, configure, configure_twisted_log, enable_loggers, log_end
+from daphne_ng.serving.logconfig import asyncio_debug, begin_twisted_log, configure, enable_loggers, log_end
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def test_twisted_is_silent_at_low_verbosity_except_for_errors(caplog: pytest.Log
     caplog.set_level(logging.DEBUG)
     twisted = Twisted()
     twisted.logger.info("starting")
-    configure_twisted_log(verbosity, twisted.begun)
+    begin_twisted_log(twisted.begun, verbosity)
     twisted.logger.warn("odd")
     twisted.logger.error("wrong")
 
@@ -116,7 +116,7 @@ def test_twisted_talks_to_logging_at_high_verbosity(caplog: pytest.LogCaptureFix
     caplog.set_level(logging.DEBUG)
     twisted = Twisted()
     twisted.logger.info("early")
-    configure_twisted_log(2, twisted.begun)
+    begin_twisted_log(twisted.begun, 2)
     twisted.logger.debug("late")
 
     assert twisted_records(caplog) == [("INFO", "early"), ("DEBUG", "late")]
@@ -124,7 +124,7 @@ def test_twisted_talks_to_logging_at_high_verbosity(caplog: pytest.LogCaptureFix
 
 def test_a_failure_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     twisted = Twisted()
-    configure_twisted_log(1, twisted.begun)
+    begin_twisted_log(twisted.begun, 1)
     try:
         raise LookupError("lost")
     except LookupError:
@@ -136,8 +136,8 @@ def test_a_failure_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None
 def test_beginning_twice_is_harmless(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     twisted = Twisted()
-    configure_twisted_log(2, twisted.begun)
-    configure_twisted_log(2, twisted.begun)
+    begin_twisted_log(twisted.begun, 2)
+    begin_twisted_log(twisted.begun, 2)
     twisted.logger.info("once")
 
     assert twisted_records(caplog) == [("INFO", "once")]
@@ -151,7 +151,7 @@ def test_a_log_that_the_program_has_begun_is_left_to_it(caplog: pytest.LogCaptur
     shown = warnings.showwarning
     twisted.begun.beginLoggingTo([observer], redirectStandardIO=False)
     warnings.showwarning = shown
-    configure_twisted_log(2, twisted.begun)
+    begin_twisted_log(twisted.begun, 2)
     twisted.logger.info("theirs")
 
     assert len(events) == 1
@@ -160,7 +160,7 @@ def test_a_log_that_the_program_has_begun_is_left_to_it(caplog: pytest.LogCaptur
 
 def test_standard_streams_and_warnings_are_not_taken_over() -> None:
     before = (sys.stdout, sys.stderr, warnings.showwarning)
-    configure_twisted_log(2, Twisted().begun)
+    begin_twisted_log(Twisted().begun, 2)
 
     assert (sys.stdout, sys.stderr, warnings.showwarning) == before
 
