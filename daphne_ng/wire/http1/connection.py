@@ -324,6 +324,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         assert active is not None  # an exchange calls its port between begin and end only
         head = active.head
         fields, length, flags = encode_fields(headers)
+        size = len(body)
         remaining = length
         framing = b""
         line = STATUS_LINES.get(status) or status_line(status)
@@ -331,8 +332,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             # FRAMING says the same, and costs more.
             kind = LENGTH
             if length < 0:
-                remaining = len(body)
-                framing = b"\r\ncontent-length: %d" % remaining
+                remaining = size
+                framing = b"\r\ncontent-length: %d" % size
         else:
             kind = FRAMING[is_bodiless(head.method, status), length >= 0, end, head.http_version]
             if kind == CHUNKED:
@@ -343,8 +344,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
                 # with a status code of 1xx (Informational) or 204 (No Content)."
                 fields, length, flags = encode_fields(headers, DROP_LENGTH)
-            elif length < 0 and end and body and not bodiless_status(status):
-                framing = b"\r\ncontent-length: %d" % len(body)
+            elif length < 0 and end and size and not bodiless_status(status):
+                framing = b"\r\ncontent-length: %d" % size
 
         if not active.ended and not self._drain.worth_reading(active, self._continue_sent):
             # What cannot be known yet must not be promised, even if the application will read it all.
@@ -363,16 +364,18 @@ class Http1Connection(PhasedConnection[Http1Driver]):
 
         excess = 0
         if kind == LENGTH:
-            excess = len(body) - remaining
+            excess = size - remaining
             if excess > 0:
                 body = body[:remaining]
-            remaining -= len(body)
+                size = remaining
+            remaining -= size
         elif kind == NO_BODY:
             body = b""
+            size = 0
         self._body = kind
         self._remaining = remaining
-        self.body_bytes_sent = size = len(body)
-        if kind == CHUNKED and size:
+        self.body_bytes_sent = size
+        if size and kind == CHUNKED:
             self._write_chunk(b"".join((line, fields, block, framing)), body, b"\r\n")
         elif size < _COPY_MAX_BYTES:
             self._write(b"".join((line, fields, block, framing, body)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from daphne_ng.errors import BodyLengthMismatch, InvalidHeader
+from daphne_ng.wire.http.response import CHUNKED, FRAMING, LENGTH, UNTIL_CLOSE, is_bodiless
 from daphne_ng.wire.http1 import writer as h1_writer
 from tests.support.h1 import DATE, Http1Server, Response, request
 
@@ -467,3 +470,28 @@ class TestStatus:
         server = served(version=b"1.0")
         server.answer(b"")
         assert server.reply.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class TestFramingTable:
+    """The fast path of `Http1Connection.start` and `FRAMING` say the same."""
+
+    @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+    @pytest.mark.parametrize("method", [b"GET", b"POST", b"HEAD"])
+    @pytest.mark.parametrize("status", [200, 204, 205, 304, 404, 500, 599])
+    def test_each_response_is_framed_as_the_table_says(self, version: bytes, method: bytes, status: int) -> None:
+        for length, body, end in product([None, 0, 2, 5], [b"", b"ok"], [False, True]):
+            if end and length is not None and length != len(body):
+                continue  # that is an error, and has tests of its own
+            if length is not None and length < len(body):
+                continue
+            server = Http1Server().feed(request(b"/", method=method, version=version))
+            headers = [] if length is None else [(b"content-length", b"%d" % length)]
+            server.port.start(status, headers, body, end, False)
+            kind = FRAMING[is_bodiless(method.decode(), status), length is not None, end, version.decode()]
+            assert server.port._body == kind, (length, body, end)
+            head = server.reply.partition(b"\r\n\r\n")[0].lower()
+            assert (b"\r\ntransfer-encoding: chunked" in head) is (kind == CHUNKED)
+            if kind == LENGTH:
+                assert b"\r\ncontent-length: %d" % (len(body) if length is None else length) in head
+            if kind == UNTIL_CLOSE:
+                assert b"\r\nconnection: close" in head
