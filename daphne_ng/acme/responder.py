@@ -14,6 +14,8 @@ from typing import Protocol as Structure
 
 from twisted.internet.protocol import Factory, Protocol
 
+from daphne_ng.port.answers import reason_phrase
+
 __all__ = ["Answers", "ResponderFactory"]
 
 HEAD_BYTES = 8192
@@ -65,7 +67,7 @@ class _Responder(Protocol):
         if end is not None:
             self._respond(self._head[: end.end()])
         elif len(self._head) > HEAD_BYTES:
-            self._send(b"431 Request Header Fields Too Large")
+            self._send(431)
 
     def _expire(self) -> None:
         self._done = True
@@ -75,7 +77,7 @@ class _Responder(Protocol):
     def _respond(self, head: bytes) -> None:
         line = _REQUEST_LINE.match(head)
         if line is None or head[line.end() : line.end() + 1] not in (b"\r", b"\n"):
-            self._send(b"400 Bad Request")
+            self._send(400)
             return
         method, target = line[1], line[2]
         path = target.partition(b"?")[0].decode("ascii")
@@ -84,29 +86,30 @@ class _Responder(Protocol):
             return
         hosts = _HOST.findall(head)
         if len(hosts) != 1:
-            self._send(b"400 Bad Request")
+            self._send(400)
             return
         # 308 keeps the method, and some old clients do not know it; for GET it makes no difference.
-        status = b"301 Moved Permanently" if method in (b"GET", b"HEAD") else b"308 Permanent Redirect"
+        status = 301 if method in (b"GET", b"HEAD") else 308
         self._send(status, location=b"https://" + hosts[0].lower() + target)
 
     def _answer(self, method: bytes, token: str) -> None:
         answer = self.factory.answers.get(token) if _TOKEN.fullmatch(token) else None
         if method not in (b"GET", b"HEAD"):
-            self._send(b"405 Method Not Allowed")
+            self._send(405)
         elif answer is None:
-            self._send(b"404 Not Found")
+            self._send(404)
         else:
-            self._send(b"200 OK", body=answer.encode("ascii"), with_body=method == b"GET")
+            self._send(200, body=answer.encode("ascii"), with_body=method == b"GET")
 
-    def _send(self, status: bytes, *, body: bytes = b"", with_body: bool = True, location: bytes = b"") -> None:
+    def _send(self, status: int, *, body: bytes = b"", with_body: bool = True, location: bytes = b"") -> None:
         self._done = True
-        fields = [b"HTTP/1.1 " + status, b"Connection: close", b"Content-Length: %d" % len(body)]
+        line = f"HTTP/1.1 {status} {reason_phrase(status)}".encode("ascii")
+        fields = [line, b"Connection: close", b"Content-Length: %d" % len(body)]
         if body:
             fields.append(b"Content-Type: application/octet-stream")  # RFC 8555, 8.3
         if location:
             fields.append(b"Location: " + location)
-        if status.startswith(b"405"):
+        if status == 405:
             fields.append(b"Allow: GET, HEAD")
         self.transport.write(b"\r\n".join(fields) + b"\r\n\r\n" + (body if with_body else b""))
         self.transport.loseConnection()

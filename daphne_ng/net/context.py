@@ -20,6 +20,7 @@ from daphne_ng.net.client_lines import ClientLines
 from daphne_ng.net.proxies import proxies_from
 from daphne_ng.net.turn import Turn
 from daphne_ng.port import RequestSink, ResponsePort, WebSocketPort, WebSocketSink
+from daphne_ng.port.answers import error_answer
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http.defaults import ResponseDefaults
@@ -30,8 +31,8 @@ __all__ = ["REFUSALS_MAX", "OpenConnection", "ServerContext"]
 REFUSALS_MAX = 100
 """Most connections beyond the limit that are being refused at once: even telling them of the limit is bounded."""
 
-_OVERLOADED_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1"))
-_OVERLOADED = b"503 Service Unavailable\nThe server is at its limit of concurrent requests.\n"
+_AT_THE_LIMIT = "The server is at its limit of concurrent requests."
+_OVERLOADED = error_answer(503, _AT_THE_LIMIT, ((b"retry-after", b"1"),))
 
 
 class OpenConnection(Protocol):
@@ -184,8 +185,8 @@ class ServerContext:
         if self._proxies is not None:
             info = self._proxies.apply_claims(head, info)
         if self._limit and len(self.runner.exchanges) >= self._limit:
-            response.start(503, _OVERLOADED_FIELDS, _OVERLOADED, True, False)
-            self.refused(info, 503, "The server is at its limit of concurrent requests.", head)
+            response.start(503, *_OVERLOADED, True, False)
+            self.refused(info, 503, _AT_THE_LIMIT, head)
             return None
         # The warning comes once per server: a scanner that sends the field should not fill the log.
         if head.root_path is not None and not info.trusted and not self._warned_of_root_path:

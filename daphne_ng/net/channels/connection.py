@@ -32,7 +32,10 @@ from daphne_ng.net.channels.http2 import Http2Channel
 from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.tls.extension import handshake_complete, handshake_failure, tls_extension
+from daphne_ng.port.answers import error_answer
 from daphne_ng.port.info import ConnectionInfo
+from daphne_ng.wire.http.status import status_line
+from daphne_ng.wire.http1.writer import encode_fields
 from daphne_ng.wire.http2.frames import INADEQUATE_SECURITY, NO_ERROR
 from daphne_ng.wire.http2.preface import PREFACE, refusal
 
@@ -290,12 +293,10 @@ class OverloadedConnection(Protocol):
         if _negotiated(transport) == b"h2":
             transport.write(refusal(NO_ERROR, _AT_THE_LIMIT))
         else:
-            text = b"503 Service Unavailable\n%b\n" % _AT_THE_LIMIT.encode()
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n"
-                b"content-length: %d%b\r\nconnection: close\r\n\r\n%b"
-                % (len(text), context.defaults.block_for(0, ()), text)
-            )
+            fields, text = error_answer(503, _AT_THE_LIMIT, ((b"retry-after", b"1"),))
+            block, _length, _flags = encode_fields([*fields, (b"content-length", b"%d" % len(text))])
+            defaults = context.defaults.block_for(0, ())
+            transport.write(b"%b%b%b\r\nconnection: close\r\n\r\n%b" % (status_line(503), block, defaults, text))
         close_half(transport)
         self._linger_until = context.clock() + context.config.drain_timeout
         self._wait()

@@ -33,9 +33,9 @@ __all__ = [
     "CLOSES",
     "COMMON_REQUEST_NAMES",
     "CONFLICTING_LENGTHS",
-    "CONNECTION",
-    "DATE",
-    "DROPPED",
+    "CONNECTION_FIELD",
+    "DATE_FIELD",
+    "DROPPED_FIELD",
     "DROP_LENGTH",
     "FORBIDDEN_OCTETS",
     "FORBIDDEN_TRAILERS",
@@ -43,14 +43,14 @@ __all__ = [
     "HAS_SERVER",
     "HOP_BY_HOP",
     "HOST",
-    "LENGTH",
+    "LENGTH_FIELD",
     "METHODS",
     "NOT_A_LENGTH",
     "NO_LENGTH",
-    "ORDINARY",
+    "ORDINARY_FIELD",
     "RESPONSE_FIELDS",
     "SECRET_FIELDS",
-    "SERVER",
+    "SERVER_FIELD",
     "TOKEN",
     "TOO_LONG_A_LENGTH",
     "VOLATILE_FIELDS",
@@ -166,21 +166,21 @@ COMMON_REQUEST_NAMES = (
 
 # -- responses -------------------------------------------------------------------------------------------
 
-ORDINARY: Final = 0
-LENGTH: Final = 1
-DATE: Final = 2
-SERVER: Final = 3
-CONNECTION: Final = 4
-DROPPED: Final = 5
+ORDINARY_FIELD: Final = 0
+LENGTH_FIELD: Final = 1
+DATE_FIELD: Final = 2
+SERVER_FIELD: Final = 3
+CONNECTION_FIELD: Final = 4
+DROPPED_FIELD: Final = 5
 """A field of the application's that is the server's business: left out."""
 
 RESPONSE_FIELDS: dict[bytes, int] = {
-    **dict.fromkeys(HOP_BY_HOP, DROPPED),
-    b"content-length": LENGTH,
-    b"date": DATE,
-    b"server": SERVER,
+    **dict.fromkeys(HOP_BY_HOP, DROPPED_FIELD),
+    b"content-length": LENGTH_FIELD,
+    b"date": DATE_FIELD,
+    b"server": SERVER_FIELD,
 }
-"""Lower-case name -> what it means in a response, if it is not `ORDINARY`.
+"""Lower-case name -> what it means in a response, if it is not `ORDINARY_FIELD`.
 
 Hop-by-hop fields belong to the connection, which is ours. ASGI: Transfer-Encoding "must be ignored". RFC 9113 section
 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific header fields."

@@ -1,24 +1,15 @@
-"""Status lines and reason phrases (RFC 9110 section 15), built once."""
+"""Status lines of HTTP/1.1, built once, and what a status says of the body."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from daphne_ng.port.answers import REASONS
 
-__all__ = ["STATUS_LINES", "bodiless_status", "reason_phrase", "status_line"]
-
-_REASONS = {int(status): status.phrase for status in HTTPStatus}
-# Names that RFC 9110 changed after some of the Python versions we run on were frozen.
-_REASONS.update({413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"})
+__all__ = ["STATUS_LINES", "bodiless_status", "status_line"]
 
 STATUS_LINES: dict[int, bytes] = {
-    status: b"HTTP/1.1 %d %s" % (status, reason.encode("ascii")) for status, reason in _REASONS.items()
+    status: b"HTTP/1.1 %d %s" % (status, reason.encode("ascii")) for status, reason in REASONS.items()
 }
 """Status lines of the registered codes, without their line ends."""
-
-
-def reason_phrase(status: int) -> str:
-    """Return the registered reason phrase, or the empty string."""
-    return _REASONS.get(status, "")
 
 
 def status_line(status: int) -> bytes:

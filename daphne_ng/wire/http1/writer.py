@@ -10,19 +10,20 @@ from collections.abc import Iterable
 
 from daphne_ng._types import Headers
 from daphne_ng.errors import InvalidHeader, WireError
+from daphne_ng.port.answers import error_answer
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http.fields import (
     CLOSES,
-    CONNECTION,
-    DATE,
+    CONNECTION_FIELD,
+    DATE_FIELD,
     DROP_LENGTH,
-    DROPPED,
+    DROPPED_FIELD,
     FORBIDDEN_OCTETS,
     HAS_DATE,
     HAS_SERVER,
-    LENGTH,
+    LENGTH_FIELD,
     NO_LENGTH,
-    ORDINARY,
+    ORDINARY_FIELD,
     RESPONSE_FIELDS,
     VOLATILE_FIELDS,
     check_trailers,
@@ -33,7 +34,7 @@ from daphne_ng.wire.http.fields import (
     wrong_length,
     wrong_value,
 )
-from daphne_ng.wire.http.status import reason_phrase, status_line
+from daphne_ng.wire.http.status import status_line
 from daphne_ng.wire.memo import Memo
 
 __all__ = ["encode_error", "encode_fields", "encode_switch", "encode_trailers"]
@@ -52,11 +53,11 @@ _VOLATILE = frozenset(b"\r\n%b: " % name for name in VOLATILE_FIELDS)
 
 # Connection is not just left out here: the application may close with it. A response may offer an upgrade (RFC 9110
 # section 15.5.22).
-_MEANINGS = RESPONSE_FIELDS | {b"connection": CONNECTION, b"upgrade": ORDINARY}
+_MEANINGS = RESPONSE_FIELDS | {b"connection": CONNECTION_FIELD, b"upgrade": ORDINARY_FIELD}
 
 
 def _learn(name: bytes) -> tuple[int, bytes]:
-    entry = (_MEANINGS.get(checked_name(name), ORDINARY), b"\r\n" + name + b": ")
+    entry = (_MEANINGS.get(checked_name(name), ORDINARY_FIELD), b"\r\n" + name + b": ")
     _name_memo.remember(name, entry, len(name))
     return entry
 
@@ -88,19 +89,19 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
                 continue
             name, value = field
             code, prefix = _names.get(name) or _learn(name)
-            if code == ORDINARY:
+            if code == ORDINARY_FIELD:
                 append(_encode_line(field, prefix, value))
-            elif code == LENGTH:
+            elif code == LENGTH_FIELD:
                 length = content_length(value, length)
                 if length < NO_LENGTH:
                     raise wrong_length(value, length)
                 if not options & DROP_LENGTH:
                     append(prefix + value)
-            elif code == CONNECTION:
+            elif code == CONNECTION_FIELD:
                 if b"close" in connection_options(value):
                     flags |= CLOSES
-            elif code != DROPPED:
-                flags |= HAS_DATE if code == DATE else HAS_SERVER
+            elif code != DROPPED_FIELD:
+                flags |= HAS_DATE if code == DATE_FIELD else HAS_SERVER
                 append(_checked(prefix + value))
         return b"".join(parts), length, flags
     except InvalidHeader:
@@ -147,14 +148,8 @@ def encode_error(error: WireError, defaults: ResponseDefaults, bodiless: bool) -
         defaults: The server's fields.
         bodiless: The request was a HEAD.
     """
-    text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
-    fields, _length, _flags = encode_fields(
-        [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(text)),
-            *error.headers,
-        ]
-    )
+    (content_type, *others), text = error_answer(error.status, error.detail, error.headers)
+    fields, _length, _flags = encode_fields([content_type, (b"content-length", b"%d" % len(text)), *others])
     # RFC 9110 section 7.8: "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header
     # field".
     options = b"close, upgrade" if any(name == b"upgrade" for name, _value in error.headers) else b"close"

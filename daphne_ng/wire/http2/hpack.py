@@ -29,15 +29,15 @@ from hpack.table import HeaderTable
 from daphne_ng._types import Field, Headers
 from daphne_ng.errors import DaphneError, InvalidHeader
 from daphne_ng.wire.http.fields import (
-    DATE,
+    DATE_FIELD,
     DROP_LENGTH,
-    DROPPED,
+    DROPPED_FIELD,
     FORBIDDEN_OCTETS,
     HAS_DATE,
     HAS_SERVER,
-    LENGTH,
+    LENGTH_FIELD,
     NO_LENGTH,
-    ORDINARY,
+    ORDINARY_FIELD,
     RESPONSE_FIELDS,
     SECRET_FIELDS,
     VOLATILE_FIELDS,
@@ -256,16 +256,16 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
                 continue
             name, value = field
             code, lower = _names.get(name) or _learn(name)
-            if code == DROPPED:
+            if code == DROPPED_FIELD:
                 continue
-            if code == LENGTH:
+            if code == LENGTH_FIELD:
                 length = content_length(value, length)
                 if length < NO_LENGTH:
                     raise wrong_length(value, length)
                 if options & DROP_LENGTH:
                     continue
             elif code:
-                flags |= HAS_DATE if code == DATE else HAS_SERVER
+                flags |= HAS_DATE if code == DATE_FIELD else HAS_SERVER
             value = _checked(lower, value)
             # What means something to us is not found above; its bytes are.
             line = _lines.get((lower, value)) if code else None
@@ -286,7 +286,7 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
 
 def _learn(name: bytes) -> tuple[int, bytes]:
     lower = checked_name(name)
-    entry = (RESPONSE_FIELDS.get(lower, ORDINARY), lower)
+    entry = (RESPONSE_FIELDS.get(lower, ORDINARY_FIELD), lower)
     _name_memo.remember(name, entry, len(name))
     return entry
 

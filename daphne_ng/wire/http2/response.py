@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from daphne_ng._types import Headers
-from daphne_ng.errors import WireError
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http.fields import check_trailers
-from daphne_ng.wire.http.status import reason_phrase
 from daphne_ng.wire.http2.hpack import encode_fields
 
-__all__ = ["default_block", "error_response", "length_line", "trailer_block"]
+__all__ = ["default_block", "length_line", "trailer_block"]
 
 # Small bodies come again and again in the same few sizes.
 _LENGTHS = tuple(encode_fields([(b"content-length", b"%d" % length)])[0] for length in range(256))
@@ -45,9 +43,3 @@ def trailer_block(headers: Headers) -> bytes:
     block, _length, _flags = encode_fields(headers)
     check_trailers(headers)
     return block
-
-
-def error_response(error: WireError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the fields and the body of the answer to a request that broke the protocol."""
-    text = f"{error.status} {reason_phrase(error.status)}\n{error.detail}\n".encode("ascii")
-    return [(b"content-type", b"text/plain; charset=utf-8"), *error.headers], text

@@ -10,13 +10,13 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
+from daphne_ng.port.answers import error_answer
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.driver import Http2Driver
 from daphne_ng.wire.http2.ending import Http2Ending
 from daphne_ng.wire.http2.engine import Engine
 from daphne_ng.wire.http2.frames import CANCEL, NO_ERROR, PROTOCOL_ERROR
 from daphne_ng.wire.http2.head import MalformedRequest
-from daphne_ng.wire.http2.response import error_response
 from daphne_ng.wire.http2.sending import Sender
 from daphne_ng.wire.http2.sieve import NEVER, FrameSieve
 from daphne_ng.wire.http2.stream import Http2Stream
@@ -203,7 +203,7 @@ class Http2Streams(Http2Ending):
     def _answer(self, stream: Http2Stream, error: WireError) -> None:
         stream.dropping = True
         stream.early = None
-        fields, text = error_response(error)
+        fields, text = error_answer(error.status, error.detail, error.headers)
         stream.start(error.status, fields, text, True, False)
         if not stream.closed and not stream.ended:
             self.drop_body(stream)
