@@ -1,25 +1,30 @@
 """What a run of the application is, whatever it serves: `HttpExchange` and `WebSocketExchange` build on it.
 
 An `Exchange` stands between a port and ASGI messages. It owns the application's task, tells apart the ways in which
-that ends, and sees to it that after the end of the exchange the task ends too.
+that ends, and sees to it that after the end of the exchange the task ends too. `Host` is what it needs of the server:
+`daphne_ng.asgi.runner.Runner`, which makes exchanges run and so stands above them.
+
+The state of an exchange is an int that only grows, but for a start that was refused; each kind of exchange has its own,
+and they have `DONE` in common. The calls of the port stand in ``try`` statements that are the same everywhere and are
+written out each time: see `Exchange._break_off`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, Protocol
 
-from daphne_ng._types import Headers, Message
+from daphne_ng._types import ASGIApplication, Headers, Message
+from daphne_ng.config import Config
 from daphne_ng.errors import ClientDisconnected, UnexpectedMessage
 from daphne_ng.port import ResponsePort
+from daphne_ng.port.answers import error_answer
 from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wording import message_of, one_line, printable
-
-if TYPE_CHECKING:
-    from daphne_ng.asgi.runner import Runner
-    from daphne_ng.port.info import ConnectionInfo
 
 __all__ = [
     "BURST_MAX_BYTES",
@@ -28,13 +33,14 @@ __all__ = [
     "NOTICE_SECONDS",
     "SPARE_FRAMES",
     "Exchange",
-    "answer_error",
-    "as_bytes",
-    "checked_start",
-    "lines_of_stack",
-    "listed",
-    "sentence",
-    "where",
+    "Host",
+    "bytes_of_body",
+    "list_in",
+    "send_error",
+    "sentence_of",
+    "stack_lines",
+    "validated_start",
+    "waiting_place",
 ]
 
 BURST_MAX_BYTES = 512 * 1024
@@ -43,23 +49,40 @@ BURST_MAX_BYTES = 512 * 1024
 MESSAGE_BURST_BYTES = 512
 """What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds."""
 
-DONE = 4
+DONE: Final = 4
 """The last state of every exchange: all that it had to send has been sent."""
-
 
 NOTICE_SECONDS = 0.1
 """How long an application that is about to be cancelled may take to end by itself."""
 
-
 SPARE_FRAMES = 100
 """How many frames the stack gets beyond the recursion limit for the end of what the limit has broken off."""
+
+
+class Host(Protocol):
+    """What an exchange needs of the server that it runs in. `daphne_ng.asgi.runner.Runner` has it."""
+
+    application: ASGIApplication
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    log: logging.Logger
+    tell_of_client: Callable[..., None]
+    record: Callable[[Any], None] | None
+    record_websocket: Callable[[Any, str], None] | None
+    generator_abandoned: Callable[[], None] | None
+    interrupted: Callable[[], None] | None
+    exchanges: set[Exchange]
+    idle: asyncio.Event | None
+
+    def check_idle(self) -> None:
+        """Wake whatever waits for the last exchange to end. Called by an exchange that has removed itself."""
 
 
 class Exchange:
     """A request or WebSocket being served.
 
     Args:
-        runner: Whose application runs.
+        runner: Runs the application.
         head: The request.
         info: Its connection.
         port: Where what the application sends goes.
@@ -70,12 +93,12 @@ class Exchange:
     task: asyncio.Task[None] | None = None
     began_at = 0.0
     _state = 0
-    # Why nothing can be sent or received any more, once that is so; whether it was not the application that ended the
-    # exchange; and whether the application knows, because receive() or send() has told it, or by its cancellation.
+    # The reason why nothing can be sent or received any more, once that is so; whether the end came from elsewhere than
+    # the application; and whether the application knows of it, from receive() or send(), or by its cancellation.
     _gone: str | None = None
     _cut_off = False
-    _told_end = False
-    # Whether it is worth a warning that an application fails then.
+    _knows_end = False
+    # Whether a failure of the application after that is worth a warning.
     _late_failure_warns = False
     _burst = 0
     _overdue_timer: asyncio.TimerHandle | None = None
@@ -83,9 +106,7 @@ class Exchange:
     """Called once, when the application's task has ended or is known never to begin; for a protocol that counts them.
     HTTP/1.1 leaves it alone."""
 
-    def __init__(
-        self, runner: Runner, head: RequestHead, info: ConnectionInfo, port: Any, scope: dict[str, Any]
-    ) -> None:
+    def __init__(self, runner: Host, head: RequestHead, info: ConnectionInfo, port: Any, scope: dict[str, Any]) -> None:
         self._runner = runner
         self._port = port
         self.head = head
@@ -111,15 +132,15 @@ class Exchange:
         """
         raise NotImplementedError
 
-    # Answer with an error of our own, or make the failure show. Does nothing after the end.
-    def _fail(self, status: int, detail: bytes) -> None:
+    # Answer with an error of the server's, or make the failure show. Does nothing after the end.
+    def _fail(self, status: int, detail: str = "") -> None:
         raise NotImplementedError
 
     # The application returned, and its exchange is not over.
     def _returned(self) -> None:
         raise NotImplementedError
 
-    # What `describe` begins with.
+    # The first word of `describe`.
     def _title(self) -> str:
         raise NotImplementedError
 
@@ -137,13 +158,13 @@ class Exchange:
             if self._gone is None:
                 self._failed(error)
         except KeyboardInterrupt:
-            self._fail(500, b"")
+            self._fail(500)
             if runner.interrupted is None:
                 raise
             runner.log.warning("The application raised KeyboardInterrupt, which ends the server: %s", self.describe())
             runner.interrupted()
         except GeneratorExit:
-            self._fail(500, b"")
+            self._fail(500)
             raise
         except BaseException as error:
             # SystemExit too: one request must not take everybody else's down with it.
@@ -164,7 +185,7 @@ class Exchange:
             self.info.client_name,
             exc_info=error,
         )
-        self._fail(500, b"")
+        self._fail(500)
 
     # Whether an exception that escaped after the end of the exchange comes of that end. Frameworks raise what they like
     # when they are told of it, so what tells is that it was cut off, and that the application knew: then the failure is
@@ -175,7 +196,7 @@ class Exchange:
             return True
         warns = False
         if not _made_of_disconnects(error):
-            if not (self._cut_off and self._told_end):
+            if not (self._cut_off and self._knows_end):
                 return False
             warns = self._late_failure_warns
         runner = self._runner
@@ -203,7 +224,7 @@ class Exchange:
             tell()
 
     def _cancel_task(self) -> None:
-        self._told_end = True
+        self._knows_end = True
         task = self.task
         if task is None:
             self._tell_ended()  # it was not started at all
@@ -213,8 +234,8 @@ class Exchange:
             # Cancelled before its first step a task runs nothing, not even a ``finally``.
             self._ended()
 
-    # The application sees the disconnect first. One that waits for several things at once, as Django's handler does,
-    # would leave their exceptions behind if it were cancelled in the middle.
+    # The application sees the disconnect first. An application that waits for several things at once, as Django's
+    # handler does, would leave their exceptions behind if it were cancelled in the middle.
     def _cancel_task_after(self, notice: float) -> None:
         task = self.task
         if notice <= 0 or task is None or inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
@@ -225,8 +246,8 @@ class Exchange:
         self._overdue_timer = self._runner.loop.call_later(notice, self._cancel_task)
 
     # A call of the port was broken off in the middle of its work. The caller has raised the recursion limit for this
-    # call, and does so by itself: in another frame there may be no room for it. The connection ends on a later turn,
-    # where the whole stack is free.
+    # call, and each caller does so in its own frame: there may be no room on the stack for another one. The connection
+    # ends on a later turn, where the whole stack is free.
     def _break_off(self) -> None:
         self._runner.loop.call_soon(self._broken_off)
 
@@ -248,9 +269,11 @@ class Exchange:
         if task is None or task.done():
             return
         self._runner.log.warning(
-            "Application instance for %s took too long to shut down and was killed. %s", self.describe(), where(task)
+            "Application instance for %s took too long to shut down and was killed. %s",
+            self.describe(),
+            waiting_place(task),
         )
-        self._told_end = True
+        self._knows_end = True
         task.cancel()
 
     # -- for the logs ------------------------------------------------------------------------------------
@@ -264,8 +287,12 @@ class Exchange:
         return f"{self._title()} {printable(self.head.path)}"
 
 
-def checked_start(kind: str, status: Any, headers: Any) -> tuple[int, Headers]:
-    """Bring a start that is not made of a plain int and a list to that form, or say what is wrong with it."""
+def validated_start(kind: str, status: Any, headers: Any) -> tuple[int, Headers]:
+    """Return the status and the headers of a start as ``(int, list)``.
+
+    Raises:
+        UnexpectedMessage: The status is no int from 200 to 999, or the headers are no iterable.
+    """
     if not isinstance(status, int) or isinstance(status, bool):
         raise UnexpectedMessage(f"'status' of {kind} must be an int, not {type(status).__name__}")
     if not 200 <= status <= 999:
@@ -278,15 +305,23 @@ def checked_start(kind: str, status: Any, headers: Any) -> tuple[int, Headers]:
         ) from None
 
 
-def as_bytes(kind: str, body: Any) -> bytes:
-    """Make bytes of what else ASGI applications send for them, or say what is wrong."""
+def bytes_of_body(kind: str, body: Any) -> bytes:
+    """Return a body as bytes, of which ASGI applications send a few other kinds.
+
+    Raises:
+        UnexpectedMessage: It is none of them.
+    """
     if not isinstance(body, bytes | bytearray | memoryview):
         raise UnexpectedMessage(f"'body' of {kind} must be bytes, not {type(body).__name__}")
     return bytes(body)
 
 
-def listed(message: Message, key: str) -> list[Any]:
-    """Return an optional iterable of a message as a list."""
+def list_in(message: Message, key: str) -> list[Any]:
+    """Return an optional iterable of a message as a list.
+
+    Raises:
+        UnexpectedMessage: It is no iterable, or raised.
+    """
     value = message.get(key, ())
     try:
         return list(value)
@@ -301,28 +336,31 @@ def listed(message: Message, key: str) -> list[Any]:
         raise UnexpectedMessage(f"{key!r} of {message['type']} raised {type(error).__name__}") from error
 
 
-def answer_error(port: ResponsePort, status: int, detail: bytes) -> None:
-    """Send a whole response of our own. `detail` is lines of text, or empty."""
-    text = b"%d %s\n%b" % (status, _REASONS[status], detail)
-    port.start(status, [(b"content-type", b"text/plain; charset=utf-8")], text, True, False)
+def send_error(port: ResponsePort, status: int, detail: str) -> None:
+    """Send a whole response of the server's own.
+
+    Args:
+        port: Where it goes; nothing was sent there yet.
+        status: The status.
+        detail: A sentence in ASCII for its body, or empty.
+    """
+    fields, text = error_answer(status, detail)
+    port.start(status, fields, text, True, False)
 
 
-def sentence(clause: str) -> bytes:
-    """Make a line of text of a clause in ASCII."""
-    return b"%b.\n" % (clause[:1].upper() + clause[1:]).encode("ascii")
+def sentence_of(clause: str) -> str:
+    """Make a sentence of a clause."""
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
-_REASONS = {403: b"Forbidden", 500: b"Internal Server Error", 503: b"Service Unavailable"}
-
-
-# Whether an exception is one of ours, or a group of such.
+# Whether an exception is the server's own, or a group of such.
 def _only_tells_of_the_end(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_only_tells_of_the_end(one) for one in error.exceptions)
     return isinstance(error, ClientDisconnected | asyncio.CancelledError)
 
 
-# Whether one of ours is behind it, or behind all of a group.
+# Whether an exception of the server's own is behind it, or behind all of a group.
 def _made_of_disconnects(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_only_tells_of_the_end(one) or _made_of_disconnects(one) for one in error.exceptions)
@@ -351,7 +389,7 @@ def _with_place(error: BaseException) -> str:
     return line
 
 
-def where(task: asyncio.Task[Any]) -> str:
+def waiting_place(task: asyncio.Task[Any]) -> str:
     """Say in one clause where a task waits: the innermost frame of its chain of awaits."""
     stack = stack_of(task)
     if not stack:
@@ -375,7 +413,7 @@ def stack_of(task: asyncio.Task[Any]) -> list[Any]:
     return frames
 
 
-def lines_of_stack(task: asyncio.Task[Any]) -> Iterator[str]:
+def stack_lines(task: asyncio.Task[Any]) -> Iterator[str]:
     """Yield a line for each frame of a task's chain of awaits."""
     for frame in stack_of(task):
         yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

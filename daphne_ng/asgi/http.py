@@ -2,8 +2,8 @@
 
 Written once for every protocol. It knows neither bytes on the wire nor which protocol it serves.
 
-The response goes through `_State` in order. ``http.response.start`` is held until the first body event (ASGI HTTP,
-"Response Start"), so that a small response is one write and an application can still replace a start that failed.
+The response goes through the states below in order. ``http.response.start`` is held until the first body event (ASGI
+HTTP, "Response Start"), so that a small response is one write and an application can still replace a start that failed.
 
 However the exchange ends - the response is complete, the client left, time is over, the application raised or was
 cancelled - there is one disconnect to receive, one record for the access log, and one ended task.
@@ -12,9 +12,9 @@ cancelled - there is one disconnect to receive, one record for the access log, a
 from __future__ import annotations
 
 import asyncio
-from enum import IntEnum
+from collections.abc import Callable
 from sys import getrecursionlimit, setrecursionlimit
-from typing import Any
+from typing import Any, Final
 
 from daphne_ng._types import Fields, Headers, Message
 from daphne_ng.asgi.exchange import (
@@ -24,11 +24,11 @@ from daphne_ng.asgi.exchange import (
     NOTICE_SECONDS,
     SPARE_FRAMES,
     Exchange,
-    answer_error,
-    as_bytes,
-    checked_start,
-    listed,
-    sentence,
+    bytes_of_body,
+    list_in,
+    send_error,
+    sentence_of,
+    validated_start,
 )
 from daphne_ng.asgi.inbox import Inbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
@@ -37,22 +37,29 @@ from daphne_ng.port import ResponsePort
 __all__ = ["HttpExchange"]
 
 
-class _State(IntEnum):
-    START = 0
-    HELD = 1
-    BODY = 2
-    TRAILERS = 3
-    DONE = DONE
-
-
-_START, _HELD, _BODY, _TRAILERS, _DONE = (int(state) for state in _State)
+# The states of the response:
+#
+#   state      next message                       then
+#   START      http.response.start                HELD
+#   HELD       http.response.body                 BODY, TRAILERS or DONE; START if the port refuses the start
+#   BODY       http.response.body                 BODY, TRAILERS or DONE
+#   TRAILERS   http.response.trailers             TRAILERS or DONE
+#   DONE       anything, which is ignored         DONE
+#
+# http.response.early_hint may come in HELD and BODY, and changes nothing. `_OTHER_MESSAGES` has what is rare; `send`
+# itself has the rest. Plain integers: a look-up of an Enum's member costs a call, and every message has several.
+_START: Final = 0
+_HELD: Final = 1
+_BODY: Final = 2
+_TRAILERS: Final = 3
+_DONE: Final = DONE
 
 # How many messages are ignored after the end, and for how many seconds, while an application that listens has not ended
 # the task that sends. One that makes its body without ever waiting would otherwise make all of it.
 _LATE_SENDS_MAX = 64
 _LATE_SECONDS = 1.0
 # A loop may be so busy that the last notice is over before the application's tasks have had their turns: the reader's,
-# those of whoever waits for it, and theirs.
+# those of the tasks that wait for it, and theirs.
 _NOTICE_TURNS = 16
 
 
@@ -70,13 +77,14 @@ class HttpExchange(Exchange):
     _recorded = False
     # Body bytes that went out, once the response is complete.
     _size: int | None = None
-    # A request without a body needs no inbox until somebody waits for its end.
+    # A request without a body needs no inbox until receive() is called.
     _inbox: Inbox | None = None
     _delivered = False
-    # Whether somebody waited in receive() for the disconnect, the task that has got it, and what was sent since.
-    _listened = False
-    _told: asyncio.Task[Any] | None = None
-    _left_at = 0.0
+    # Whether receive() was awaited when the exchange was cut off, the task that has got the disconnect from it, and the
+    # messages that were ignored since.
+    _had_listener = False
+    _notified_task: asyncio.Task[Any] | None = None
+    _disconnected_at = 0.0
     _late_sends = 0
 
     # -- RequestSink -------------------------------------------------------------------------------------
@@ -99,7 +107,7 @@ class HttpExchange(Exchange):
     def expired(self) -> None:
         """See `RequestSink.expired`."""
         if self._state < _BODY:
-            self._fail(503, b"The application did not answer in time.\n")
+            self._fail(503, "The application did not answer in time.")
         elif self._state != _DONE:
             self._runner.log.warning("Application timed out while sending response to %s", self.describe())
             self._port.reset("the application took too long")
@@ -152,8 +160,8 @@ class HttpExchange(Exchange):
         return {"type": "http.request", "body": data, "more_body": True}
 
     def _disconnect(self) -> Message:
-        self._told = asyncio.current_task()
-        self._told_end = True
+        self._notified_task = asyncio.current_task()
+        self._knows_end = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -183,7 +191,7 @@ class HttpExchange(Exchange):
                 raise UnexpectedMessage("http.response.start has no 'status'") from None
             headers = message.get("headers", ())
             if status.__class__ is not int or not 200 <= status <= 999 or headers.__class__ is not list:
-                status, headers = checked_start(kind, status, headers)
+                status, headers = validated_start(kind, status, headers)
             self._status = status
             self._headers = headers
             if message.get("trailers"):
@@ -192,7 +200,7 @@ class HttpExchange(Exchange):
         elif kind == "http.response.body" and _HELD <= state <= _BODY:
             body = message.get("body", b"")
             if body.__class__ is not bytes:
-                body = as_bytes(kind, body)
+                body = bytes_of_body(kind, body)
             port = self._port
             waiter = port.writable()
             while waiter is not None:
@@ -264,8 +272,8 @@ class HttpExchange(Exchange):
     # would be a failure, after which Django neither closes the response nor gives the database connection back. Until
     # then nothing is sent, and nothing waits here, so that the cancellation meets what makes the body where it waits.
     async def _send_late(self) -> None:
-        if self._listened and asyncio.current_task() is not self._told:
-            if self._late_sends < _LATE_SENDS_MAX and self._runner.loop.time() < self._left_at + _LATE_SECONDS:
+        if self._had_listener and asyncio.current_task() is not self._notified_task:
+            if self._late_sends < _LATE_SENDS_MAX and self._runner.loop.time() < self._disconnected_at + _LATE_SECONDS:
                 self._late_sends += 1
                 return
             try:
@@ -273,32 +281,38 @@ class HttpExchange(Exchange):
                 for _ in range(_NOTICE_TURNS):
                     await asyncio.sleep(0)
             except asyncio.CancelledError:
-                if self._runner.littered is not None:
-                    self._runner.littered()
+                if self._runner.generator_abandoned is not None:
+                    self._runner.generator_abandoned()
                 raise
-            self._listened = False
-        self._told_end = True
+            self._had_listener = False
+        self._knows_end = True
         raise ClientDisconnected(self._gone)
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
-        if kind == "http.response.trailers" and state == _TRAILERS:
-            fields = [*self._trailer_fields, *listed(message, "headers")]
-            if message.get("more_trailers", False):
-                self._trailer_fields = fields
-            else:
-                self._port.trailers(fields)
-                self._state = _DONE
-                self._completed()
-        elif kind == "http.response.early_hint" and state in (_HELD, _BODY):
-            links = listed(message, "links")
-            if state == _HELD:
-                self._port.informational(103, [(b"link", link) for link in links])
-            # Afterwards it is too late for the wire; ASGI allows it until the last body message.
-        elif not isinstance(kind, str):
+        if not isinstance(kind, str):
             raise UnexpectedMessage(f"'type' of a message must be str, not {type(kind).__name__}")
-        else:
+        handle = _OTHER_MESSAGES.get((state, kind))
+        if handle is None:
             raise UnexpectedMessage(f"{kind} is not allowed {_WHERE[state]}")
+        handle(self, message)
+
+    def _send_trailers(self, message: Message) -> None:
+        fields = [*self._trailer_fields, *list_in(message, "headers")]
+        if message.get("more_trailers", False):
+            self._trailer_fields = fields
+        else:
+            self._port.trailers(fields)
+            self._state = _DONE
+            self._completed()
+
+    def _send_early_hint(self, message: Message) -> None:
+        links = list_in(message, "links")
+        self._port.informational(103, [(b"link", link) for link in links])
+
+    # ASGI allows a hint until the last body message; on the wire it is too late.
+    def _ignore_early_hint(self, message: Message) -> None:
+        list_in(message, "links")
 
     # -- endings -----------------------------------------------------------------------------------------
 
@@ -318,7 +332,8 @@ class HttpExchange(Exchange):
             if not self._port.when_flushed(self._flushed):
                 self._record()
 
-    # What waited for a slow client has gone out, but for this much of it and of what came behind it.
+    # The end of the response, which waited for a slow client, has gone out, but for so many bytes of it and of what
+    # came behind it.
     def _flushed(self, lost: int) -> int:
         size = self._size or 0
         self._size = max(size - lost, 0)
@@ -332,24 +347,24 @@ class HttpExchange(Exchange):
             self._gone = reason
             self._cut_off = True
             inbox = self._need_inbox()
-            self._listened = inbox.awaited
-            self._left_at = self._runner.loop.time()
+            self._had_listener = inbox.awaited
+            self._disconnected_at = self._runner.loop.time()
             inbox.close()
             if self._runner.record is not None and not self._recorded and self._size is None:
                 self._record()
 
     def _returned(self) -> None:
         self._runner.log.error("Application returned without completing its response to %s", self.describe())
-        self._fail(500, b"")
+        self._fail(500)
 
-    # Answer with an error of our own, or make the truncation show.
-    def _fail(self, status: int, detail: bytes) -> None:
+    # Answer with an error of the server's, or make the truncation show.
+    def _fail(self, status: int, detail: str = "") -> None:
         if self._gone is not None or self._state == _DONE:
             return
         if self._state < _BODY:
             self._state = _DONE
             self._status = status
-            answer_error(self._port, status, detail)
+            send_error(self._port, status, detail)
             self._completed()
         else:
             self._port.reset("the application failed")
@@ -360,7 +375,7 @@ class HttpExchange(Exchange):
         if self._state == _DONE or self._gone is not None:
             pass
         elif self._state < _BODY:
-            self._fail(503, sentence(reason))
+            self._fail(503, sentence_of(reason))
         else:
             self._port.reset(reason)
         self._leave(reason)
@@ -400,6 +415,13 @@ class HttpExchange(Exchange):
                 inbox.closed = True
         return inbox
 
+
+# (state, message type) -> what becomes of a message that `send` does not handle itself. Any other is refused.
+_OTHER_MESSAGES: dict[tuple[int, str], Callable[[HttpExchange, Message], None]] = {
+    (_HELD, "http.response.early_hint"): HttpExchange._send_early_hint,
+    (_BODY, "http.response.early_hint"): HttpExchange._ignore_early_hint,
+    (_TRAILERS, "http.response.trailers"): HttpExchange._send_trailers,
+}
 
 _WHERE = {
     _START: "before http.response.start",

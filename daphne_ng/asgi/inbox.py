@@ -53,7 +53,7 @@ class _Buffer:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits."""
+        """Whether a reader waits."""
         return bool(self._waiters)
 
     def waiter(self) -> asyncio.Future[Any]:
@@ -149,13 +149,13 @@ class MessageInbox(_Buffer):
     def __init__(self, high: int, low: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(high, low, loop)
         self.handed = False
-        """Whether a reader was handed a message and has not had its turn since. Nobody else may take a later one, or
-        be told of the end, before it has; it sets this back."""
+        """Whether a reader was handed a message and has not had its turn since. No other reader may take a later one,
+        or be told of the end, before it has; it sets this back."""
 
     def put(self, message: bytes | str, size: int) -> bool:
         """Add a message with a payload of `size` bytes. True asks for a pause in reading.
 
-        Who waits longest is handed it, as the result of the `waiter`.
+        The reader that has waited longest is handed it, as the result of its `waiter`.
         """
         waiters = self._waiters
         while waiters:

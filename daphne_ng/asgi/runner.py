@@ -18,7 +18,7 @@ __all__ = ["Runner"]
 
 
 class Runner:
-    """What every exchange of a server shares.
+    """What every exchange of a server shares: their `daphne_ng.asgi.exchange.Host`.
 
     Args:
         application: The ASGI 3 application.
@@ -43,17 +43,17 @@ class Runner:
         self.record_websocket: Callable[[WebSocketExchange, str], None] | None = None
         """Called as ``(exchange, action)``: ``connecting`` first; ``connected`` if accepted; at the end ``rejected`` or
         ``disconnected``."""
-        self.littered: Callable[[], None] | None = None
-        """Called when a cancellation may have left a generator behind that the garbage collector alone ends."""
+        self.generator_abandoned: Callable[[], None] | None = None
+        """Called when a cancellation may have left a generator behind that only the garbage collector ends."""
         self.interrupted: Callable[[], None] | None = None
-        """Called when an application raised KeyboardInterrupt, to do what Ctrl-C does. Without it that goes on to
-        whoever runs the loop."""
+        """Called when an application raised KeyboardInterrupt, to do what Ctrl-C does. Without it the exception
+        goes on to what runs the loop."""
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application has not ended."""
         self.started = 0
         """How many exchanges have begun."""
         self.idle: asyncio.Event | None = None
-        """Set while somebody waits for `exchanges` to become empty."""
+        """Set while `wait_idle` waits for `exchanges` to become empty."""
         self._time = loop.time
         # Tasks start in this one, not in the current one: an exchange may begin within a call of another application,
         # and what that has set is not for the next request on the connection to see.
@@ -67,7 +67,7 @@ class Runner:
         exchange.task = self.loop.create_task(exchange.run(), context=self._context.copy())
 
     def check_idle(self) -> None:
-        """Wake who waits for the last exchange to end. Called by an exchange that has removed itself."""
+        """See `Host.check_idle`."""
         if self.idle is not None and not self.exchanges:
             self.idle.set()
 

@@ -2,7 +2,7 @@
 
 Written once for every protocol. It knows neither frames nor which protocol it serves.
 
-It goes through `_State`::
+It goes through these states::
 
     CONNECTING --accept--> OPEN ----------------------------+
         |  ^                                                |
@@ -16,17 +16,16 @@ From whichever state it ends - the application, the client or the server closed 
 application raised or was cancelled - it ends in `_over`, once. From there on there is one disconnect to receive, any
 number of times, nothing can be sent, and the application's task has `application_close_timeout` to end.
 
-What came before the client's close is delivered before the disconnect. After an end of our own making nobody is
-interested in it any more, and it is thrown away.
+What came before the client's close is delivered before the disconnect. After an end that the server or the application
+has made, it is thrown away.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Coroutine, Sequence
 from sys import getrecursionlimit, setrecursionlimit
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 from daphne_ng._types import Headers, Message
 from daphne_ng.asgi.exchange import (
@@ -35,42 +34,40 @@ from daphne_ng.asgi.exchange import (
     MESSAGE_BURST_BYTES,
     SPARE_FRAMES,
     Exchange,
-    answer_error,
-    as_bytes,
-    checked_start,
-    listed,
-    sentence,
+    Host,
+    bytes_of_body,
+    list_in,
+    send_error,
+    sentence_of,
+    validated_start,
 )
 from daphne_ng.asgi.inbox import MessageInbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
 from daphne_ng.port import WebSocketPort
 from daphne_ng.port.head import RequestHead
+from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wording import printable
-
-if TYPE_CHECKING:
-    from daphne_ng.asgi.runner import Runner
-    from daphne_ng.port.info import ConnectionInfo
 
 __all__ = ["WebSocketExchange"]
 
 
-class _State(IntEnum):
-    CONNECTING = 0
-    DENIAL_HELD = 1
-    DENIAL = 2
-    OPEN = 3
-    DONE = DONE
+# The states, which the module's docstring draws. Plain integers: a look-up of an Enum's member costs a call, and every
+# message has several.
+_CONNECTING: Final = 0
+_HELD: Final = 1
+"""DENIAL_HELD."""
+_DENIAL: Final = 2
+_OPEN: Final = 3
+_DONE: Final = DONE
 
-
-_CONNECTING, _HELD, _DENIAL, _OPEN, _DONE = (int(state) for state in _State)
-
-# What an application may still send after the end without an exception, until it calls receive() again, and how long
-# each of these calls waits, so that nobody can spin. Consumers of Channels take one message after the other, and an
-# exception in one keeps them from the last, the disconnect, in whose handler they clean up. Daphne ignores all of it.
+# How many messages an application may still send after the end without an exception, until it calls receive() again,
+# and how long each of these calls waits, so that no loop can spin. Consumers of Channels take one message after the
+# other, and an exception in one keeps them from the last, the disconnect, in whose handler they clean up. Daphne
+# ignores all of it.
 _LATE_SENDS_MAX = 64
 _LATE_SEND_SECONDS = 0.02
 
-# The close codes of our own: RFC 6455 section 7.4.1 and the IANA registry.
+# The close codes that the server sends: RFC 6455 section 7.4.1 and the IANA registry.
 _NORMAL = 1000
 _ABNORMAL = 1006
 _INTERNAL_ERROR = 1011
@@ -81,7 +78,7 @@ class WebSocketExchange(Exchange):
     """A WebSocket being served; implements `WebSocketSink`.
 
     Args:
-        runner: Whose application runs.
+        runner: Runs the application.
         head: The request that asks for it.
         info: Its connection.
         port: Where the messages go.
@@ -112,7 +109,7 @@ class WebSocketExchange(Exchange):
 
     def __init__(
         self,
-        runner: Runner,
+        runner: Host,
         head: RequestHead,
         info: ConnectionInfo,
         port: WebSocketPort,
@@ -147,7 +144,7 @@ class WebSocketExchange(Exchange):
         if self._gone is None and self._state != _OPEN:
             self._cut_off = True
             self._runner.log.warning("Application did not accept in time: %s", self.describe())
-            self._give_up(403, b"The application did not accept the WebSocket in time.\n", "the application was slow")
+            self._give_up(403, "The application did not accept the WebSocket in time.", "the application was slow")
             self._arm_overdue()
 
     # -- the application's side --------------------------------------------------------------------------
@@ -169,7 +166,7 @@ class WebSocketExchange(Exchange):
                 await asyncio.sleep(0)  # another task of the application has its turn before
                 continue
             if inbox.ended:
-                self._told_end = True
+                self._knows_end = True
                 return {"type": "websocket.disconnect", "code": self.code, "reason": self.reason}
             waiter = inbox.waiter()  # not inbox.wait(): that would be another coroutine for each message
             try:
@@ -223,7 +220,7 @@ class WebSocketExchange(Exchange):
             elif payload.__class__ is bytes and text is None:
                 is_text = False
             else:
-                payload, is_text = _checked_payload(text, payload)
+                payload, is_text = _validated_payload(text, payload)
             # A client that takes everything at once would otherwise keep the loop to itself.
             burst = self._burst + len(payload) + MESSAGE_BURST_BYTES
             if burst > BURST_MAX_BYTES:
@@ -262,16 +259,16 @@ class WebSocketExchange(Exchange):
                 setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
                 raise
 
-    def _end_told(self) -> ClientDisconnected:
-        self._told_end = True
+    def _disconnected_error(self) -> ClientDisconnected:
+        self._knows_end = True
         return ClientDisconnected(self._gone)
 
-    # A message after the end, to nobody.
+    # A message after the end: ignored.
     async def _send_late(self) -> None:
         runner = self._runner
         patience = runner.config.application_close_timeout / 2
         if self._late_sends <= 0 or runner.loop.time() >= self._ended_at + patience:
-            raise self._end_told()
+            raise self._disconnected_error()
         self._late_sends -= 1
         await asyncio.sleep(_LATE_SEND_SECONDS)
 
@@ -284,25 +281,30 @@ class WebSocketExchange(Exchange):
         if self._gone is not None:
             # Consumers close in their disconnect handlers; that is no mistake.
             if kind != "websocket.close":
-                raise self._end_told()
-        elif kind == "websocket.accept" and state == _CONNECTING:
-            self._accept(message)
-        elif kind == "websocket.close" and state == _OPEN:
-            self._close(*_checked_close(message), "the application closed the WebSocket")
-            self._arm_overdue()
-        elif kind == "websocket.close" and state == _CONNECTING:
-            # The code goes nowhere, so any will do; Daphne's applications send the status here.
-            self._refuse(403, b"", "the application refused the WebSocket")
-            self._arm_overdue()
-        elif kind == "websocket.http.response.start" and state == _CONNECTING:
-            try:
-                status = message["status"]
-            except KeyError:
-                raise UnexpectedMessage(f"{kind} has no 'status'") from None
-            self._held = checked_start(kind, status, message.get("headers", ()))
-            self._state = _HELD
-        else:
+                raise self._disconnected_error()
+            return
+        handle = _OTHER_MESSAGES.get((state, kind))
+        if handle is None:
             raise UnexpectedMessage(f"{kind} is not allowed {_WHERE[state]}")
+        handle(self, message)
+
+    def _close_open(self, message: Message) -> None:
+        self._close(*_validated_close(message), "the application closed the WebSocket")
+        self._arm_overdue()
+
+    # The code goes nowhere, so any will do; Daphne's applications send the status here.
+    def _close_unaccepted(self, message: Message) -> None:
+        self._refuse(403, "", "the application refused the WebSocket")
+        self._arm_overdue()
+
+    def _hold_denial(self, message: Message) -> None:
+        kind = message["type"]
+        try:
+            status = message["status"]
+        except KeyError:
+            raise UnexpectedMessage(f"{kind} has no 'status'") from None
+        self._held = validated_start(kind, status, message.get("headers", ()))
+        self._state = _HELD
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol")
@@ -316,7 +318,7 @@ class WebSocketExchange(Exchange):
             raise UnexpectedMessage(f"the client did not offer the subprotocol {subprotocol!a}")
         else:
             subprotocol = self._offered[subprotocol]
-        headers = listed(message, "headers")
+        headers = list_in(message, "headers")
         for field in headers:
             try:
                 name, _ = field
@@ -339,13 +341,13 @@ class WebSocketExchange(Exchange):
 
     # A part of the response that stands in for the handshake.
     async def _send_denial(self, message: Message, kind: str) -> None:
-        body = as_bytes(kind, message.get("body", b""))
+        body = bytes_of_body(kind, message.get("body", b""))
         response = self._port.response
         waiter = response.writable()
         while waiter is not None:
             await waiter
             if self._gone is not None:
-                raise self._end_told()
+                raise self._disconnected_error()
             if not _HELD <= self._state <= _DENIAL:
                 raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
             waiter = response.writable()
@@ -375,7 +377,7 @@ class WebSocketExchange(Exchange):
 
     # -- endings -----------------------------------------------------------------------------------------
 
-    # The one end of all. What is still to be told to the port, the caller tells it afterwards.
+    # The end of every exchange. The port hears of it from the caller, afterwards.
     def _over(self, code: int, reason: str, gone: str, action: str) -> None:
         self._gone = gone
         self._ended_at = self._runner.loop.time()
@@ -391,11 +393,11 @@ class WebSocketExchange(Exchange):
         self._arm_overdue()
 
     # Answer the handshake with a response of our own.
-    def _refuse(self, status: int, detail: bytes, gone: str) -> None:
+    def _refuse(self, status: int, detail: str, gone: str) -> None:
         self.status = status
         self._inbox.close()
         self._over(_ABNORMAL, "", gone, "rejected")
-        answer_error(self._port.response, status, detail)
+        send_error(self._port.response, status, detail)
 
     # Close what is open.
     def _close(self, code: int, reason: str, gone: str) -> None:
@@ -404,7 +406,7 @@ class WebSocketExchange(Exchange):
         self._port.close(code, reason)
 
     # Answer the handshake, or make it show that the response to it is not whole.
-    def _give_up(self, status: int, detail: bytes, gone: str) -> None:
+    def _give_up(self, status: int, detail: str, gone: str) -> None:
         if self._state < _DENIAL:
             self._refuse(status, detail, gone)
         else:
@@ -419,9 +421,9 @@ class WebSocketExchange(Exchange):
             return
         what = "accepting or closing" if state == _CONNECTING else "completing its response to"
         self._runner.log.error("Application returned without %s %s", what, self.describe())
-        self._fail(500, b"")
+        self._fail(500)
 
-    def _fail(self, status: int, detail: bytes) -> None:
+    def _fail(self, status: int, detail: str = "") -> None:
         if self._gone is not None:
             return
         if self._state == _OPEN:
@@ -436,7 +438,7 @@ class WebSocketExchange(Exchange):
             if self._state == _OPEN:
                 self._close(_SERVICE_RESTART, reason, reason)
             else:
-                self._give_up(503, sentence(reason), reason)
+                self._give_up(503, sentence_of(reason), reason)
         self._cancel_task_after(notice)
 
     # -- for the logs ------------------------------------------------------------------------------------
@@ -460,7 +462,7 @@ class WebSocketExchange(Exchange):
         if record is None:
             return
         if not self._announced:
-            # It may end before it runs; whoever reads the log looks for pairs.
+            # The exchange may end before it runs; a reader of the log looks for pairs.
             self._announced = True
             record(self, "connecting")
         if action != "connecting":
@@ -477,6 +479,14 @@ _KINDS = frozenset(
     )
 )
 
+# (state, message type) -> what becomes of a message that `send` does not handle itself. Any other is refused.
+_OTHER_MESSAGES: dict[tuple[int, str], Callable[[WebSocketExchange, Message], None]] = {
+    (_CONNECTING, "websocket.accept"): WebSocketExchange._accept,
+    (_CONNECTING, "websocket.close"): WebSocketExchange._close_unaccepted,
+    (_CONNECTING, "websocket.http.response.start"): WebSocketExchange._hold_denial,
+    (_OPEN, "websocket.close"): WebSocketExchange._close_open,
+}
+
 _WHERE = {
     _CONNECTING: "before websocket.accept",
     _HELD: "after websocket.http.response.start; websocket.http.response.body is due",
@@ -486,8 +496,8 @@ _WHERE = {
 }
 
 
-# What is not simply one str or bytes: say what is wrong with it, or bring it to that form.
-def _checked_payload(text: Any, payload: Any) -> tuple[bytes, bool]:
+# Return the payload of a message that is not simply one str or bytes, and whether it is text.
+def _validated_payload(text: Any, payload: Any) -> tuple[bytes, bool]:
     if (text is None) == (payload is None):
         raise UnexpectedMessage("websocket.send must have either 'text' or 'bytes', and not both")
     if text is not None:
@@ -507,7 +517,7 @@ def _utf8(text: str, what: str) -> bytes:
 
 
 # Code and reason of a websocket.close.
-def _checked_close(message: Message) -> tuple[int, str]:
+def _validated_close(message: Message) -> tuple[int, str]:
     code = message.get("code")
     if code is None:
         code = _NORMAL

@@ -1,4 +1,4 @@
-"""Answers of the server itself: a status, its reason phrase, and plain text for whoever looks at them.
+"""Answers of the server itself: a status, its reason phrase, and plain text for a reader.
 
 They are ground, because both sides of the port give them: a protocol answers a broken request, the bridge stands in for
 an application that failed.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from daphne_ng._types import ASGIApplication
-from daphne_ng.asgi.exchange import Exchange, lines_of_stack
+from daphne_ng.asgi.exchange import Exchange, stack_lines
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
@@ -101,7 +101,7 @@ class ServerLife:
         server.listening_addresses.clear()
         size_executor(loop, config.asgi_threads)
         self.runner = runner = Runner(server.application, config, loop, logger)
-        runner.littered = generator_abandoned
+        runner.generator_abandoned = generator_abandoned
         runner.interrupted = interrupted
         record_refused = None
         if log_action is not None:
@@ -211,13 +211,13 @@ class ServerLife:
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:
-                yield from lines_of_stack(exchange.task)
+                yield from stack_lines(exchange.task)
         for connection in list(context.connections):
             yield connection.describe()
         serving = {exchange.task for exchange in list(runner.exchanges)}
         for task in asyncio.all_tasks(self.loop) - serving:
             yield f"Task {task.get_name()}"
-            yield from lines_of_stack(task)
+            yield from stack_lines(task)
 
     # -- end ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 The memos of this package belong to modules, and are shared by all connections. So no client may be able to fill one for
 good: a full memo is emptied, and what is in use comes back with the next messages. To learn a few dozen names again
-takes some microseconds for each couple of thousand that somebody has to invent; to remember which of them are in use
+takes some microseconds for each couple of thousand that a client has to invent; to remember which of them are in use
 would cost every message.
 
 A look-up stands on the hot path. So it is made in `Memo.known`, a plain dictionary that a module has under a name of

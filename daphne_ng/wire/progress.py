@@ -5,7 +5,7 @@ only when a third of its send buffer is free, and that may be megabytes: a clien
 rests, would seem to rest for minutes.
 
 So `Progress` is told how much is *left*, ours and the kernel's together, at intervals much shorter than the timeout,
-and counts by how much that fell in between. What is written meanwhile hides some of it; whoever asks writes next to
+and counts by how much that fell in between. What is written meanwhile hides some of it; the callers write next to
 nothing.
 
 A client has stopped reading if it took less than a floor within the timeout. Without a floor, one byte a minute would
@@ -70,7 +70,7 @@ class Progress:
         """Take what is left before a ping that has no answer yet.
 
         A client that has vanished takes nothing of what the kernel holds, and all of it is there. As long as the kernel
-        does not take all, what is left may grow though the client takes some: how much, nobody knows.
+        does not take all, what is left may grow though the client takes some: how much is not known.
 
         Args:
             left: As for `look`.

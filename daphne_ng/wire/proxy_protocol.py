@@ -43,10 +43,10 @@ class ProxyHeader:
     size: int
     """Its length in bytes. What follows is the connection itself."""
     source: Address | None = None
-    """Who connected to the proxy. None where the header names nobody (LOCAL, UNKNOWN, UNSPEC): then the ends of the
+    """The client of the proxy. None where the header names none (LOCAL, UNKNOWN, UNSPEC): then the ends of the
     connection are those of the socket."""
     destination: Address | None = None
-    """What they connected to. None if and only if `source` is."""
+    """What the client connected to. None if and only if `source` is."""
     tls: bool = False
     """Whether it says that the client spoke TLS with the proxy, which ended it. Version 1 cannot say so."""
 

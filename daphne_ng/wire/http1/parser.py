@@ -213,8 +213,8 @@ class Http1Parser:
             raise WireError(400, "The chunked body is mostly framing.")
 
     def _keep(self, data: bytes) -> None:
-        # Whatever stands behind an upgrade is of the other protocol, whether the upgrade comes about or not. Nobody has
-        # agreed to it yet, so it waits.
+        # The bytes behind an upgrade are of the other protocol, whether the upgrade comes about or not. It is not
+        # agreed on yet, so they wait.
         if not self.switched:
             message = self._message
             assert message is not None  # llhttp stopped at the end of its head
@@ -280,7 +280,7 @@ class Http1Parser:
                     return
         self._headers.append((lower, value))
 
-    # A field that means something here, or that nobody has sent before. Returns its name, or nothing to drop it.
+    # A field that means something here, or whose name is new. Returns its name, or nothing to drop it.
     def _on_rare(self, name: bytes, value: bytes) -> bytes:
         lower = name.lower()
         if lower in _SPECIAL:

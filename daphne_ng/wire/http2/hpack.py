@@ -90,7 +90,7 @@ _bits_of = _BITS.__getitem__
 
 # The library has a machine that eats half bytes; ours eats bytes, and is made from it step by step, as strings come. A
 # row is a state: byte -> (the next row, what comes out). It is shared by all connections and holds the code, nothing of
-# the strings, so that nobody can fill it with rubbish: whole, it has 65,281 steps in 8 MB and has cost a third of a
+# the strings, so that no client can fill it with rubbish: whole, it has 65,281 steps in 8 MB and has cost a third of a
 # second; ordinary text takes a few thousand.
 _rows: list[Any] = [[None] * 256 for _ in range(len(HUFFMAN_TABLE) // 16)]
 _states: dict[int, int] = {id(row): state for state, row in enumerate(_rows)}
@@ -267,7 +267,7 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
             elif code:
                 flags |= HAS_DATE if code == DATE_FIELD else HAS_SERVER
             value = _checked(lower, value)
-            # What means something to us is not found above; its bytes are.
+            # A field that means something to the server was not found above; its bytes may be known.
             line = _lines.get((lower, value)) if code else None
             if line is None:
                 line = _encoded_line(lower, value)

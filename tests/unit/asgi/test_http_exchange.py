@@ -856,15 +856,15 @@ async def stream(send: Any, pause: float | None = None) -> None:
 async def listen(application: Listener, wait: bool) -> tuple[Bridge, Any, StrictPort, list[None]]:
     """Have an application begin a stream, wait in send() or not, and its client leave."""
     bridge = Bridge(application)
-    littered: list[None] = []
-    bridge.runner.littered = lambda: littered.append(None)
+    abandoned: list[None] = []
+    bridge.runner.generator_abandoned = lambda: abandoned.append(None)
     exchange, port = bridge.begin()
     if wait:
         port.block()
     await settle()
     exchange.disconnected("gone")
     port.unblock()
-    return bridge, exchange, port, littered
+    return bridge, exchange, port, abandoned
 
 
 # Django's handler would take the exception for a failure of its own: it would neither close the response nor send
@@ -885,11 +885,11 @@ async def test_a_sender_whose_disconnect_another_task_hears_of_is_cancelled_wher
                 raise
 
     application = Listener(sending)
-    bridge, exchange, port, littered = await listen(application, wait)
+    bridge, exchange, port, abandoned = await listen(application, wait)
     began = asyncio.get_running_loop().time()
     await settle()
     assert isinstance(application.outcome, asyncio.CancelledError)
-    assert (where, littered) == (["the body"], [])
+    assert (where, abandoned) == (["the body"], [])
     assert exchange.task is None
     assert asyncio.get_running_loop().time() - began < 0.01
     assert len(bridge.records) == 1
@@ -907,11 +907,11 @@ async def test_a_sender_that_never_waits_is_made_to_so_that_it_can_be_cancelled(
             await send(body(b"x", more=True))
 
     application = Listener(sending)
-    _, exchange, _, littered = await listen(application, wait=True)
+    _, exchange, _, abandoned = await listen(application, wait=True)
     await settle()
     assert isinstance(application.outcome, asyncio.CancelledError)
     assert made <= 70
-    assert littered == [None]
+    assert abandoned == [None]
     assert exchange.task is None
 
 
