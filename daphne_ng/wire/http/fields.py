@@ -136,7 +136,7 @@ def content_length(value: bytes, earlier: int) -> int:
     if len(value) > _DIGITS_MAX:
         return TOO_LONG_A_LENGTH
     length = int(value)
-    return length if earlier in (NO_LENGTH, length) else CONFLICTING_LENGTHS
+    return length if earlier < 0 or earlier == length else CONFLICTING_LENGTHS
 
 
 # -- requests --------------------------------------------------------------------------------------------
