@@ -16,6 +16,7 @@ from pathlib import Path
 
 from daphne_ng.wire import ending
 from daphne_ng.wire.http import response
+from daphne_ng.wire.websocket.connection import EVENTS, MOVES
 
 DOCS = Path(__file__).parent
 
@@ -53,9 +54,12 @@ _STEPS = {
     ending.DROP: "drop, with a line in the log",
 }
 _PHASES = {
+    ending.CONNECTING: "`CONNECTING`",
+    ending.OPEN: "`OPEN`",
     ending.LAST: "`LAST`",
     ending.LINGERING: "`LINGERING`",
     ending.CLOSED: "`CLOSED`",
+    ending.GONE: "`GONE`",
 }
 
 
@@ -63,6 +67,15 @@ def _steps(steps: Mapping[tuple[int, int], int]) -> str:
     phases = sorted({phase for phase, _ in steps})
     rows = [[_PHASES[phase], *(_STEPS[steps[phase, taken]] for taken in _TAKEN)] for phase in phases]
     return table(["Phase", *_TAKEN.values()], rows)
+
+
+def _moves() -> str:
+    phases = sorted({phase for phase, _ in MOVES})
+    rows = []
+    for phase in phases:
+        moves = [MOVES.get((phase, event)) for event in range(len(EVENTS))]
+        rows.append([_PHASES[phase], *("-" if following is None else _PHASES[following] for following in moves)])
+    return table(["Phase", *EVENTS], rows)
 
 
 _KINDS = {
@@ -89,6 +102,7 @@ def _framing() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "framing": _framing,
+    "moves-websocket": _moves,
     "steps": lambda: _steps(ending.STEPS),
     "steps-websocket": lambda: _steps(ending.WEBSOCKET_STEPS),
 }

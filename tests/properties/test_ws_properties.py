@@ -234,10 +234,10 @@ def test_every_interleaving_keeps_the_bounds(data: st.DataObject, deflate: bool,
         if sink.paused and not over:
             assert sink.unread <= high
         # A start of a frame that waits is no longer than this, and what raw reads bring beyond that is one at a time.
-        assert len(ws._rest) <= 140_000
+        assert len(ws._backlog) <= 140_000
         if driver.state in ("closed", "released", "aborted", "lost", "half"):
             assert sink.silent or sink.end is not None, "an end that nobody was told"
-            assert not ws._rest
+            assert not ws._backlog
         if driver.state == "lost":
             assert ws.deadline == float("inf")
             assert ws._engine is None

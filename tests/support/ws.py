@@ -300,11 +300,11 @@ class RecordingWebSocketDriver:
     def full(self) -> bool:
         return self.is_full
 
-    def go_on_with_room(self) -> None:
+    def continue_with_room(self) -> None:
         assert self.state == "open", f"room asked for when {self.state}"
         self.room_due = True
 
-    def go_on_soon(self) -> None:
+    def continue_soon(self) -> None:
         assert self.state in ("open", "half"), f"a turn of the loop asked for when {self.state}"
         self.turn_due = True
 
@@ -319,6 +319,8 @@ class RecordingWebSocketDriver:
     def close(self) -> None:
         assert self.state in ("open", "half"), f"close() when {self.state}"
         self.state = "closed"
+
+    finish = close
 
     def wake_senders(self) -> None:
         self.wakes += 1
@@ -519,7 +521,7 @@ class WebSocketServer:
         while True:
             if driver.turn_due or (driver.room_due and not driver.is_full):
                 driver.turn_due = driver.room_due = False
-                self.ws.go_on()
+                self.ws.continue_reading()
             elif not (driver.reading and driver.state in ("open", "half")):
                 break
             elif self._kernel:

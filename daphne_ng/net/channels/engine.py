@@ -146,8 +146,8 @@ class _Session(WebSocketServerProtocol):
         if len(self._free) < _FREE_MAX:
             self._free.append(self)
 
-    def release(self) -> None:
-        """See `WebSocketEngine.release`."""
+    def retire(self) -> None:
+        """See `WebSocketEngine.retire`."""
         self.state = self.STATE_CLOSED
         self._reports = None
         if self.wasClean and not self.failedByMe and len(self._free) < _FREE_MAX:

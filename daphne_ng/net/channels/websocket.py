@@ -102,13 +102,13 @@ class WebSocketChannel(Channel):
         assert deliver_to is not None  # a second accept is refused by the exchange
         deliver_to(self)
 
-    def go_on_soon(self) -> None:
-        """See `WebSocketDriver.go_on_soon`."""
-        self._soon(self.ws.go_on)
+    def continue_soon(self) -> None:
+        """See `WebSocketDriver.continue_soon`."""
+        self._soon(self.ws.continue_reading)
 
-    def go_on_with_room(self) -> None:
-        """See `WebSocketDriver.go_on_with_room`."""
-        self._with_room(self.ws.go_on)
+    def continue_with_room(self) -> None:
+        """See `WebSocketDriver.continue_with_room`."""
+        self._with_room(self.ws.continue_reading)
 
     def wake_senders(self) -> None:
         """See `WebSocketDriver.wake_senders`."""

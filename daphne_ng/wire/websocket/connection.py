@@ -14,38 +14,49 @@ direct path never refuses anything.
    message to the next - so it is borrowed for a frame or a fragmented message, and given back after it. From the
    first Close frame on, whoever sent it, the connection keeps the one it has.
 2. One frame completes at most one message, so the loop can stop after any of them: an application that does not
-   receive holds back what a read has already brought (`_rest`), however much that would inflate to. And what one
-   client has sent never keeps the others waiting for long: the rest of a read is handed on from a turn of the loop of
-   its own, not from within ``receive()``, and the engine gets only so many frames in a turn.
+   receive holds back what a read has already brought (`_backlog`), however much that would inflate to. And what one
+   client has sent never keeps the others waiting for long: the backlog is handed on from a turn of the loop of its
+   own, not from within ``receive()``, and the engine gets only so many frames in a turn.
 3. The application's side ends once (`WebSocketSink.closed`, or its own `close`), whichever way the connection goes
    on from there.
-4. Endings: both Close frames exchanged - the server closes first (RFC 6455 section 7.1.1); a Close frame of ours
-   unanswered for `close_timeout` - the connection is dropped; a client that broke the rules - a Close frame, our half
-   is closed, and what it still sends is thrown away until it leaves or that time is over.
-5. `deadline` is the one point in time at which something must happen unless something else happens first. The driver
-   keeps a timer no later than that and calls `deadline_passed`.
+4. The phases are those of `daphne_ng.wire.ending`, and a WebSocket only moves to the right. `MOVES` says which events
+   move it, and where to; an event that is not in it for a phase is ignored there. Both Close frames exchanged: the
+   server closes first (RFC 6455 section 7.1.1). A Close frame of ours unanswered for `close_timeout`: the connection is
+   closed. A client that broke a rule: a Close frame, our half is closed, and what it still sends is thrown away until
+   it leaves or that time is over.
+5. Reading is in one of three states, whatever the phase: `_READING`, `_PAUSED` until the application has received, and
+   `_YIELDED` until another turn of the loop.
 """
 
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.port import WebSocketSink
-from daphne_ng.wire.progress import FAREWELL_BYTES, Progress, first_look, watched
+from daphne_ng.wire.ending import (
+    CLOSED,
+    CONNECTING,
+    GONE,
+    LAST,
+    LINGERING,
+    NEVER,
+    OPEN,
+    WEBSOCKET_STEPS,
+    PhasedConnection,
+)
 from daphne_ng.wire.websocket.budget import FrameBudget
 from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate, inflate
 from daphne_ng.wire.websocket.driver import EngineReports, WebSocketDriver, WebSocketEngine
 from daphne_ng.wire.websocket.frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
 from daphne_ng.wire.websocket.handshake import Handshake, accept_fields
+from daphne_ng.wire.websocket.liveness import LEFT, LIFE_OVER, PING, SILENT, Liveness
 
-__all__ = ["WebSocketConnection"]
+__all__ = ["EVENTS", "MOVES", "WebSocketConnection"]
 
-_NEVER = float("inf")
-# How often a paused connection is asked whether its client is still there.
-_PROBE_SECONDS = 5.0
 # Messages at least this large are written beside their frame head instead of being copied behind it.
 _COPY_MAX_BYTES = 16384
 # A frame that a read did not bring whole waits for the next one, if it is no longer than this and for no more than
@@ -60,16 +71,45 @@ _TURN_CLOSING_COST = 64
 
 _NO_LIMIT = (1 << 63) - 1
 
-_CONNECTING, _OPEN, _CLOSING, _ENDED = range(4)
+EVENTS: Final = ("accepted", "closed by the server", "Close frame", "broken rule", "end of input", "loss")
+"""The events that move a WebSocket from one phase to another, beside the passing of time."""
+_ACCEPTED, _CLOSED_BY_SERVER, _CLOSE_FRAME, _BROKEN_RULE, _END_OF_INPUT, _LOSS = range(len(EVENTS))
+
+MOVES: Final[Mapping[tuple[int, int], int]] = {
+    (CONNECTING, _ACCEPTED): OPEN,
+    (CONNECTING, _LOSS): GONE,
+    (OPEN, _CLOSED_BY_SERVER): LAST,
+    (OPEN, _CLOSE_FRAME): CLOSED,
+    (OPEN, _BROKEN_RULE): LINGERING,
+    (OPEN, _END_OF_INPUT): CLOSED,
+    (OPEN, _LOSS): GONE,
+    (LAST, _CLOSE_FRAME): CLOSED,
+    (LAST, _BROKEN_RULE): LINGERING,
+    (LAST, _END_OF_INPUT): CLOSED,
+    (LAST, _LOSS): GONE,
+    (LINGERING, _END_OF_INPUT): CLOSED,
+    (LINGERING, _LOSS): GONE,
+    (CLOSED, _LOSS): GONE,
+}
+"""(phase, index in `EVENTS`) -> the next phase. What passing time does is in `daphne_ng.wire.ending.WEBSOCKET_STEPS`.
+
+Before the handshake is answered, the end of input is for the protocol that carries it.
+"""
+
+# What becomes of what was read. A pause is the application's, which has enough for now; a connection yields when it has
+# had its share of a turn of the loop, or when the transport is full of the pongs that it owes.
+_READING: Final = 0
+_PAUSED: Final = 1
+_YIELDED: Final = 2
 
 _TEXT, _BINARY = 0x81, 0x82
-_PING = b"\x89\x00"
+_PING_FRAME = b"\x89\x00"
 _RSV1 = 0x40
 _DIRECT_PLAIN = frozenset((_TEXT, _BINARY))
 _DIRECT_DEFLATE = frozenset((_TEXT, _BINARY, _TEXT | _RSV1, _BINARY | _RSV1))
 
 
-class WebSocketConnection:
+class WebSocketConnection(PhasedConnection[WebSocketDriver]):
     """Protocol state of one WebSocket; implements `WebSocketPort`.
 
     Args:
@@ -79,59 +119,51 @@ class WebSocketConnection:
     """
 
     __slots__ = (
+        "_backlog",
         "_borrow",
         "_budget",
-        "_clock",
-        "_config",
+        "_closes_when_accepted",
         "_deflate_min",
         "_deflater",
+        "_deliver",
         "_direct",
         "_direct_max",
-        "_driver",
         "_engine",
         "_eof",
-        "_finished",
         "_handshake",
         "_heard_at",
         "_inflate_bits",
         "_inside",
-        "_life_ends_at",
+        "_liveness",
         "_message_max",
+        "_missing",
         "_native_unmask",
-        "_owed",
-        "_paused",
-        "_pinged_at",
-        "_progress",
-        "_rest",
-        "_resting",
-        "_shutting_down",
+        "_reading",
         "_sink",
-        "_state",
-        "_take",
         "_waits",
         "_write",
-        "armed_for",
         "bytes_received",
         "bytes_sent",
-        "deadline",
         "response",
         "writable",
     )
 
+    steps = WEBSOCKET_STEPS
+    _liveness: Liveness
+
     def __init__(self, config: Config, handshake: Handshake, driver: WebSocketDriver) -> None:
-        self._config = config
-        self._driver = driver
-        self._clock = driver.clock
+        super().__init__(config, driver, CONNECTING)
         self._write = driver.write
         self._handshake = handshake
         self.response = handshake.response
         self.writable = driver.writable
         self.bytes_received = 0
         self.bytes_sent = 0
-        self._state = _CONNECTING
         self._sink: WebSocketSink | None = None
-        self._take: Callable[[bytes | str, int], bool] | None = None
+        self._deliver: Callable[[bytes | str, int], bool] | None = None
+        self._closes_when_accepted = False  # the server stops
         self._borrow: Callable[[EngineReports], WebSocketEngine] | None = None
+        # While it is open it has an engine only inside a frame or a fragmented message.
         self._engine: WebSocketEngine | None = None
         self._direct = _DIRECT_PLAIN
         limits = [limit for limit in (config.websocket_max_message_size, config.websocket_max_frame_size) if limit]
@@ -142,25 +174,14 @@ class WebSocketConnection:
         self._deflate_min = config.websocket_compression_min_bytes
         self._inflate_bits = 0
         # of reading
-        self._rest = b""  # read, but not handed on: the start of a frame, or all that came behind a pause
-        self._owed = 0  # bytes of the engine's current frame that have not come yet
+        self._reading = _READING
+        self._backlog = b""  # read, but not handed on: the start of a frame, or all that came behind a pause
+        self._missing = 0  # bytes of the engine's current frame that have not come yet
         self._inside = False  # the engine is inside a fragmented message
         self._waits = 0
         self._budget: FrameBudget | None = None
-        self._paused = False
-        self._resting = False  # paused until the next turn of the loop, for nothing else
-        self._eof = False
-        # of endings
-        self._shutting_down = False
-        self._finished = False
-        self._progress: Progress | None = None  # of a client for which something is left at the end, or before a ping
-        # of time
+        self._eof = False  # the client has closed its half, behind the backlog
         self._heard_at = 0.0
-        self._pinged_at = 0.0
-        self._life_ends_at = _NEVER
-        self.deadline = _NEVER
-        self.armed_for = _NEVER
-        """When the driver's timer will fire; the driver keeps it up to date."""
 
     # -- what the driver reports -------------------------------------------------------------------------
 
@@ -176,25 +197,24 @@ class WebSocketConnection:
 
     def receive_data(self, data: bytes) -> None:
         """Take what one read delivered. The driver calls it for every read, in order."""
-        if self._state >= _ENDED:
+        if self.phase >= LINGERING:
             return
         self._heard_at = self._clock()
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        if self._paused:
-            self._rest = data
+        if self._backlog:
+            data = self._backlog + data
+            self._backlog = b""
+        if self._reading:
+            self._backlog = data
             return
-        take, direct, direct_max = self._take, self._direct, self._direct_max
+        deliver, direct, direct_max = self._deliver, self._direct, self._direct_max
         position, end = 0, len(data)
         spent = 0
         if (
             5 < end < 132
             and data[1] == end + 122
             and data[0] in _DIRECT_PLAIN
-            and take is not None
-            and not self._owed
-            and not self._inside
+            and deliver is not None
+            and self._engine is None
             and end - 6 <= direct_max
         ):
             # All of one short message, as most reads are: the loop below, without its questions.
@@ -205,7 +225,7 @@ class WebSocketConnection:
             )
             if data[0] == _BINARY:
                 self.bytes_received += size
-                if take(payload, size):
+                if deliver(payload, size):
                     self._pause()
                 return
             try:
@@ -214,12 +234,12 @@ class WebSocketConnection:
                 pass
             else:
                 self.bytes_received += size
-                if take(text, size):
+                if deliver(text, size):
                     self._pause()
                 return
-        if self._owed:
-            position = min(self._owed, end)
-            if self._feed(data[:position], self._owed - position):
+        if self._missing:
+            position = min(self._missing, end)
+            if self._feed(data[:position], self._missing - position):
                 self._keep(data[position:])
                 return
         while position < end:
@@ -248,7 +268,7 @@ class WebSocketConnection:
                     if self._waits < _WAITS_MAX and size <= _WAIT_MAX_BYTES and self._may_wait(b0, data, start):
                         self._waits += 1
                         break
-                elif take is None:
+                elif deliver is None:
                     # Nobody receives any more; all that matters is the client's Close frame.
                     self._waits = 0
                     position = stop
@@ -273,8 +293,8 @@ class WebSocketConnection:
                         position = stop
                         size = len(payload)
                         self.bytes_received += size
-                        if take(message, size):
-                            self._rest = data[position:]
+                        if deliver(message, size):
+                            self._backlog = data[position:]
                             self._pause()
                             return
                         continue
@@ -286,126 +306,119 @@ class WebSocketConnection:
                 self._keep(data[stop:])
                 return
             position = stop
-            take = self._take
-            spent += 1 if take is not None else _TURN_CLOSING_COST
+            deliver = self._deliver
+            spent += 1 if deliver is not None else _TURN_CLOSING_COST
             if spent >= _TURN_MAX_FRAMES and position < end:
-                self._paused = True
                 self._driver.pause_reading()
-                self._rest = data[position:]
-                self._rest_a_turn()
+                self._backlog = data[position:]
+                self._yield_turn()
                 return
-        self._rest = data[position:]
+        self._backlog = data[position:]
 
-    def go_on(self) -> None:
-        """Hand on what was read before. The driver calls it after `WebSocketDriver.go_on_soon`."""
-        if not self._resting:
+    def continue_reading(self) -> None:
+        """Hand on what was read before. The driver calls it after `continue_soon` and `continue_with_room`."""
+        if self._reading != _YIELDED:
             return
-        self._resting = self._paused = False
+        self._reading = _READING
         # The clock stood still meanwhile: what the client sent in answer may be waiting to be read.
-        self._pinged_at = 0.0
-        rest, self._rest = self._rest, b""
-        self.receive_data(rest)
-        if not self._paused:
-            self._read_on()
+        self._liveness.forget_ping()
+        backlog, self._backlog = self._backlog, b""
+        self.receive_data(backlog)
+        if not self._reading:
+            self._resume_reading()
 
     def eof_received(self) -> None:
         """The client closed its half, without a Close frame unless one has been handled."""
-        if self._paused:
+        if self._reading:
             self._eof = True  # behind what the application has yet to receive
-            return
-        self._tell_closed(1006, "")
-        if not self._finished:
+        elif (self.phase, _END_OF_INPUT) in MOVES:
+            self._tell_closed(1006, "")
             self._finish()
 
     def connection_lost(self) -> None:
         """The transport is gone."""
-        self._state = _ENDED
-        self._finished = True
-        self._rest = b""
-        self._resting = False
-        self.deadline = _NEVER
+        self._lost()
+        self._let_go()
         self._tell_closed(1006, "")
-        self._disengage()
 
     def deadline_passed(self, now: float) -> None:
         """Act on the deadline, if it has really passed."""
         if now < self.deadline:
             return
-        self.deadline = _NEVER
-        state = self._state
-        if state == _OPEN:
-            self._quiet_passed(now)
-        elif state == _CONNECTING:
+        self.deadline = NEVER
+        if self.phase == OPEN:
+            self._check_liveness(now)
+        elif self.phase == CONNECTING:
             if self._sink is not None:
                 self._sink.expired()
         else:
             self._end_passed(now)
+            if self.phase >= CLOSED:
+                self._let_go()
 
     def shut_down(self) -> None:
         """Close with 1012, now or as soon as it is accepted."""
-        self._shutting_down = True
-        if self._state == _OPEN:
-            self._close(1012, "The server is shutting down.")
+        if self.phase == CONNECTING:
+            self._closes_when_accepted = True
+        else:
+            self._start_closing(1012, "The server is shutting down.")
 
     # -- what the engine reports -------------------------------------------------------------------------
 
     def write_control(self, data: bytes) -> None:
         """Write a control frame that the engine has made. It does not wait for room, but what asks for another does."""
-        if not self._finished:
+        if self.phase < LINGERING:
             self._write(data)
-            if self._state == _OPEN and not self._paused and self._driver.full():
+            if self.phase == OPEN and not self._reading and self._driver.full():
                 self._pause()
-                self._resting = True
-                self._driver.go_on_with_room()
+                self._reading = _YIELDED
+                self._driver.continue_with_room()
 
     def message_judged(self, payload: bytes, text: bool) -> None:
         """Take a message that the engine has assembled; text is valid UTF-8."""
-        if self._take is None:
+        if self._deliver is None:
             return
         size = len(payload)
         self.bytes_received += size
-        if self._take(payload.decode() if text else payload, size):
+        if self._deliver(payload.decode() if text else payload, size):
             self._pause()
 
     def close_judged(self, code: int | None, reason: str | None) -> None:
         """Take the client's Close frame; the engine has answered it, if it was not the answer to ours."""
-        if self._state >= _ENDED:
-            return
-        self._tell_closed(1005 if code is None else code, reason or "")
-        self._finish()
+        if (self.phase, _CLOSE_FRAME) in MOVES:
+            self._tell_closed(1005 if code is None else code, reason or "")
+            self._finish()
 
     def failure_judged(self, code: int, reason: str) -> None:
         """Take the engine's verdict that the client broke a rule; it has sent its Close frame."""
-        if self._state >= _ENDED:
+        if (self.phase, _BROKEN_RULE) not in MOVES:
             return
         self._driver.failed(code, reason)
         self._tell_closed(code, reason)
         # Its frames cannot be trusted any more, not even for a Close frame to be found in them.
-        self._state = _ENDED
-        self._rest = b""
-        self._resting = False
-        self._disengage()
-        self._unpause()
-        self._driver.close_writing()
-        self._set_deadline(self._clock() + self._config.close_timeout)
+        self._backlog = b""
+        self._retire_engine()
+        self._close_half(self._clock() + self._config.close_timeout)
+        self._end_pause()
 
     # -- WebSocketPort -----------------------------------------------------------------------------------
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """See `WebSocketPort.accept`. The whole way of it, in its order: agree, answer, take over, open."""
+        following = MOVES[self.phase, _ACCEPTED]
         config, driver, handshake = self._config, self._driver, self._handshake
         engines, request = driver.engines, handshake.request
         agreement = None
         if config.websocket_compression and request.deflate_offers:
             agreement = agree_on_deflate(request.deflate_offers, config.websocket_compression_window_bits)
-        following = handshake.accept(accept_fields(request, subprotocol, headers, agreement))
+        behind = handshake.accept(accept_fields(request, subprotocol, headers, agreement))
         driver.take_over()
         # The handshake is over, and holds all of the protocol that carried it.
         del self._handshake, self.response
-        self._state = _OPEN
+        self._enter(following)
         sink = self._sink
         assert sink is not None  # asked() came first, and it has not been closed, or nobody would accept
-        self._take = sink.message_received
+        self._deliver = sink.message_received
         if agreement is None:
             self._borrow = engines.lend
         else:
@@ -414,13 +427,13 @@ class WebSocketConnection:
             self._inflate_bits = agreement.client_bits or 15
             self._direct = _DIRECT_DEFLATE
         now = self._heard_at = self._clock()
-        self._life_ends_at = now + config.websocket_timeout if config.websocket_timeout > 0 else _NEVER
-        self._set_quiet_deadline(now)
-        if following:
-            self.receive_data(following)
-        if not self._paused and not self._finished:
+        self._liveness = Liveness(config, driver, now)
+        self._set_liveness_deadline(now)
+        if behind:
+            self.receive_data(behind)
+        if not self._reading and self.phase < CLOSED:
             driver.resume_reading()
-        if self._shutting_down:
+        if self._closes_when_accepted:
             self.shut_down()
 
     def message(self, payload: bytes, text: bool) -> None:
@@ -443,17 +456,17 @@ class WebSocketConnection:
 
     def close(self, code: int, reason: str) -> None:
         """See `WebSocketPort.close`."""
-        self._sink = self._take = None
-        self._close(code, reason)
+        self._sink = self._deliver = None
+        self._start_closing(code, reason)
 
     def break_off(self) -> None:
         """See `WebSocketPort.break_off`."""
-        self._forget()
-        self._driver.break_off()
+        self._let_go()
+        super().break_off()
 
     def consumed(self) -> None:
         """See `WebSocketPort.consumed`."""
-        self._unpause()
+        self._end_pause()
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -488,201 +501,125 @@ class WebSocketConnection:
             return False
         return True
 
-    # Let the engine judge a frame, or a piece of one of which `owed` bytes are missing. True if nothing more is to be
-    # handed on for now.
-    def _feed(self, data: bytes, owed: int) -> bool:
-        engine = self._engine or self._engage()
-        self._owed = owed
+    # Let the engine judge a frame, or a piece of one of which `missing` bytes have not come. True if nothing more is to
+    # be handed on for now.
+    def _feed(self, data: bytes, missing: int) -> bool:
+        engine = self._engine or self._borrow_engine()
+        self._missing = missing
         engine.feed(data)
-        if self._state >= _ENDED or owed:
+        if self.phase >= LINGERING or missing:
             return True
         self._inside = engine.inside_message
-        if self._state == _OPEN and not self._inside:
+        if self.phase == OPEN and not self._inside:
             self._engine = None
             engine.give_back()
-        return self._paused
+        return self._reading != _READING
 
-    def _engage(self) -> WebSocketEngine:
+    def _borrow_engine(self) -> WebSocketEngine:
         assert self._borrow is not None  # it is open, or was
         engine = self._engine = self._borrow(self)
         return engine
 
-    def _disengage(self) -> None:
+    def _retire_engine(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            engine.release()
+            engine.retire()
 
     # Keep what follows the frame after which reading stopped, unless it has stopped for good.
-    def _keep(self, rest: bytes) -> None:
-        if self._state < _ENDED:
-            self._rest = rest
+    def _keep(self, data: bytes) -> None:
+        if self.phase < LINGERING:
+            self._backlog = data
 
     def _pause(self) -> None:
-        if self._paused or self._state >= _ENDED:
+        if self._reading or self.phase >= LINGERING:
             return
-        self._paused = True
+        self._reading = _PAUSED
         self._driver.pause_reading()
-        self._set_deadline(min(self._clock() + _PROBE_SECONDS, self._life_ends_at))
+        self._set_liveness_deadline(self._clock())
 
-    def _unpause(self) -> None:
-        if not self._paused:
+    def _end_pause(self) -> None:
+        if not self._reading:
             return
-        if self._rest:
+        if self._backlog:
             # Not from here: an application that only receives would be handed one message after the other, each of
             # them inflated for it, and never let go of the loop.
-            self._rest_a_turn()
+            self._yield_turn()
             return
-        self._paused = self._resting = False
-        self._heard_at = self._clock()  # as in go_on()
-        self._pinged_at = 0.0
-        self._read_on()
+        self._reading = _READING
+        self._heard_at = self._clock()  # as in continue_reading()
+        self._liveness.forget_ping()
+        self._resume_reading()
 
-    def _rest_a_turn(self) -> None:
-        if not self._resting:
-            self._resting = True
-            self._driver.go_on_soon()
+    def _yield_turn(self) -> None:
+        if self._reading != _YIELDED:
+            self._reading = _YIELDED
+            self._driver.continue_soon()
 
-    # All that was read is handed on.
-    def _read_on(self) -> None:
+    # The backlog is handed on.
+    def _resume_reading(self) -> None:
         if self._eof:
             self.eof_received()
-        elif not self._finished:
+        elif self.phase < CLOSED:
             self._driver.resume_reading()
-            if self._state == _OPEN:
-                self._set_quiet_deadline(self._heard_at)
+            if self.phase == OPEN:
+                self._set_liveness_deadline(self._heard_at)
 
     # -- endings -----------------------------------------------------------------------------------------
 
     def _tell_closed(self, code: int, reason: str) -> None:
         sink, self._sink = self._sink, None
-        self._take = None
+        self._deliver = None
         if sink is not None:
             sink.closed(code, reason)
 
     # Begin the closing handshake.
-    def _close(self, code: int, reason: str) -> None:
-        if self._state != _OPEN:
+    def _start_closing(self, code: int, reason: str) -> None:
+        following = MOVES.get((self.phase, _CLOSED_BY_SERVER))
+        if following is None:
             return
-        engine = self._engine or self._engage()
-        self._state = _CLOSING
+        engine = self._engine or self._borrow_engine()
+        self._enter(following)
         engine.send_close(code, reason)
         self._tell_closed(code, reason)
         # A send() that waits for a client which does not read would hold a stopping server.
         self._driver.wake_senders()
-        self._progress = None
         self._set_deadline(self._clock() + self._config.close_timeout)
         # The client's Close frame may be behind messages that nobody receives any more.
-        self._unpause()
+        self._end_pause()
 
     # End because of a limit that the engine does not know.
     def _fail(self, code: int, reason: str) -> None:
-        engine = self._engine or self._engage()
+        engine = self._engine or self._borrow_engine()
         engine.send_close(code, reason)
         self.failure_judged(code, reason)
 
     # Both directions are done with: close once what was written is out.
     def _finish(self) -> None:
-        self._state = _ENDED
-        self._finished = True
-        self._rest = b""
-        self._resting = False
-        self._disengage()
-        self._driver.close()
-        self._set_deadline(self._clock() + self._config.close_timeout)
+        self._let_go()
+        self._close(read=True)
 
-    # The time for an ending has passed. While something is left for the client, that is a pause like any other: it gets
-    # all as long as it takes some. Then the time for its answer, the second stage, and last the axe.
-    def _end_passed(self, now: float) -> None:
-        left = self._driver.unacknowledged_bytes()
-        if left > FAREWELL_BYTES:
-            progress = self._progress = watched(self._progress, left, now, self._config)
-            wait = progress.look(left, now)
-            if wait:
-                self._set_deadline(now + wait)
-            else:
-                self._forget()
-                self._driver.drop()
-        elif self._finished:
-            self._driver.release()
-        elif self._progress is not None:
-            # Only now has it got our Close frame.
-            self._progress = None
-            self._set_deadline(now + self._config.close_timeout)
-        else:
-            self._finish()
-
-    def _abort(self) -> None:
-        self._forget()
-        self._driver.abort()
-
-    # Nothing is waited for any more.
-    def _forget(self) -> None:
-        self._state = _ENDED
-        self._finished = True
-        self._rest = b""
-        self._resting = False
-        self._disengage()
-        self.deadline = _NEVER
+    # Nothing more is handed on.
+    def _let_go(self) -> None:
+        self._backlog = b""
+        self._reading = _READING
+        self._retire_engine()
 
     # -- time --------------------------------------------------------------------------------------------
 
-    # A time of quiet, or of life, has passed.
-    def _quiet_passed(self, now: float) -> None:
-        config = self._config
-        if now >= self._life_ends_at:
-            self._close(1000, "The WebSocket has reached its longest life.")
+    # The deadline of an open connection has passed.
+    def _check_liveness(self, now: float) -> None:
+        verdict = self._liveness.check(now, self._heard_at, self._reading != _READING)
+        if verdict == LIFE_OVER:
+            self._start_closing(1000, "The WebSocket has reached its longest life.")
             return
-        if self._paused:
-            # No event tells that the client has left. And it cannot answer a ping that we would not read.
-            if self._driver.peer_gone():
-                self._tell_closed(1006, "")
-                self._abort()
-                return
-            self._set_deadline(min(now + _PROBE_SECONDS, self._life_ends_at))
+        if verdict in (LEFT, SILENT):
+            self._tell_closed(1006, "The client did not answer a ping." if verdict == SILENT else "")
+            self._let_go()
+            self._abort()
             return
-        if self._pinged_at and self._heard_at >= self._pinged_at:
-            self._pinged_at = 0.0
-        if not self._pinged_at:
-            if now >= self._heard_at + config.ping_interval > self._heard_at:
-                self._write(_PING)
-                self._progress = None
-                if config.ping_timeout:
-                    self._pinged_at = now
-                else:
-                    self._heard_at = now  # nobody waits for the answer
-        elif now >= self._pinged_at + config.ping_timeout > self._pinged_at:
-            wait = self._patience(now)
-            if not wait:
-                self._tell_closed(1006, "The client did not answer a ping.")
-                self._abort()
-                return
-            self._pinged_at = min(now, now + wait - config.ping_timeout)  # an answer comes after it
-        self._set_quiet_deadline(now)
+        if verdict == PING:
+            self._write(_PING_FRAME)
+        self._set_liveness_deadline(now)
 
-    # How long to wait yet for the answer to a ping. The client may be slow, and still taking what stands before it; how
-    # long it may leave its side full is the write timeout's, but that of the transport is at work only above its high
-    # mark.
-    def _patience(self, now: float) -> float:
-        driver, progress = self._driver, self._progress
-        left = driver.unacknowledged_bytes()
-        if not left:
-            return 0.0
-        if progress is None:
-            self._progress = watched(None, left, now, self._config)
-            return first_look(self._config.write_timeout)
-        return progress.patience(left, driver.unsent_bytes(), now)
-
-    def _set_quiet_deadline(self, now: float) -> None:
-        config = self._config
-        deadline = self._life_ends_at
-        if self._pinged_at:
-            # An answer moves no timer: to look once in an interval is often enough for the next ping to be in time.
-            deadline = min(deadline, self._pinged_at + config.ping_timeout, now + config.ping_interval)
-        elif config.ping_interval:
-            deadline = min(deadline, self._heard_at + config.ping_interval)
-        self._set_deadline(deadline)
-
-    def _set_deadline(self, deadline: float) -> None:
-        self.deadline = deadline
-        if deadline < self.armed_for:
-            self._driver.rearm(deadline)
+    def _set_liveness_deadline(self, now: float) -> None:
+        self._set_deadline(self._liveness.deadline(now, self._heard_at, self._reading != _READING))

@@ -42,7 +42,7 @@ class WebSocketEngine(Protocol):
     def give_back(self) -> None:
         """Take leave of the connection, in the state between two messages."""
 
-    def release(self) -> None:
+    def retire(self) -> None:
         """Take leave of the connection, in any other state."""
 
 
@@ -78,11 +78,11 @@ class WebSocketDriver(ConnectionDriver, Protocol):
         Reading may still be paused afterwards.
         """
 
-    def go_on_soon(self) -> None:
-        """Call `WebSocketConnection.go_on` on a later turn of the loop."""
+    def continue_soon(self) -> None:
+        """Call `WebSocketConnection.continue_reading` on a later turn of the loop."""
 
-    def go_on_with_room(self) -> None:
-        """Call `WebSocketConnection.go_on` on a later turn of the loop, and not while the transport is full."""
+    def continue_with_room(self) -> None:
+        """As `continue_soon`, but not while the transport is full."""
 
     def peer_gone(self) -> bool:
         """Tell whether the connection is known to be broken, without reading.

@@ -123,7 +123,7 @@ def test_an_engine_that_is_released_goes_at_once(factory: EngineFactory, connect
     gc.collect()
     gc.disable()
     try:
-        engine.release()
+        engine.retire()
         ghosts = [weakref.ref(engine), weakref.ref(connection)]
         del engine
         assert ghosts[0]() is None
@@ -138,7 +138,7 @@ def test_an_engine_that_closed_cleanly_is_lent_again(factory: EngineFactory, con
     if ours_first:
         engine.send_close(1000, "bye")
     engine.feed(close(4000, "gone"))
-    engine.release()
+    engine.retire()
     connection.calls.clear()
     again = factory.lend_deflate(connection)
     assert again is engine
@@ -156,7 +156,7 @@ def test_an_engine_that_closed_cleanly_is_lent_again(factory: EngineFactory, con
 def test_after_its_release_it_is_silent(factory: EngineFactory, connection: Any) -> None:
     engine = factory.lend(connection)
     engine.feed(text("a", fin=False))
-    engine.release()
+    engine.retire()
     engine.feed(more(b"b"))
     engine.send_close(1000, "")
     assert connection.calls == []

@@ -38,7 +38,7 @@ class TestTurnsOfTheLoop:
         assert server.driver.turn_due
         assert not server.driver.reading
         server.driver.turn_due = False
-        server.ws.go_on()
+        server.ws.continue_reading()
         assert server.messages == [""] * TURN_FRAMES
         server.advance(0)
         assert server.messages == [""] * 5000
@@ -83,9 +83,9 @@ class TestTurnsOfTheLoop:
         server.sink.paused = False
         server.ws.consumed()
         server.ws.consumed()
-        server.ws.go_on()
+        server.ws.continue_reading()
         assert server.messages == ["a", "b"]
-        server.ws.go_on()
+        server.ws.continue_reading()
         assert server.messages == ["a", "b"]
 
     @pytest.mark.parametrize("how", ["lost", "closed", "failed", "stuck"])
@@ -106,7 +106,7 @@ class TestTurnsOfTheLoop:
             server.ws.deadline_passed(server.driver.now)
         end = server.end
         server.driver.turn_due = False
-        server.ws.go_on()
+        server.ws.continue_reading()
         assert len(server.messages) == count
         assert server.end == end
 
@@ -147,7 +147,7 @@ class TestAfterOurCloseFrame:
         start = bomb * (CLOSING_FRAMES // 2)
         server.ws.receive_data(start + bomb * 2 + close(1000))
         assert server.driver.turn_due
-        assert len(server.ws._rest) == len(bomb * 2 + close(1000))
+        assert len(server.ws._backlog) == len(bomb * 2 + close(1000))
         assert server.advance(0).state == "closed"
 
     def test_a_client_that_takes_nothing_gets_no_respite(self) -> None:
