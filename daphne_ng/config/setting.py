@@ -86,10 +86,11 @@ class Setting:
             # None is off, as Daphne's `Server` has it for some; a number with a greatest value has no off.
             if value is not None or self.maximum is not None:
                 self._check_number(value)
-        elif self.kind in _TYPES and self.default is not None:
-            # Another type may work in part: a text in place of a list would be taken for its letters.
+        elif self.kind in _TYPES:
+            # Another type may work in part: a text in place of a list would be taken for its letters. False is none,
+            # as for the parser of Daphne, where none is the default.
             wanted, called = _TYPES[self.kind]
-            if not isinstance(value, wanted):
+            if not isinstance(value, wanted) and (value or self.default is not None):
                 raise ConfigurationError(f"{self.label} must be {called}, not {value!r}")
         if isinstance(value, list):
             value = tuple(value)

@@ -66,11 +66,18 @@ def test_a_number_without_a_greatest_value_may_be_none_which_is_off() -> None:
         (True, "", 1, "True or False, not 1"),
         (False, "flag", "no", "True or False, not 'no'"),
         ((), "texts", "abc", "a list, not 'abc'"),
+        (None, "", 5, "text, not 5"),
+        ("x", "", None, "text, not None"),
     ],
 )
 def test_a_value_of_another_type_is_refused(default: Any, kind: str, wrong: Any, rule: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^thing must be {rule}$"):
         described(default, kind=kind).checked(wrong)
+
+
+def test_a_text_may_be_none_where_that_is_its_default() -> None:
+    assert described(None).checked(None) is None
+    assert described(None).checked(False) is False  # Daphne's
 
 
 def test_a_list_is_kept_as_a_tuple() -> None:
