@@ -3,7 +3,7 @@
 Of all processes that share the directory, one does so: the keeper that holds the lock. The others try to take it now
 and then. When the one ends, another goes on.
 
-The thread looks at the directory every minute, and at once when told to. So names may be added while the server runs,
+The thread reads the directory every minute, and at once when told to. So names may be added while the server runs,
 and a clock that was set, or a machine that slept, is noticed. Nothing here waits for anything without an end, and
 nothing that goes wrong here ends the thread, let alone the server: a certificate stays in use until another is there.
 
@@ -27,7 +27,7 @@ from daphne_ng.acme.challenges import Prover
 from daphne_ng.acme.failure import Cancelled, Failure, one_line
 from daphne_ng.acme.proofs import Proofs
 from daphne_ng.acme.schedule import Schedule
-from daphne_ng.acme.storage import AccountKey, Look, Storage
+from daphne_ng.acme.storage import AccountKey, FileState, Storage
 
 __all__ = ["Connect", "Issuer", "Keeper", "Pause"]
 
@@ -100,8 +100,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._looks: dict[str, Look] = {}
-        self._said: dict[str, str] = {}
+        self._files: dict[str, FileState] = {}
+        self._reported: dict[str, str] = {}
         self._information_at: float | None = None
 
     # -- from the server's thread ----------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Keeper:
         self._thread.start()
 
     def check(self) -> None:
-        """Look at the directory now."""
+        """Read the directory now."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -139,7 +139,7 @@ class Keeper:
             self._storage.lock.release()
 
     def turn(self) -> float:
-        """Look at the directory, and ask for what is due, unless another process does.
+        """Read the directory, and ask for what is due, unless another process does.
 
         Returns:
             Seconds until the next turn.
@@ -148,12 +148,12 @@ class Keeper:
             Cancelled: `stop` was called.
         """
         try:
-            if not self._is_ours():
+            if not self._take_lock():
                 self._reload()  # for what the other has got
                 return LOCK_SECONDS
             self._proofs.tidy()
-            self._look()
-            self._ask()
+            self._read_directory()
+            self._order_due()
         except Failure as failure:
             self._failed(None, failure)
         except Cancelled:
@@ -164,30 +164,30 @@ class Keeper:
         return self._schedule.wait(self._clock(), CHECK_SECONDS)
 
     # Whether it is this process that asks.
-    def _is_ours(self) -> bool:
+    def _take_lock(self) -> bool:
         before = self._storage.lock.held
         if not self._storage.lock.take():
-            self._say("lock", f"Another process asks for the certificates in {self._storage.path}", logging.INFO)
+            self._report("lock", f"Another process asks for the certificates in {self._storage.path}", logging.INFO)
             return False
         if not before:
-            self._say("lock", "")
+            self._report("lock", "")
             waits = self._storage.waits()
             if waits is not None:
                 self._schedule.resume(waits)
         return True
 
-    def _look(self) -> None:
+    def _read_directory(self) -> None:
         names = self._storage.names()
-        looks = {name: self._storage.look(name) for name in names}
-        for name, look in looks.items():
-            self._say(name, look.problem)
-        self._looks = {name: look for name, look in looks.items() if not look.kept}
-        self._schedule.replace(self._looks)
-        for name, look in self._looks.items():
-            self._schedule.certificate(name, look.validity)
-        self._say("empty", "" if names else f"{self._storage.path} has no NAME.pem file: no certificate to ask for")
+        files = {name: self._storage.inspect(name) for name in names}
+        for name, file in files.items():
+            self._report(name, file.problem)
+        self._files = {name: file for name, file in files.items() if not file.kept}
+        self._schedule.replace(self._files)
+        for name, file in self._files.items():
+            self._schedule.certificate(name, file.validity)
+        self._report("empty", "" if names else f"{self._storage.path} has no NAME.pem file: no certificate to ask for")
 
-    def _ask(self) -> None:
+    def _order_due(self) -> None:
         now = self._clock()
         due = self._schedule.due(now)
         ask_information = self._information_due()
@@ -204,7 +204,7 @@ class Keeper:
                 if not self._issue(session, name):
                     return
             if ask_information:
-                self._inform(session)
+                self._ask_renewal_times(session)
         except Failure:
             if due:
                 raise
@@ -236,13 +236,13 @@ class Keeper:
         now = self._clock()
         if self._information_at is None:
             self._information_at = now + INFORMATION_SECONDS / 12  # not at the start, which may come often
-        return now >= self._information_at and any(look.pem for look in self._looks.values())
+        return now >= self._information_at and any(file.pem for file in self._files.values())
 
-    def _inform(self, session: Issuer) -> None:
-        for name, look in self._looks.items():
+    def _ask_renewal_times(self, session: Issuer) -> None:
+        for name, file in self._files.items():
             self._pause(0)
-            if look.pem:
-                when = session.suggested_renewal(look.pem)
+            if file.pem:
+                when = session.suggested_renewal(file.pem)
                 if when is not None:
                     self._schedule.suggest(name, when)
 
@@ -275,11 +275,11 @@ class Keeper:
         )
 
     def _first_end(self) -> float | None:
-        return min((look.validity.not_after for look in self._looks.values() if look.validity), default=None)
+        return min((file.validity.not_after for file in self._files.values() if file.validity), default=None)
 
     def _ends_soon(self, end: float, now: float) -> bool:
-        for look in self._looks.values():
-            validity = look.validity
+        for file in self._files.values():
+            validity = file.validity
             if validity is not None and validity.not_after == end:
                 return end - now < (validity.not_after - validity.not_before) * _SOON
         return False
@@ -291,10 +291,10 @@ class Keeper:
                 self._storage.keep_waits(self._schedule.waits())
 
     # Log something when it begins to be so, not every minute.
-    def _say(self, topic: str, text: str, level: int = logging.WARNING) -> None:
-        if text and self._said.get(topic) != text:
+    def _report(self, topic: str, text: str, level: int = logging.WARNING) -> None:
+        if text and self._reported.get(topic) != text:
             logger.log(level, "%s", one_line(text))
-        self._said[topic] = text
+        self._reported[topic] = text
 
 
 def _date(seconds: float) -> str:

@@ -40,7 +40,7 @@ from daphne_ng.acme.failure import Failure, one_line
 from daphne_ng.acme.lock import Lock
 from daphne_ng.acme.schedule import Validity
 
-__all__ = ["AccountKey", "Look", "Storage", "is_host_name", "write_file"]
+__all__ = ["AccountKey", "FileState", "Storage", "is_host_name", "write_file"]
 
 AccountKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -56,7 +56,7 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FileState:
     """What a NAME.pem file holds."""
 
     validity: Validity | None = None
@@ -99,28 +99,30 @@ class Storage:
             raise Failure(f"{self.path} cannot be read: {error.strerror}", everyone=True) from error
         return sorted(name.removesuffix(SUFFIX) for name in found if not name.startswith("."))
 
-    def look(self, name: str) -> Look:
+    def inspect(self, name: str) -> FileState:
         """Return what the file of `name` holds. Never raises."""
         try:
             with open(self._file(name), "rb") as file:
                 content = file.read(_LARGEST)
         except OSError as error:
-            return Look(kept=True, problem=f"{name}{SUFFIX} cannot be read: {error.strerror}")
+            return FileState(kept=True, problem=f"{name}{SUFFIX} cannot be read: {error.strerror}")
         if not is_host_name(name):
             # DEFAULT.pem, for instance, or a wildcard: its owner looks after it.
             empty = not content.strip()
-            return Look(kept=True, problem=f"No certificate can be asked for by {name}{SUFFIX}" if empty else "")
+            return FileState(kept=True, problem=f"No certificate can be asked for by {name}{SUFFIX}" if empty else "")
         if not content.strip():
-            return Look()
+            return FileState()
         try:
             certificate = x509.load_pem_x509_certificate(content)
             names = _names_of(certificate)
         except ValueError as error:
-            return Look(kept=True, problem=f"{name}{SUFFIX} holds no certificate, and is left alone: {one_line(error)}")
+            return FileState(
+                kept=True, problem=f"{name}{SUFFIX} holds no certificate, and is left alone: {one_line(error)}"
+            )
         origin = _ORIGIN.search(content)
         if _signed_itself(certificate) or name.lower() not in names or (origin and origin[1] != self._origin):
-            return Look()
-        return Look(_validity(certificate), certificate.public_bytes(Encoding.PEM) if origin else b"")
+            return FileState()
+        return FileState(_validity(certificate), certificate.public_bytes(Encoding.PEM) if origin else b"")
 
     def write(self, name: str, key: ec.EllipticCurvePrivateKey, chain: bytes) -> Validity:
         """Put a certificate into place.

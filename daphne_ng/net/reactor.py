@@ -55,12 +55,12 @@ __all__ = [
 
 logger = logging.getLogger("daphne_ng.net.reactor")
 
-# What Twisted's endpoints pass when the user gave no backlog.
+# Twisted's endpoints pass this number when the user gave no backlog.
 _TWISTED_DEFAULT_BACKLOG = 50
 
 
 _DEFAULTS = ListenOptions()
-# What a loop says when it does not take a descriptor.
+# The errors of a loop that does not take a descriptor.
 _REFUSALS = (OSError, RuntimeError, ValueError)
 
 
@@ -74,7 +74,7 @@ class DaphneReactor(AsyncioSelectorReactor):
     """
 
     dead_poll_sweep_seconds = 5.0
-    """How often descriptors that uvloop silently stopped watching are looked for; see `_sweep`."""
+    """The interval of the search for descriptors that uvloop silently stopped watching; see `_sweep`."""
 
     # Twisted annotates them as dictionaries of types.
     _readers: dict[Any, int]
@@ -98,10 +98,10 @@ class DaphneReactor(AsyncioSelectorReactor):
 
     # -- readers and writers
     #
-    # Each of these may be broken off anywhere, near the recursion limit of an application that calls send(). The
+    # Each method may be broken off anywhere, near the recursion limit of an application that calls send(). The
     # connection is then dropped, which removes its descriptor from both tables, ours and the loop's. So the loop's is
-    # changed while ours has the descriptor: what ours did not have, the loop would watch for ever, and uvloop aborts
-    # the process when the descriptor's number comes back.
+    # changed while ours has the descriptor: a descriptor that ours does not have is watched for ever, and uvloop aborts
+    # the process when its number comes back.
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``; our own descriptors are called by the loop without anything in between."""
@@ -160,9 +160,9 @@ class DaphneReactor(AsyncioSelectorReactor):
             self._asyncioEventloop.remove_writer(fd)
             del self._writers[writer]
 
-    # When a descriptor has an error pending (a reset), uvloop calls its reader once more and then stops watching it,
-    # without a word. If that one call found data, which the kernel hands out before the error, nobody
-    # would ever see the reset. So every few seconds one poll() over all readers looks for errors.
+    # A descriptor with a pending error (a reset) has its reader called once more by uvloop, which then stops watching
+    # it without a word. If that call found data, which the kernel hands out before the error, the reset would never be
+    # seen. So every few seconds one poll() over all readers looks for errors.
     def _sweep(self) -> None:
         self._sweep_timer = None
         poll = select.poll()
@@ -279,8 +279,7 @@ class DaphneReactor(AsyncioSelectorReactor):
     def renew(self, eventloop: asyncio.AbstractEventLoop | None = None, kind: str = "auto") -> None:
         """Move to another loop, on which the reactor can run, also where it has run before.
 
-        Delayed calls come along, and whoever holds this reactor goes on with it. A loop that the reactor has made is
-        closed.
+        Delayed calls come along, and references to this reactor stay good. A loop that the reactor has made is closed.
 
         Args:
             eventloop: The loop to run on from now on. Without one, a new one, which `close` then closes.
@@ -322,7 +321,7 @@ class DaphneReactor(AsyncioSelectorReactor):
     def stop(self) -> None:
         """See ``IReactorCore``. The stock method leaves a delayed call behind when a delayed call calls it."""
         PosixReactorBase.stop(self)
-        # Fires the shutdown triggers after what is due now.
+        # The shutdown triggers fire after the calls that are due now.
         self._asyncioEventloop.call_soon(self._onTimer)
 
     def crash(self) -> None:
@@ -384,7 +383,7 @@ class DaphneReactor(AsyncioSelectorReactor):
             future.set_result(None)
 
     def _forget_run(self) -> None:
-        # Firing an event uses its triggers up. These two are the reactor's own, set once in its __init__.
+        # An event that fires uses its triggers up. The reactor's own two are set once, in its __init__.
         self.addSystemEventTrigger("during", "shutdown", self.crash)
         self.addSystemEventTrigger("during", "shutdown", self.disconnectAll)
         self._startedBefore = False
@@ -537,14 +536,14 @@ def _install_new(kind: str, stock: bool) -> Any:
         reactor = DaphneReactor(kind=kind)
     loop = event_loop_of(reactor)
     if not loop.is_running():
-        # So that what asks asyncio for "the" loop before the start gets this one, as with Twisted's install().
+        # Code that asks asyncio for "the" loop before the start gets this one, as with Twisted's install().
         asyncio.set_event_loop(loop)
     installReactor(reactor)
     return reactor
 
 
 def forget() -> None:
-    """Have no global reactor any more. Whoever has imported the one that there was keeps it."""
+    """Have no global reactor any more. A module that has imported the old one keeps it."""
     package = sys.modules.get("twisted.internet")
     sys.modules.pop("twisted.internet.reactor", None)
     if package is not None:

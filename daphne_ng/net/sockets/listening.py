@@ -1,4 +1,4 @@
-"""How sockets are listened on, and the reactor's face that endpoints are given.
+"""Listening sockets: their options, and the reactor's face that endpoints are given.
 
 An endpoint string, a third-party one too, ends in one of four calls on a reactor: ``listenTCP``, ``listenUNIX``,
 ``listenSSL`` or ``adoptStreamPort``. `ListeningReactor` stands before the real reactor and adds to these calls what the
@@ -69,11 +69,11 @@ class Prelude(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """What is set on listening sockets, and what comes between them and the protocol."""
+    """The options of listening sockets, and the parts between them and the protocol."""
 
     backlog: int = 2048
-    """Where an endpoint gives none. Endpoints parsed from strings pass Twisted's 50 then, so exactly 50 counts
-    as none."""
+    """The backlog of an endpoint that names none. Endpoints parsed from strings pass Twisted's 50 then, so exactly 50
+    counts as none."""
     reuse_port: bool = False
     tcp_nodelay: bool = True
     tcp_keepalive: bool = True
@@ -155,18 +155,18 @@ class InheritedEndpoint:
             return fail(AlreadyListened())
         self._used = True
         try:
-            # Between the loop's "there is a connection" and accept() another process may have taken it.
+            # Another process may take the connection between the loop's event and accept().
             if self.fileno >= 0:
                 os.set_blocking(self.fileno, False)
             port = self.reactor.adoptStreamPort(self.fileno, self.addressFamily, factory)
             if self.fileno >= 0:
-                _give_up(self.fileno)
+                _release_descriptor(self.fileno)
         except Exception:
             return fail()
         return succeed(port)
 
 
-def _give_up(fileno: int) -> None:
+def _release_descriptor(fileno: int) -> None:
     if fileno > 2:
         os.close(fileno)
         return

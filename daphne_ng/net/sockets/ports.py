@@ -1,7 +1,7 @@
 """Listening sockets: they accept, and hand each connection through what comes before its protocol.
 
-A port that was adopted never calls ``listen()``, ``chmod()``, ``shutdown()`` or ``unlink()``: its socket belongs to
-whoever made it.
+A port that was adopted never calls ``listen()``, ``chmod()``, ``shutdown()`` or ``unlink()``: its socket belongs to the
+process that made it.
 
 Private names of Twisted that this module relies on: ``_preexistingSocket``, ``_shouldShutdown``, ``_realPortNumber``,
 ``_reservedFD``, ``_buildAddr``, ``_getLogPrefix``.
@@ -38,7 +38,7 @@ _log = Logger()
 
 
 class _DirectPort(DirectDescriptor, tcp.Port):
-    """What TCP and UNIX ports share: accepting."""
+    """Accepting, which TCP and UNIX ports share."""
 
     transport: Any
     tls_transport: Any
@@ -52,10 +52,10 @@ class _DirectPort(DirectDescriptor, tcp.Port):
     """Set before ``startListening``."""
 
     leaves_queue = False
-    """Whether those who wait to be accepted are left to somebody else when this port stops: other processes share the
-    socket. An adopted one begins so."""
+    """Whether connections that wait to be accepted stay in the queue when this port stops: other processes share the
+    socket. An adopted port begins so."""
 
-    # Stock sets it in startListening, which an adopted UNIX port does not pass through.
+    # Twisted sets it in startListening, which an adopted UNIX port does not pass through.
     numberAccepts = 100
 
     # Closing the last descriptor ends a listener. shutdown() ends it for every process that shares it.
@@ -69,10 +69,10 @@ class _DirectPort(DirectDescriptor, tcp.Port):
             _log.failure("Unhandled error while connections were accepted")
 
     def doRead(self) -> None:
-        """Accept what is waiting, up to `accepts_per_turn` connections."""
+        """Accept the waiting connections, at most `accepts_per_turn`."""
         accept = self.socket.accept
-        # As stock: the limit follows the traffic, because the accept() that finds nobody costs as much as several
-        # that do.
+        # The limit follows the traffic, as Twisted's does: an accept() that finds no connection costs as much as
+        # several that find one.
         limit = min(self.numberAccepts, self.accepts_per_turn)
         for accepted in range(limit):
             try:
@@ -81,32 +81,32 @@ class _DirectPort(DirectDescriptor, tcp.Port):
                 self.numberAccepts = max(1, accepted)
                 return
             except OSError:
-                # Out of descriptors, or a client that is gone again: the stock loop meets the same error and
-                # knows what to do, down to the descriptor it keeps in reserve.
+                # The process is out of descriptors, or the client is gone again: Twisted's own loop meets the same
+                # error and knows what to do, down to the descriptor that it keeps in reserve.
                 tcp.Port.doRead(self)
                 return
-            self._take(connection, peer)
+            self._start_connection(connection, peer)
             if self.disconnecting or not self.connected:
                 return
         self.numberAccepts = limit + 20
 
-    def _take(self, connection: socket.socket, peer: Any) -> None:
+    def _start_connection(self, connection: socket.socket, peer: Any) -> None:
         try:
-            self._begin(Accepted(connection, peer))
+            self._read_prelude(Accepted(connection, peer))
         except Exception:
             _log.failure("Unhandled error while a connection was accepted")
             connection.close()
 
-    # Who waits in the queue would get a reset when the socket is closed, unless others share it.
-    def _accept_rest(self) -> None:
+    # Connections in the queue would be reset when the socket is closed, unless other processes share it.
+    def _accept_queued(self) -> None:
         for _ in range(self.options.backlog):
             try:
                 connection, peer = self.socket.accept()
             except OSError:
                 return
-            self._take(connection, peer)
+            self._start_connection(connection, peer)
 
-    def _begin(self, accepted: Accepted) -> None:
+    def _read_prelude(self, accepted: Accepted) -> None:
         prelude = self.options.prelude
         if prelude is None:
             self._serve(accepted)
@@ -124,12 +124,12 @@ class _DirectPort(DirectDescriptor, tcp.Port):
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket, and the connections that have not begun."""
         if not self.leaves_queue:
-            self._accept_rest()
+            self._accept_queued()
         if self.options.prelude is not None:
             self.options.prelude.port_stopped(self._serve)
         tcp.Port.connectionLost(self, reason)
 
-    # Make the protocol and its transport, and bring them together.
+    # The protocol and its transport are made, and brought together.
     def _connect(self, accepted: Accepted, peer: Any, client: Any) -> None:
         connection = accepted.sock
         protocol = self.factory.buildProtocol(client)  # type: ignore[union-attr]
@@ -144,7 +144,7 @@ class _DirectPort(DirectDescriptor, tcp.Port):
             transport = self.transport(connection, protocol, peer, self, session, self.reactor)
         else:
             transport = self.tls_transport(connection, protocol, peer, self, session, self.reactor, tls.context())
-        # The same object every time, and what a proxy said instead of what the kernel does.
+        # The addresses are the same objects every time; a proxy's word takes the place of the kernel's.
         transport._peer = client
         transport._host = accepted.server
         transport.client_tls = accepted.client_tls
@@ -186,7 +186,7 @@ class TCPPort(_DirectPort):
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, self._ipv4_is_ours())
         return listener
 
-    # Asked for "0.0.0.0" and "::" with one port, this server listens on IPv4 there already.
+    # A server that listens on "0.0.0.0" and "::" with one port has IPv4 there already.
     def _ipv4_is_ours(self) -> bool:
         return any(
             isinstance(other, TCPPort)
@@ -212,7 +212,7 @@ if sys.platform != "win32":
         transport = UNIXServer
         tls_transport = TLSUNIXServer
 
-        # While it is ours to remove.
+        # The file that this port has made and is to remove.
         _file: unix_socket.SocketFile | None = None
 
         def __init__(self, fileName: Any, factory: Any, *args: Any, **kwargs: Any) -> None:
@@ -254,7 +254,7 @@ if sys.platform != "win32":
             _DirectPort.connectionLost(self, reason)
 
         def _serve(self, accepted: Accepted) -> None:
-            # Clients seldom have a name; accept() then gives an empty one.
+            # The name of a client is empty as a rule.
             self._connect(accepted, accepted.peer, accepted.client or self._buildAddr(accepted.peer or None))
 
 

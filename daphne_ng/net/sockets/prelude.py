@@ -161,11 +161,11 @@ class _Waiting(DirectDescriptor):
                 self._accepted.sock.close()
             self._owner.context.check_closed()
 
-    # Take what surely belongs to the header, and return that if it is complete.
+    # Bytes that surely belong to the header are taken; the header is returned once it is complete.
     def _read(self) -> ProxyHeader | None:
         receive = self._accepted.sock.recv
         head = self._head
-        # There is room: no header is longer, so parse() finds one of MAX_BYTES complete, or wrong.
+        # No header is longer, so parse() finds one of MAX_BYTES complete, or wrong.
         peeked = receive(MAX_BYTES - len(head), socket.MSG_PEEK)
         if not peeked:
             raise ConnectionError("it was closed before the PROXY header was complete")

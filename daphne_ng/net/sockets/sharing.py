@@ -59,7 +59,7 @@ class RecordingReactor(ListeningReactor):
 
     def changed(self, **changes: Any) -> RecordingReactor:
         """See `ListeningReactor.changed`."""
-        return _with(self, self.options.replace(**changes | {"prelude": None, "tls": None}))
+        return _copy_with(self, self.options.replace(**changes | {"prelude": None, "tls": None}))
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP``."""
@@ -68,7 +68,7 @@ class RecordingReactor(ListeningReactor):
             return self._record(listener)
         listener.stopReading()
         address = listener.getHost()
-        holder = _holder(listener.socket)
+        holder = _address_holder(listener.socket)
         listener.connectionLost(Failure(ConnectionDone()))
         shared = SharedSocket(-1, int(holder.family), holder.getsockname()[1])
         self._recorded.append(_Recorded(shared, address, holder.close))
@@ -88,7 +88,7 @@ class RecordingReactor(ListeningReactor):
 
     def _record(self, listener: Any, inherited: bool = False) -> Any:
         listener.stopReading()
-        # Whoever waits there is for the workers to accept.
+        # The workers accept the connections in the queue.
         listener.leaves_queue = True
         sock: socket.socket = listener.socket
         shared = SharedSocket(sock.fileno(), int(sock.family), inherited=inherited)
@@ -116,16 +116,17 @@ class RecordingReactor(ListeningReactor):
             one.close()
 
 
-# Another face of the same, with other options. copy.copy() would ask `__getattr__` of an object that is empty yet.
-def _with(reactor: _Reactor, options: ListenOptions) -> _Reactor:
+# The copy is another face of the same sockets, with other options. copy.copy() would ask `__getattr__` of an object
+# that is empty yet.
+def _copy_with(reactor: _Reactor, options: ListenOptions) -> _Reactor:
     other = object.__new__(type(reactor))
     vars(other).update(vars(reactor), options=options)
     return other
 
 
-# A socket that keeps an address for those who listen there with SO_REUSEPORT. It must not listen itself: the kernel
-# would give it its share of the connections.
-def _holder(listener: socket.socket) -> socket.socket:
+# The socket keeps an address for the processes that listen there with SO_REUSEPORT. It must not listen itself: the
+# kernel would give it its share of the connections.
+def _address_holder(listener: socket.socket) -> socket.socket:
     holder = socket.socket(listener.family, listener.type)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -157,7 +158,7 @@ class ReplayingReactor(ListeningReactor):
 
     def changed(self, **changes: Any) -> ReplayingReactor:
         """See `ListeningReactor.changed`."""
-        return _with(self, self.options.replace(**changes))
+        return _copy_with(self, self.options.replace(**changes))
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP``."""
@@ -175,7 +176,7 @@ class ReplayingReactor(ListeningReactor):
     def listenSSL(self, port: Any, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorSSL``."""
         factory, options = self._reactor.tls_parts(contextFactory, factory, self.options)
-        return _with(self, options).listenTCP(port, factory, backlog, interface)
+        return _copy_with(self, options).listenTCP(port, factory, backlog, interface)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket``; the descriptor of the other process means nothing here."""
@@ -189,9 +190,9 @@ class ReplayingReactor(ListeningReactor):
 
     def _adopt(self, shared: SharedSocket, factory: Any) -> Any:
         port = super().adoptStreamPort(shared.fileno, shared.family, factory)
-        # It was duplicated, and is to be closed when the port is.
+        # The port has a duplicate, and closes that.
         os.close(shared.fileno)
         port.inherited = shared.inherited
-        # Whoever is free first takes the next connection, and no more than one.
+        # The worker that is free first takes the next connection, and no more than one.
         port.accepts_per_turn = 1
         return port

@@ -2,7 +2,7 @@
 
 Stock Twisted buffers every ``write()`` until the next reactor turn (two ``epoll_ctl`` and a turn later) and
 calls every reader through its logging context. The classes here keep Twisted's interfaces and its meaning, and
-change four things:
+change three things:
 
 1. ``write()`` with nothing buffered sends at once. What the kernel does not take is buffered and flushed from the
    reactor, exactly as in stock Twisted.
@@ -11,7 +11,7 @@ change four things:
    connection, so that a level-triggered descriptor can never spin.
 3. A failed immediate send loses the connection on the next turn, never inside ``write()``.
 
-The one flag that decides is ``_direct``: true while bytes may go straight to the kernel. Whoever makes one of the
+The one flag that decides is ``_direct``: true while bytes may go straight to the kernel. A method that makes one of the
 conditions in `WriteThrough._may_send_directly` false sets the flag to false; only `WriteThrough.doWrite` (drained)
 and `WriteThrough.unregisterProducer` set it to true again, by asking that method. While the flag is false everything
 is buffered, so bytes can never overtake each other.
@@ -19,9 +19,8 @@ is buffered, so bytes can never overtake each other.
 Private names of Twisted that this module relies on, all of them attributes of the classes it extends:
 ``_tempDataBuffer``, ``_tempDataLen`` (the write buffer), ``_writeDisconnecting``, ``_writeDisconnected`` (half-close),
 ``_aborting``, ``_sendmsgQueue``, ``_fileDescriptorBufferSize``, ``_ancillaryLevelSOLSOCKETTypeSCMRIGHTS`` (passing
-descriptors), ``_postLoseConnection``, ``_closeWriteConnection``,
-The tests
-run the suites that ship with Twisted against these classes.
+descriptors), ``_postLoseConnection``, ``_closeWriteConnection``. The tests run Twisted's own suites against these
+classes.
 """
 
 from __future__ import annotations
@@ -55,12 +54,13 @@ __all__ = ["DirectDescriptor", "TCPServer", "UNIXServer", "WriteThrough", "set_s
 
 _log = Logger()
 
-# What stock Twisted reads at once (FileDescriptor.bufferSize).
+# Twisted's own size of a read (FileDescriptor.bufferSize).
 READ_BYTES = 64 * 1024
 # recv() allocates what it may get. Most reads are a request head, and a smaller block costs 0.3 us less; the first
 # read that fills it switches to the full size.
 FIRST_READ_BYTES = 16 * 1024
-# Once reads of the ordinary size come full: a message of 64 KiB and its framing should not take two.
+# Reads of the ordinary size that come full are followed by larger ones: a message of 64 KiB with its framing should not
+# take two.
 LARGE_READ_BYTES = 128 * 1024
 
 # Room for descriptors beside one read, as much as stock Twisted gives.
@@ -117,7 +117,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
     _recv: Any = None
 
     def _open_directly(self) -> None:
-        # Called at the end of __init__: bound methods, because each saves two look-ups per read and per write.
+        # Bound methods save two look-ups per read and per write. To be called at the end of __init__.
         self._send = self.socket.send
         self._recv = self.socket.recv
         self._direct = True
@@ -166,8 +166,8 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         self._disconnect(exception, is_read)
 
     def _disconnect(self, why: Any, is_read: bool) -> None:
-        # What the reactor does with the result of doRead and doWrite: it removes reader and writer, and turns a clean
-        # end of a read into a half-close notification. connectionLost of an application may raise.
+        # The reactor removes reader and writer, and turns a clean end of a read into a half-close notification, as it
+        # does with the result of doRead and doWrite. connectionLost of an application may raise.
         try:
             self.reactor._disconnectSelectable(self, why, is_read)
         except Exception:
@@ -207,7 +207,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
                 self._send_refused(refusal, (data,))
                 return
             if sent != len(data):
-                self._keep((data,), sent)
+                self._buffer_unsent((data,), sent)
         else:
             self._write_buffered(data)
 
@@ -239,7 +239,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
             whole = 0
             for chunk in batch:
                 if sent < len(chunk):
-                    self._keep(chunks[whole:], sent)
+                    self._buffer_unsent(chunks[whole:], sent)
                     return
                 sent -= len(chunk)
                 whole += 1
@@ -251,7 +251,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         if data:
             self._buffer([data], len(data))
 
-    # Append behind what is buffered already, as the stock write() does.
+    # The pieces go behind those that are buffered already, as with the stock write().
     def _buffer(self, chunks: list[bytes], total: int) -> None:
         if not total or not self.connected or self._writeDisconnected or self._aborting or self._send_failed:
             return
@@ -262,9 +262,9 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         self._maybePauseProducer()
         self.startWriting()
 
-    # Nothing was buffered, and the kernel took `sent` bytes of the first chunk. The chunk is kept whole, with an
-    # offset, because a copy of what is left of 100 MB would cost more than the few bytes it frees.
-    def _keep(self, chunks: tuple[bytes, ...] | list[bytes], sent: int) -> None:
+    # The buffer was empty, and the kernel took `sent` bytes of the first chunk. The chunk is kept whole, with an
+    # offset, because a copy of the rest of 100 MB would cost more than the few bytes that it frees.
+    def _buffer_unsent(self, chunks: tuple[bytes, ...] | list[bytes], sent: int) -> None:
         self._direct = False
         self.dataBuffer = chunks[0]
         self.offset = sent
@@ -276,8 +276,8 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
 
     def _send_refused(self, refusal: OSError, chunks: tuple[bytes, ...] | list[bytes]) -> None:
         if refusal.errno == errno.ENOBUFS:
-            # macOS and the BSDs: no memory for it right now; stock waits too.
-            self._keep(chunks, 0)
+            # macOS and the BSDs have no memory for it right now; Twisted's own transport waits too.
+            self._buffer_unsent(chunks, 0)
             return
         self._direct = False
         self._send_failed = True
@@ -300,7 +300,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
             self._disconnect(why, False)
 
     def doWrite(self) -> Any:
-        """Write what is buffered; once it is drained, resume the producer or close. As stock, and `_direct` besides."""
+        """Write the buffer; once it is drained, resume the producer or close. As Twisted's own, and sets `_direct`."""
         if self._send_failed:
             return main.CONNECTION_LOST
         left = len(self.dataBuffer) - self.offset
@@ -329,13 +329,13 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         elif self.disconnecting:
             return self._postLoseConnection()
         elif self._writeDisconnecting:
-            # Set before the protocol hears of it, which may call loseConnection().
+            # The flag is set before the protocol hears of the end and perhaps calls loseConnection().
             self._writeDisconnected = True
             return self._closeWriteConnection()
         return None
 
     def _isSendBufferFull(self) -> bool:
-        # Stock counts the part of dataBuffer that was sent, too.
+        # Twisted's own counts the part of dataBuffer that was sent, too.
         return self.unsent_bytes > self.bufferSize
 
     # -- producers and closing: the stock methods, keeping `_direct` true to what they change
@@ -355,8 +355,8 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         """Close when everything is flushed; ``connectionLost`` comes on a later turn."""
         self._direct = False
         if self.connected and not self.disconnecting and self._writeDisconnected:
-            # Our half is closed, so nothing is left to flush. Stock would call connectionLost within this call, and
-            # this call may come from TLS in the middle of its own dataReceived.
+            # Our half is closed, so nothing is left to flush. Twisted's own would call connectionLost within this call,
+            # which may come from TLS in the middle of its own dataReceived.
             self.stopReading()
             self.stopWriting()
             self.disconnecting = 1
@@ -369,7 +369,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
             self._disconnect(main.CONNECTION_DONE, False)
 
     def release(self) -> None:
-        """Close now, without waiting for the peer or for room in the kernel. What the kernel has still goes out."""
+        """Close now, without waiting for the peer or for room in the kernel. Bytes that the kernel has still go out."""
         if self.connected and not self._aborting:
             self.stopReading()
             self.stopWriting()

@@ -5,9 +5,9 @@ over, and must never remove what somebody listens on. The rules:
 
 1. Only connecting tells whether anybody listens: a refused connection means nobody. A lock file that names a process
    does not, because in a container every server is process 1. So no lock file is written and none is believed.
-2. Whoever probes, removes, binds or is about to listen holds a lock (``flock``) on the directory meanwhile: between
-   ``bind()`` and ``listen()`` a live socket looks dead. The lock leaves nothing behind.
-3. What is no socket is never removed.
+2. A server that probes, removes, binds or is about to listen holds a lock (``flock``) on the directory meanwhile:
+   between ``bind()`` and ``listen()`` a live socket looks dead. The lock leaves nothing behind.
+3. A file that is no socket is never removed.
 4. Owner and permissions are set between ``bind()`` and ``listen()``. Before ``listen()`` nobody can connect.
 """
 
@@ -30,10 +30,10 @@ from daphne_ng.errors import EndpointError
 __all__ = ["PATH_MAX_BYTES", "SocketFile", "listen"]
 
 PATH_MAX_BYTES = 107 if sys.platform == "linux" else 103
-"""What fits into ``sun_path``, which has 108 bytes on Linux and 104 on the BSDs and macOS, with a NUL at the end."""
+"""The room in ``sun_path``, which has 108 bytes on Linux and 104 on the BSDs and macOS, with a NUL at the end."""
 
-# For the directory's lock. Nobody needs it for longer than milliseconds, but any user may hold one on /tmp, and
-# systemd-tmpfiles does. Going on without it risks no more than rule 2 says.
+# The directory's lock is held for milliseconds by servers, but any user may hold one on /tmp, and systemd-tmpfiles
+# does. Going on without it risks no more than rule 2 says.
 _LOCK_PATIENCE_SECONDS = 2.0
 
 
@@ -165,7 +165,7 @@ def _bind(listener: socket.socket, path: bytes, mode: int, owner: tuple[int, int
     return file
 
 
-# Whoever may write to the directory could put a link in place of the socket just now, and root must not follow it.
+# A user who may write to the directory could put a link in place of the socket just now, and root must not follow it.
 def _chmod(path: bytes, mode: int) -> None:
     try:
         os.chmod(path, mode, follow_symlinks=False)

@@ -172,7 +172,7 @@ def _public_bytes(key: Any) -> bytes:
 def _public_bytes_of(certificate: x509.Certificate) -> bytes | None:
     try:
         return _public_bytes(certificate.public_key())
-    except Exception:  # of a kind that cryptography does not know: then it is not the key's
+    except Exception:  # a key of a kind that cryptography does not know is not ours
         return None
 
 

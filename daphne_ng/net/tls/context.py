@@ -52,7 +52,7 @@ _ANY_VERSION = (SSL.TLS_METHOD, SSL.TLS_SERVER_METHOD, SSL.SSLv23_METHOD)
 
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """What all contexts of a server have in common; see the settings of the same names."""
+    """The part that all contexts of a server have in common; see the settings of the same names."""
 
     protocols: Sequence[bytes] = (b"http/1.1",)
     """ALPN names, the best first."""
@@ -96,14 +96,14 @@ def build_context(
     context = SSL.Context(method)
     options = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
     if policy.ciphers:
-        # An order that somebody has written down is meant. Ours is all of one quality, and the client knows which its
+        # The order of the setting is meant. Our own list is all of one quality, and the client knows which ciphers its
         # processor is good at.
         options |= SSL.OP_CIPHER_SERVER_PREFERENCE
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     if method in _ANY_VERSION:
         context.set_min_proto_version(_MIN_VERSIONS[policy.min_version])
     elif method != SSL.TLSv1_2_METHOD or policy.min_version != "1.2":
-        # It would serve nobody, or those whom the setting is to keep out.
+        # Such a context would serve no client, or clients that the setting is to keep out.
         raise EndpointError(f"sslmethod allows a server no TLS {policy.min_version}, the --ssl-min-version, or later")
     if dh_parameters:
         try:
@@ -127,7 +127,7 @@ def build_context(
         _on_server_name(context, choose)
     context.set_app_data(chosen_by)
     try:
-        # The last: pyOpenSSL before 26 makes a connection to try it out, and then lets nothing be changed.
+        # The ciphers are set last: pyOpenSSL before 26 makes a connection to try them, and then allows no change.
         context.set_cipher_list((policy.ciphers or (_CIPHERS_DHE if dh_parameters else _CIPHERS)).encode("ascii"))
     except (SSL.Error, UnicodeEncodeError) as error:
         raise EndpointError(f"--ssl-ciphers: OpenSSL knows no cipher of {policy.ciphers!r}") from error
@@ -179,13 +179,13 @@ def _ask_for_certificates(context: SSL.Context, policy: TlsPolicy) -> None:
     context.set_verify(_VERIFY[policy.cert_reqs], _note_and_pass if policy.cert_reqs == "report" else None)
 
 
-# What was wrong with client certificates that were let pass.
+# The errors of client certificates that were let pass.
 _errors: WeakKeyDictionary[SSL.Connection, str] = WeakKeyDictionary()
 
 
 def _note_and_pass(connection: SSL.Connection, certificate: Any, number: int, depth: int, valid: int) -> bool:
     if not valid:
-        # The first is the one that would have ended the handshake.
+        # The first error would have ended the handshake.
         _errors.setdefault(connection, _verify_error(number))
     return True
 
@@ -223,7 +223,7 @@ def reasons(error: SSL.Error) -> str:
 def _selector(
     protocols: Sequence[bytes], answer: Callable[[SSL.Connection], bool] | None
 ) -> Callable[[SSL.Connection, list[bytes]], bytes]:
-    # Some clients call what they speak by its old name.
+    # HTTP/1.0 is the old name that some clients give to HTTP/1.1.
     known = (*protocols, b"http/1.0") if b"http/1.1" in protocols else tuple(protocols)
 
     def select(connection: SSL.Connection, offered: list[bytes]) -> bytes:

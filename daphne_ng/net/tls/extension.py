@@ -1,4 +1,4 @@
-"""What ASGI's TLS extension (version 0.2) tells of a connection, from pyOpenSSL's ``Connection``."""
+"""ASGI's TLS extension (version 0.2) for a connection, from pyOpenSSL's ``Connection``."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _server_certificate(connection: Any) -> str | None:
     return _pem_of(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
 
 
-# Of ours there are few. So ten thousand connections do not hold a copy each.
+# A server has few certificates of its own. So ten thousand connections do not hold a copy each.
 @functools.lru_cache(maxsize=64)
 def _pem_of(der: bytes) -> str:
     return ssl.DER_cert_to_PEM_cert(der)

@@ -70,7 +70,7 @@ class ContextFactorySource:
             if self._negotiates:
                 context.set_alpn_select_callback(_selector(self._context_factory))
         except ValueError:
-            # It has connections elsewhere, and pyOpenSSL lets nobody change it any more: it serves as it is.
+            # A context that has connections elsewhere cannot be changed in pyOpenSSL any more: it serves as it is.
             pass
         _prepared.add(context)
 

@@ -21,7 +21,7 @@ from OpenSSL import SSL
 __all__ = ["PIECE_BYTES", "TlsBuffers", "TlsMemory"]
 
 PIECE_BYTES = 128 * 1024
-"""Most plaintext that is encrypted at once, and so the most that waits encrypted for the kernel."""
+"""Most plaintext that is encrypted at once, and so the most ciphertext that waits for the kernel."""
 
 # A record holds up to 16 KiB. TLS 1.2's largest expansion is far below this.
 _RECORD_BYTES = 16 * 1024
@@ -31,8 +31,8 @@ _RECORD_OVERHEAD_BYTES = 256
 _PLAIN_BYTES = 128 * 1024 + 2 * _RECORD_BYTES
 _WIRE_BYTES = PIECE_BYTES + (PIECE_BYTES // _RECORD_BYTES + 2) * _RECORD_OVERHEAD_BYTES
 
-# A memory BIO keeps the size it once had. Ones that may have more than this are exchanged when the connection is quiet.
-_SLIM_BYTES = 4 * 1024
+# A memory BIO keeps the size it once had. BIOs that may have more than this are exchanged when the connection is quiet.
+_SMALL_BYTES = 4 * 1024
 
 
 class _PublicMemory:
@@ -43,7 +43,7 @@ class _PublicMemory:
         buffers: What the connections of one thread share.
     """
 
-    __slots__ = ("connection", "end", "fat")
+    __slots__ = ("connection", "end", "oversized")
 
     def __init__(self, context: SSL.Context, buffers: Any) -> None:
         self.connection = SSL.Connection(context, None)
@@ -51,8 +51,8 @@ class _PublicMemory:
         self.end: Exception | None = None
         """Why nothing more will come: `SSL.ZeroReturnError` after the peer's close_notify, another exception after an
         error. Set by `decrypt`."""
-        self.fat = False
-        """Whether `slim` may have something to give back."""
+        self.oversized = False
+        """Whether `shrink` may have something to give back."""
 
     def handshake(self, wire: bytes) -> bool:
         """Take what was received and go on with the handshake; True when it is complete.
@@ -108,7 +108,7 @@ class _PublicMemory:
         with contextlib.suppress(SSL.Error):  # the connection has failed, or is still in its handshake
             self.connection.shutdown()
 
-    def slim(self) -> None:
+    def shrink(self) -> None:
         """Give memory back that a large transfer took. Nothing may be waiting in `output`."""
 
 
@@ -136,7 +136,7 @@ class _DirectMemory(_PublicMemory):
         self._ssl = connection._ssl
         self._into = connection._into_ssl
         self._from = connection._from_ssl
-        # With it SSL_write would return after each record. There is always room for all of them here.
+        # Partial writes would have SSL_write return after each record. A memory BIO has room for all of them.
         _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
     def decrypt(self, wire: bytes) -> bytes:
@@ -147,8 +147,8 @@ class _DirectMemory(_PublicMemory):
             if _BIO_write(into, wire, size) != size:
                 self.end = MemoryError("OpenSSL has no memory for what was received")
                 return b""
-            if size > _SLIM_BYTES:
-                self.fat = True
+            if size > _SMALL_BYTES:
+                self.oversized = True
         buffers = self._buffers
         total = _SSL_read(self._ssl, buffers.plain, _PLAIN_BYTES)
         if total > 0:
@@ -164,7 +164,7 @@ class _DirectMemory(_PublicMemory):
         self._judge(total)
         return b""
 
-    # SSL_read did not read.
+    # To be called when SSL_read has read nothing: it wants more bytes, or the connection has ended.
     def _judge(self, result: int) -> None:
         if _SSL_get_error(self._ssl, result) == _WANT_READ:
             return
@@ -184,8 +184,8 @@ class _DirectMemory(_PublicMemory):
         if result != size:
             self.connection._raise_ssl_error(self._ssl, result)
             raise SSL.Error([("SSL routines", "", "a write was cut short")])
-        if size > _SLIM_BYTES:
-            self.fat = True
+        if size > _SMALL_BYTES:
+            self.oversized = True
         buffers = self._buffers
         taken = _BIO_read(self._from, buffers.wire, _WIRE_BYTES)
         if taken == _WIRE_BYTES:
@@ -199,16 +199,16 @@ class _DirectMemory(_PublicMemory):
             return b""
         return super().output()
 
-    def slim(self) -> None:
-        """See `_PublicMemory.slim`."""
-        self.fat = False
+    def shrink(self) -> None:
+        """See `_PublicMemory.shrink`."""
+        self.oversized = False
         connection: Any = self.connection
         if _BIO_get_mem_data(self._from, _NULL) > 0:
             return
         into = self._into
         if _BIO_get_mem_data(into, _NULL) <= 0:
             into = _lib.BIO_new(_lib.BIO_s_mem())
-        # The old ones are freed; one that stays is told by being the same.
+        # OpenSSL frees the old BIOs, and knows one that stays by its being the same.
         wbio = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self._ssl, into, wbio)
         self._into = connection._into_ssl = into
@@ -236,7 +236,7 @@ try:
     SSL.Connection._raise_ssl_error  # noqa: B018
     TlsBuffers = _DirectBuffers
     TlsMemory = _DirectMemory
-    _DirectMemory(SSL.Context(SSL.TLS_METHOD), _DirectBuffers()).slim()
+    _DirectMemory(SSL.Context(SSL.TLS_METHOD), _DirectBuffers()).shrink()
 except (ImportError, AttributeError):
     TlsBuffers = object
     TlsMemory = _PublicMemory

@@ -132,7 +132,7 @@ class ReloadingSource:
 
 
 class _Single(ReloadingSource):
-    """One context."""
+    """A source of one context."""
 
     _context: SSL.Context
     _digest = b""
@@ -181,7 +181,7 @@ class CertificateFiles(_Single):
 
 @implementer(IOpenSSLContextFactory)
 class StringCertificate(_Single):
-    """What an ``ssl:`` string says, in place of the context factory that Twisted made of it.
+    """The certificate that an ``ssl:`` string names, in place of the context factory that Twisted made of it.
 
     Args:
         policy: What all contexts have in common.

@@ -67,18 +67,18 @@ _BARREN_BYTES_PER_SECOND = 16 * 1024
 # Answers to a peer that asks for them (key updates) and does not read them.
 _UNREAD_ANSWERS_BYTES = 64 * 1024
 
-# How long the end of a connection that has failed is waited for. Closing with bytes unread would reset it, and the
-# alert that tells the client why would be lost.
+# The time that the client of a failed connection has to close it. Closing with bytes unread would reset the connection,
+# and the alert that tells the client why would be lost.
 _ALERT_SECONDS = 1.0
 
-# After this long without them, buffers that a large transfer has made large are given back.
-_SLIM_SECONDS = 1.0
+# Buffers that a large transfer has made large are given back after so long.
+_SHRINK_SECONDS = 1.0
 
 _CLOSED = SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS)
 
-# One reactor is one thread.
+# A reactor is one thread, whose connections share buffers.
 _buffers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
@@ -93,21 +93,21 @@ class _Tls(WriteThrough):
 
     _tls: Any = None
     # The handshake is complete.
-    _open = False
+    _established = False
     # The protocol wants no data.
     _paused = False
-    # Something may be left to decrypt that will not come by reading.
+    # OpenSSL may hold data that no read of the socket will bring.
     _unread = False
     # Ciphertext that the kernel has not taken, and how much of the plaintext buffer's front it is.
     _sealed: Any = b""
     _sealed_plain = 0
-    # Our close_notify, the peer's.
+    # Our close_notify is sent; the peer's has come.
     _notified = False
     _peer_closed = False
     # TLS has failed, for this reason.
     _failure: Failure | None = None
-    _linger: Any = None
-    _slim_timer: Any = None
+    _alert_timer: Any = None
+    _shrink_timer: Any = None
 
     _send_wire: Any = None
     _barren_bytes = 0.0
@@ -168,17 +168,17 @@ class _Tls(WriteThrough):
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._ended()
+            self._socket_ended()
             return
         size = len(wire)
         if not size:
-            self._ended()
+            self._socket_ended()
             return
         if size == self._read_bytes:
             self._read_bytes = READ_BYTES if size < READ_BYTES else LARGE_READ_BYTES
         elif size < FIRST_READ_BYTES < self._read_bytes:
             self._read_bytes = FIRST_READ_BYTES
-        if self._open:
+        if self._established:
             self._decrypt(wire)
         else:
             self._shake_hands(wire)
@@ -202,9 +202,9 @@ class _Tls(WriteThrough):
         if end is None:
             answer = tls.output()
             if answer and not self._notified:
-                self._send_besides(answer)
-            if tls.fat and self._slim_timer is None:
-                self._slim_timer = self.reactor.callLater(_SLIM_SECONDS, self._slim)
+                self._send_control(answer)
+            if tls.oversized and self._shrink_timer is None:
+                self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
         elif isinstance(end, SSL.ZeroReturnError):
             self._end_cleanly()
         else:
@@ -230,8 +230,8 @@ class _Tls(WriteThrough):
         self.abortConnection()
         return True
 
-    # No more will come from the socket.
-    def _ended(self) -> None:
+    # The socket has no more data: the peer has closed it, or it has failed.
+    def _socket_ended(self) -> None:
         failure = self._failure
         self._disconnect(main.CONNECTION_LOST if failure is None else failure.value, False)
 
@@ -251,7 +251,7 @@ class _Tls(WriteThrough):
     def pauseProducing(self) -> None:
         """Deliver nothing until `resumeProducing`. A handshake goes on."""
         self._paused = True
-        if self._open:
+        if self._established:
             self.stopReading()
 
     def resumeProducing(self) -> None:
@@ -272,7 +272,7 @@ class _Tls(WriteThrough):
 
     def _shake_hands(self, wire: bytes) -> None:
         if self._failure is not None:
-            return  # what the client says now is of no interest
+            return  # the handshake has failed, and its rest is thrown away
         tls = self._tls
         try:
             complete = tls.handshake(wire)
@@ -284,9 +284,9 @@ class _Tls(WriteThrough):
             return  # a callback of the context has dropped it
         answer = tls.output()
         if answer:
-            self._send_besides(answer)
+            self._send_control(answer)
         if complete:
-            self._open = True
+            self._established = True
             self._handshake_completed()
 
     def _handshake_completed(self) -> None:
@@ -301,9 +301,9 @@ class _Tls(WriteThrough):
             if not self.connected or self._aborting:
                 return
         # The flights of a handshake are larger than most of what follows.
-        self._tls.fat = True
-        self._slim_timer = self.reactor.callLater(_SLIM_SECONDS, self._slim)
-        # What was written meanwhile; or the end, if that is all.
+        self._tls.oversized = True
+        self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
+        # Data that was written meanwhile goes out, or the end, if that is all.
         self.write_ready()
         if not self.connected or self._aborting:
             return
@@ -317,23 +317,23 @@ class _Tls(WriteThrough):
 
     # -- errors
 
-    # TLS has failed: tell the client why, wait until it had a chance to see it, and be gone.
+    # TLS has failed: the client gets the alert that says why, and a moment to see it.
     def _fail(self, exception: Exception) -> None:
         if not isinstance(exception, SSL.Error):
             # The client's doing would be one of those.
             _log.failure("Unhandled error in a callback of a TLS context", Failure(exception))
         # The traceback would hold the transport.
         self._failure = Failure(exception.with_traceback(None))
-        self._open = False
+        self._established = False
         self._direct = False
         self.disconnecting = 1
         self._drop_plaintext()
         alert = self._tls.output()
-        self._linger = self.reactor.callLater(_ALERT_SECONDS, self._ended_by_failure)
-        # What still comes is read, and thrown away.
+        self._alert_timer = self.reactor.callLater(_ALERT_SECONDS, self._alert_time_over)
+        # Bytes that still come are read, and thrown away.
         self.startReading()
         if alert and not self._notified:
-            self._send_besides(alert)
+            self._send_control(alert)
         if not self._sealed:
             self._half_close()
 
@@ -341,10 +341,10 @@ class _Tls(WriteThrough):
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
-    def _ended_by_failure(self) -> None:
-        self._linger = None
+    def _alert_time_over(self) -> None:
+        self._alert_timer = None
         if self.connected and not self._aborting:
-            self._ended()
+            self._socket_ended()
 
     def _drop_plaintext(self) -> None:
         self.dataBuffer = b""
@@ -361,11 +361,11 @@ class _Tls(WriteThrough):
         return super().unsent_bytes - self._sealed_plain + len(self._sealed)
 
     def _may_send_directly(self) -> bool:
-        return self._open and not self._sealed and super()._may_send_directly()
+        return self._established and not self._sealed and super()._may_send_directly()
 
     def startWriting(self) -> None:
         """Have `write_ready` called. Before the end of the handshake there may be nothing that it could write."""
-        if self._open or self._sealed:
+        if self._established or self._sealed:
             self.reactor.addWriter(self)
 
     # Stands for the socket's send(): encrypt, and return how much of `data` the kernel has taken. What it has not taken
@@ -390,7 +390,7 @@ class _Tls(WriteThrough):
         except (MemoryError, RecursionError):
             raise  # the application's: it ends the connection
         except Exception as exception:
-            # Not within write(). The data is dropped.
+            # The connection does not end within write(), and the data is dropped.
             self.reactor.callLater(0, self._encryption_failed, exception)
             self._direct = False
             return True
@@ -400,8 +400,8 @@ class _Tls(WriteThrough):
             if refusal.errno not in _WOULD_BLOCK:
                 raise
             sent = 0
-        if tls.fat and self._slim_timer is None:
-            self._slim_timer = self.reactor.callLater(_SLIM_SECONDS, self._slim)
+        if tls.oversized and self._shrink_timer is None:
+            self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
         if sent == len(wire):
             return True
         self._sealed = memoryview(bytes(wire[sent:]))
@@ -412,8 +412,8 @@ class _Tls(WriteThrough):
         if self.connected and not self._aborting and self._failure is None:
             self._fail(exception)
 
-    # Send what TLS itself has to say, behind what waits already.
-    def _send_besides(self, wire: bytes) -> None:
+    # Alerts, answers to key updates and the like go out behind the ciphertext that waits already.
+    def _send_control(self, wire: bytes) -> None:
         if self._sealed:
             if len(self._sealed) + len(wire) > PIECE_BYTES + PIECE_BYTES // 8 + _UNREAD_ANSWERS_BYTES:
                 self.abortConnection()
@@ -432,7 +432,7 @@ class _Tls(WriteThrough):
             self._direct = False
             self.startWriting()
 
-    # Send what is encrypted. Returns None once it is gone, else what doWrite() is to return, in a tuple.
+    # Waiting ciphertext is sent. The result is None once it is gone, else doWrite()'s result, in a tuple.
     def _flush_sealed(self) -> tuple[Any] | None:
         try:
             sent = self._send_wire(self._sealed)
@@ -454,7 +454,7 @@ class _Tls(WriteThrough):
             waiting = self._flush_sealed()
             if waiting is not None:
                 return waiting[0]
-        if not self._open:
+        if not self._established:
             self.stopWriting()
             if self._failure is not None:
                 self._half_close()
@@ -466,7 +466,7 @@ class _Tls(WriteThrough):
         why = super().doWrite()
         if why or not self._peer_closed or self.dataBuffer or self._tempDataBuffer or self._sealed:
             return why
-        # Nobody is waited for any more, not even a producer.
+        # The peer has closed, and so a producer is not awaited either.
         return self._close_notify()
 
     def writeSomeData(self, data: Any) -> Any:
@@ -528,7 +528,7 @@ class _Tls(WriteThrough):
             return
         self._direct = False
         self.disconnecting = 1
-        if not self._open and not self._tempDataBuffer:
+        if not self._established and not self._tempDataBuffer:
             self.abortConnection()
         elif self.producer is None:
             self._end_when_flushed()
@@ -541,9 +541,9 @@ class _Tls(WriteThrough):
         else:
             super().unregisterProducer()
 
-    # At once if nothing is buffered: the kernel may call a socket writable only when much of its buffer is empty.
+    # An empty buffer ends at once: the kernel may call a socket writable only when much of its own is empty.
     def _end_when_flushed(self) -> None:
-        if not self._open or self._sealed or self.dataBuffer or self._tempDataBuffer:
+        if not self._established or self._sealed or self.dataBuffer or self._tempDataBuffer:
             self.startWriting()
         elif self._failure is None:
             self._close_notify()
@@ -556,14 +556,14 @@ class _Tls(WriteThrough):
         # A producer may write until it is unregistered.
         return self._close_notify() if self.producer is None else None
 
-    # Everything is flushed. Returns the reason to disconnect now, if there is one.
+    # To be called when everything is flushed. The result is the reason to disconnect now, or None.
     def _close_notify(self) -> Any:
         if not self._notified:
             self._notified = True
             self._tls.shutdown()
             farewell = self._tls.output()
             if farewell:
-                self._send_besides(farewell)
+                self._send_control(farewell)
             if not self._sealed:
                 self._half_close()
         return main.CONNECTION_DONE if self._peer_closed and not self._sealed else None
@@ -571,7 +571,7 @@ class _Tls(WriteThrough):
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket and tell the protocol, once."""
         tls = self._tls
-        for name in ("_linger", "_slim_timer"):
+        for name in ("_alert_timer", "_shrink_timer"):
             timer = getattr(self, name)
             if timer is not None:
                 setattr(self, name, None)
@@ -587,12 +587,12 @@ class _Tls(WriteThrough):
                 tls.connection.set_shutdown(_CLOSED)
             tls.connection.set_app_data(None)
 
-    def _slim(self) -> None:
+    def _shrink_buffers(self) -> None:
         if self._sealed:
-            self._slim_timer = self.reactor.callLater(_SLIM_SECONDS, self._slim)
+            self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
         else:
-            self._slim_timer = None
-            self._tls.slim()
+            self._shrink_timer = None
+            self._tls.shrink()
 
 
 @implementer(ISSLTransport, INegotiated)

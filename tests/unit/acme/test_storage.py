@@ -45,7 +45,7 @@ def test_a_directory_that_is_gone_is_a_failure_of_all(tmp_path: Path) -> None:
 
 def test_an_empty_file_asks_for_a_certificate(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / f"{A}.pem").write_text(" \n")
-    look = storage.look(A)
+    look = storage.inspect(A)
     assert (look.validity, look.kept, look.problem) == (None, False, "")
 
 
@@ -53,8 +53,8 @@ def test_what_was_written_is_found_again_and_is_a_file_for_its_owner_only(storag
     key = ec.generate_private_key(ec.SECP256R1())
     chain = chain_for(A, key)
     validity = storage.write(A, key, chain)
-    assert storage.look(A).validity == validity
-    assert storage.look(A).pem in chain
+    assert storage.inspect(A).validity == validity
+    assert storage.inspect(A).pem in chain
     file = tmp_path / f"{A}.pem"
     assert mode_of(file) == 0o600
     content = file.read_bytes()
@@ -95,7 +95,7 @@ def test_a_directory_that_cannot_be_written_is_a_failure(storage: Storage, tmp_p
 def test_a_certificate_from_elsewhere_is_kept_until_its_end(storage: Storage, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / f"{A}.pem").write_bytes(chain_for(A, key))
-    look = storage.look(A)
+    look = storage.inspect(A)
     assert look.validity is not None
     assert look.validity.not_before == NOW.timestamp()
     assert look.pem == b""  # its authority is not ours to ask
@@ -105,20 +105,20 @@ def test_a_certificate_of_another_acme_directory_is_replaced(storage: Storage, t
     """From the staging server to the real one by changing two letters."""
     key = ec.generate_private_key(ec.SECP256R1())
     Storage(str(tmp_path), "https://staging.example/dir").write(A, key, chain_for(A, key))
-    look = storage.look(A)
+    look = storage.inspect(A)
     assert (look.validity, look.kept) == (None, False)
 
 
 def test_a_certificate_of_another_name_is_replaced(storage: Storage, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / f"{A}.pem").write_bytes(chain_for("b.example.org", key))
-    assert storage.look(A).validity is None
+    assert storage.inspect(A).validity is None
 
 
 def test_the_names_of_files_and_certificates_may_differ_in_case(storage: Storage) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     assert storage.write("A.Example.org", key, chain_for(A, key))
-    assert storage.look("A.Example.org").validity is not None
+    assert storage.inspect("A.Example.org").validity is not None
 
 
 def test_a_certificate_that_signed_itself_is_replaced(storage: Storage, tmp_path: Path) -> None:
@@ -136,27 +136,27 @@ def test_a_certificate_that_signed_itself_is_replaced(storage: Storage, tmp_path
         .sign(key, hashes.SHA256())
     )
     (tmp_path / f"{A}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    look = storage.look(A)
+    look = storage.inspect(A)
     assert (look.validity, look.kept) == (None, False)
 
 
 def test_what_is_no_certificate_is_left_alone(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / f"{A}.pem").write_text("the only copy of something")
-    look = storage.look(A)
+    look = storage.inspect(A)
     assert look.kept
     assert f"{A}.pem holds no certificate, and is left alone" in look.problem
-    assert storage.look("missing.example.org").kept
+    assert storage.inspect("missing.example.org").kept
 
 
 @pytest.mark.parametrize("name", ["DEFAULT", "*.example.org", "_wildcard_.example.org"])
 def test_files_that_are_not_for_one_name_are_their_owners_business(storage: Storage, tmp_path: Path, name: str) -> None:
     file = tmp_path / f"{name}.pem"
     file.write_text("something")
-    assert storage.look(name).kept
-    assert storage.look(name).problem == ""
+    assert storage.inspect(name).kept
+    assert storage.inspect(name).problem == ""
     file.write_text("")
-    assert storage.look(name).kept
-    assert storage.look(name).problem == f"No certificate can be asked for by {name}.pem"
+    assert storage.inspect(name).kept
+    assert storage.inspect(name).problem == f"No certificate can be asked for by {name}.pem"
 
 
 @pytest.mark.parametrize("name", ["a.example.org", "A.example", "xn--bcher-kva.example", "1.2.example", "a-b.c-d.ef"])

@@ -15,7 +15,7 @@ class Memory:
     """Decrypts to little, as a flood of key updates or of records of one byte does."""
 
     end = None
-    fat = False
+    oversized = False
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -36,7 +36,7 @@ def flooded(share: float, asked: list[int] | None = None) -> Any:
     """Return a transport that always gets as much as it asks for."""
     transport: Any = TLSServer.__new__(TLSServer)
     transport._tls = Memory(share)
-    transport._open = True
+    transport._established = True
     transport.connected = 1
     transport._aborting = False
     transport.reactor = Clock()

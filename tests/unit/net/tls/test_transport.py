@@ -931,7 +931,7 @@ def test_a_peer_that_asks_and_never_reads_is_dropped(run, ours):
 
         server.transport._send_wire = full
         for _ in range(10_000):
-            server.transport._send_besides(b"x" * 50)
+            server.transport._send_control(b"x" * 50)
             if server.transport._aborting:
                 break
         assert isinstance(await server.lost, ConnectionAborted)
@@ -1190,7 +1190,7 @@ def test_a_connection_that_is_lost_is_freed_without_the_garbage_collector(run, o
 
 
 def test_large_buffers_are_given_back_when_the_connection_is_quiet(run, ours, monkeypatch):
-    monkeypatch.setattr(tls_transport, "_SLIM_SECONDS", 0.02)
+    monkeypatch.setattr(tls_transport, "_SHRINK_SECONDS", 0.02)
 
     async def main(reactor):
         server, client = await talk(ours, reactor)
@@ -1202,7 +1202,7 @@ def test_large_buffers_are_given_back_when_the_connection_is_quiet(run, ours, mo
             await client.receive(MANY)
             await client.send(b"x" * 100_000)
             await server.until(100_000 * (round_number + 1))
-            while tls.fat:
+            while tls.oversized:
                 await asyncio.sleep(0.005)
             assert tls._from is not sent
             assert tls._into is not received
