@@ -46,6 +46,9 @@ from .websocket import (
 )
 from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP2, TLS, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
 
+pytestmark = pytest.mark.once
+
+
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 

@@ -26,7 +26,10 @@ import pytest
 
 from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import settings
-from tests.integration.serving import require_program
+from tests.support.processes.serving import require_program
+
+pytestmark = pytest.mark.once
+
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

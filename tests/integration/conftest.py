@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import MIB
+from tests.support.processes.serving import MIB
 
 # Projects that tests run; no tests of ours.
 collect_ignore = ["apps", "deployed", "django_project", "live_project"]

@@ -27,7 +27,8 @@ from daphne_ng.acme.client import Session
 from daphne_ng.acme.failure import Cancelled, Failure
 from daphne_ng.acme.proofs import Proofs
 from daphne_ng.acme.storage import Storage
-from tests.integration.acme_server import (
+from tests.support.acme import chain_for
+from tests.support.processes.acme_server import (
     FakeAuthority,
     Pebble,
     fake_authority,
@@ -37,8 +38,7 @@ from tests.integration.acme_server import (
     pebble,
     problem,
 )
-from tests.integration.serving import HOST, Running, serve, wait_for
-from tests.support.acme import chain_for
+from tests.support.processes.serving import HOST, Running, serve, wait_for
 
 A, B = "a.example.org", "b.example.org"
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.integration.acme_server import FakeAuthority, Pebble, fake_authority, free_port, issue, pebble
-from tests.integration.serving import HOST, needs_procfs, wait_for
 from tests.integration.test_acme import put
-from tests.integration.working import Workers, workers
+from tests.support.processes.acme_server import FakeAuthority, Pebble, fake_authority, free_port, issue, pebble
+from tests.support.processes.serving import HOST, needs_procfs, wait_for
+from tests.support.processes.working import Workers, workers
 
 pytestmark = needs_procfs
 

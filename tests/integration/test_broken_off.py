@@ -28,6 +28,9 @@ from daphne_ng.server import Server
 from tests.support import ws
 from tests.support.tls import write_pem
 
+pytestmark = pytest.mark.once
+
+
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 HEAD = b"GET /%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 UPGRADE = (

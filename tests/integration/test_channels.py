@@ -13,8 +13,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.serving import HOST, Running, serve, wait_for
 from tests.integration.test_django import ADMIN, PROJECT, csrf_token, prepare
+from tests.support.processes.serving import HOST, Running, serve, wait_for
 
 
 @pytest.fixture(scope="module")

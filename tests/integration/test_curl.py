@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import MIB, Running, require_program, serve
+from tests.support.processes.serving import MIB, Running, require_program, serve
 
 pytestmark = pytest.mark.system
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.serving import HERE, HOST, MIB, Running, require_program, serve, wait_for
-from tests.integration.webdriver import Browser, chromium
+from tests.support.processes.serving import HOST, MIB, ROOT, Running, require_program, serve, wait_for
+from tests.support.processes.webdriver import Browser, chromium
 
 pytestmark = pytest.mark.system
 
@@ -219,7 +219,7 @@ def directly(directory: Path, pem: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def through_haproxy(directory: Path, pem: Path) -> Iterator[int]:
     program = require_program("haproxy")
-    text = (HERE.parents[1] / "docs" / "examples" / "haproxy-tls.cfg").read_text("utf-8")
+    text = (ROOT / "docs" / "examples" / "haproxy-tls.cfg").read_text("utf-8")
     with (
         serve("daphne_ng.demo:application", directory, "--proxy-protocol") as server,
         socket.create_server((HOST, 0)) as front,

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.deploying import BIN, EXAMPLES, Machine, machine, pause
-from tests.integration.serving import wait_for
+from tests.support.processes.deploying import BIN, EXAMPLES, Machine, machine, pause
+from tests.support.processes.serving import wait_for
 
 pytestmark = pytest.mark.system
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.deploying import Cluster, Machine, Pressure, machine
-from tests.integration.serving import require_program
+from tests.support.processes.deploying import Cluster, Machine, Pressure, machine
+from tests.support.processes.serving import require_program
 
 pytestmark = pytest.mark.netns
 

@@ -17,8 +17,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.deploying import Machine, answers, ask, machine
-from tests.integration.serving import HOST, MIB, free_port, wait_for
+from tests.support.processes.deploying import Machine, answers, ask, machine
+from tests.support.processes.serving import HOST, MIB, free_port, wait_for
 
 pytestmark = pytest.mark.system
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.deploying import Cluster, Machine, Pressure, ask, machine, pause, pid_of
-from tests.integration.serving import HOST, free_port
+from tests.support.processes.deploying import Cluster, Machine, Pressure, ask, machine, pause, pid_of
+from tests.support.processes.serving import HOST, free_port
 
 pytestmark = pytest.mark.system
 

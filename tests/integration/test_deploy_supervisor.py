@@ -16,8 +16,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.deploying import Machine, Pressure, answers, ask, machine, pause, pid_of
-from tests.integration.serving import HOST, free_port, require_program, wait_for
+from tests.support.processes.deploying import Machine, Pressure, answers, ask, machine, pause, pid_of
+from tests.support.processes.serving import HOST, free_port, require_program, wait_for
 
 pytestmark = pytest.mark.system
 

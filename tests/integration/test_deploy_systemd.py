@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.deploying import EXAMPLES, Machine, Pressure, ask, machine, pause, pid_of, stop
-from tests.integration.serving import HERE, HOST, free_port, require_program
+from tests.support.processes.deploying import EXAMPLES, Machine, Pressure, ask, machine, pause, pid_of, stop
+from tests.support.processes.serving import HOST, LAUNCH, free_port, require_program
 
 pytestmark = pytest.mark.system
 
@@ -124,7 +124,7 @@ def test_no_request_is_lost_when_the_service_is_restarted_and_the_socket_is_not(
     command = shlex.split(unit(here.file("activated.service"))["Service"]["ExecStart"])
     with socket.create_server((LOOPBACK, port), family=socket.AF_INET6) as shared:
         parent = ["LISTEN_FDS=1", "LISTEN_PID=@pid", f"LISTEN_FDNAMES={listen['FileDescriptorName']}", "--", *command]
-        launch = [command[0].replace("daphne-ng", "python"), str(HERE / "launch.py"), f"{shared.fileno()}:3", *parent]
+        launch = [command[0].replace("daphne-ng", "python"), LAUNCH, f"{shared.fileno()}:3", *parent]
 
         def serve(number: int) -> subprocess.Popen[bytes]:
             with (here.log / f"{number}.out").open("wb") as log:

@@ -18,9 +18,19 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from tests.integration.serving import HERE, HOST, MIB, SLACK, MemoryGrowth, Running, needs_procfs, serve, wait_for
+from tests.support.processes.serving import (
+    HOST,
+    MIB,
+    PROJECTS,
+    SLACK,
+    MemoryGrowth,
+    Running,
+    needs_procfs,
+    serve,
+    wait_for,
+)
 
-PROJECT = HERE / "django_project"
+PROJECT = PROJECTS / "django_project"
 APPLICATION = "guestbook.asgi:application"
 PIECE = 64 * 1024
 

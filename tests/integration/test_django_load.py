@@ -22,11 +22,12 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.postgres import Connections, postgres
-from tests.integration.serving import (
-    HERE,
+from tests.support.h2_client import Http2Client, Http2WebSocket
+from tests.support.processes.postgres import Connections, postgres
+from tests.support.processes.serving import (
     HOST,
     MIB,
+    ROOT,
     SLACK,
     MemoryGrowth,
     Running,
@@ -36,7 +37,9 @@ from tests.integration.serving import (
     serve,
     wait_for,
 )
-from tests.support.h2_client import Http2Client, Http2WebSocket
+
+pytestmark = pytest.mark.once
+
 
 APPLICATION = "django_load:application"
 PIECE = 64 * 1024
@@ -310,7 +313,7 @@ def test_with_the_middleware_of_the_documentation_it_is_streamed(tmp_path: Path)
     )
     with (tmp_path / "big").open("wb") as big:
         big.truncate(FILE_BYTES)
-    examples = HERE.parents[1] / "docs" / "examples"
+    examples = ROOT / "docs" / "examples"
     variables = {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, examples, *filter(None, sys.path))))}
     with serve("files:application", tmp_path, environment=variables) as server:
         growth = MemoryGrowth(server)

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.proxying import proxy
-from tests.integration.serving import HOST, require_program, serve
+from tests.support.processes.proxying import proxy
+from tests.support.processes.serving import HOST, require_program, serve
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 

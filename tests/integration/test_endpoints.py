@@ -24,15 +24,17 @@ import httpx
 import pytest
 from websockets.sync.client import connect, unix_connect
 
-from tests.integration.serving import APPS, HERE, HOST, Running, serve, wait_for
 from tests.support.asgi import on_sockets, serving
+from tests.support.processes.serving import APPS, HOST, LAUNCH, ROOT, Running, serve, wait_for
+
+pytestmark = pytest.mark.once
+
 
 if sys.platform == "win32":
     pytest.skip("descriptors are not passed on Windows", allow_module_level=True)
 
 APP = "addresses:application"
 SERVER = (sys.executable, "-m", "daphne_ng")
-LAUNCH = str(HERE / "launch.py")
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="Linux")
@@ -609,7 +611,7 @@ def test_the_sockets_of_systemd_are_served_by_name(short: Path) -> None:
 
 
 def test_the_units_of_the_documentation_belong_together(short: Path) -> None:
-    examples = HERE.parents[1] / "docs" / "examples" / "deploy"
+    examples = ROOT / "docs" / "examples" / "deploy"
     unit, service = ((examples / f"activated.{kind}").read_text("utf-8") for kind in ("socket", "service"))
     name = re.search("^FileDescriptorName=(.*)$", unit, re.M)
     command = re.search("^ExecStart=(.*)$", service, re.M)
@@ -707,7 +709,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
     """What becomes of each of `REFUSED`, and that none of them left a file behind."""
     directory = tmp_path_factory.mktemp("refused")
     done = subprocess.run(
-        [sys.executable, HERE / "refusals.py"],
+        [sys.executable, Path(LAUNCH).with_name("refusals.py")],
         input=json.dumps([["-v", "0", *options, APP] for options, _ in REFUSED]),
         capture_output=True,
         text=True,

@@ -19,9 +19,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.deploying import machine
-from tests.integration.serving import APPS, HOST, Running, free_port, require_program, serve, wait_for
-from tests.integration.webdriver import KEYS, Browser, chromium
+from tests.support.processes.deploying import machine
+from tests.support.processes.serving import APPS, HOST, Running, free_port, require_program, serve, wait_for
+from tests.support.processes.webdriver import KEYS, Browser, chromium
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.integration.serving import HOST, MIB, Running, serve, wait_for
+from tests.support.processes.serving import HOST, MIB, Running, serve, wait_for
 
 APPLICATION = "fastapi_app:application"
 FERN = {"name": "Farn", "leaves": 7}

@@ -10,10 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.serving import APPS, HERE, HOST, serve
 from tests.integration.test_runserver import develop, manage, project_in
+from tests.support.processes.serving import APPS, HOST, ROOT, serve
 
-ROOT = HERE.parents[1]
+pytestmark = pytest.mark.once
+
+
 OURS = "daphne_ng.net.reactor.DaphneReactor"
 STOCK = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
 

@@ -21,11 +21,11 @@ import pytest
 from h2.settings import SettingCodes
 from wsproto.events import CloseConnection
 
-from tests.integration.serving import HOST, MIB, Running, require_program, serve, wait_for
 from tests.integration.test_django import APPLICATION as GUESTBOOK
 from tests.integration.test_django import PROJECT, csrf_token, prepare
-from tests.integration.webdriver import Browser, chromium
 from tests.support.h2_client import Http2Client, Http2WebSocket, connect
+from tests.support.processes.serving import HOST, MIB, Running, require_program, serve, wait_for
+from tests.support.processes.webdriver import Browser, chromium
 
 PIECE = b"\xda" * 65536
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.framed import Bystander, Site, serve_both
-from tests.integration.serving import MIB, SLACK, MemoryGrowth, needs_procfs, wait_for
 from tests.support import h2
 from tests.support.h2 import block, continuation, data, fields, frame, headers, rst, settings, window_update
 from tests.support.h2_peer import Peer, post, request
+from tests.support.processes.framed import Bystander, Site, serve_both
+from tests.support.processes.serving import MIB, SLACK, MemoryGrowth, needs_procfs, wait_for
 
-pytestmark = needs_procfs
+pytestmark = [needs_procfs, pytest.mark.once]
 
 CALM = h2.ENHANCE_YOUR_CALM
 INITIAL_WINDOW = 4

@@ -22,11 +22,14 @@ from typing import Any
 import hpack
 import pytest
 
-from tests.integration.framed import Site, serve_both
-from tests.integration.serving import MIB, wait_for
 from tests.support import h2, ws
 from tests.support.h2 import block, continuation, data, fields, frame, headers, rst, settings, window_update
 from tests.support.h2_peer import Peer, post, request
+from tests.support.processes.framed import Site, serve_both
+from tests.support.processes.serving import MIB, wait_for
+
+pytestmark = pytest.mark.once
+
 
 NO_ERROR, PROTOCOL, INTERNAL, FLOW_CONTROL, SETTINGS_TIMEOUT, CLOSED, FRAME_SIZE = range(7)
 REFUSED, CANCEL, COMPRESSION, CONNECT, CALM = range(7, 12)

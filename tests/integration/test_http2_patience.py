@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.framed import Bystander, Site, serve_both
-from tests.integration.serving import MIB
 from tests.support.h2 import data, headers, window_update
 from tests.support.h2_peer import Peer, post
+from tests.support.processes.framed import Bystander, Site, serve_both
+from tests.support.processes.serving import MIB
 from tests.support.ws import squeezed, text
+
+pytestmark = pytest.mark.once
+
 
 WINDOW_MAX = 2**31 - 1
 # On a quiet machine it is 0.03 to 0.05 s, and was 0.2 to 0.7 s. The bystander shares a process with the busy client.

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import HERE
+from tests.support.processes.serving import PROJECTS, ROOT
 
 pytestmark = pytest.mark.system
 
-PROJECT = HERE / "live_project"
-ROOT = HERE.parents[1]
+PROJECT = PROJECTS / "live_project"
 
 WAYS = {
     "ini": ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "live.py"],

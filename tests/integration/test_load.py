@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import Running, require_program, serve
+from tests.support.processes.serving import Running, require_program, serve
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import APPS, HOST, serve
+from tests.support.processes.serving import APPS, HOST, serve
+
+pytestmark = pytest.mark.once
+
 
 if sys.platform == "win32":
     pytest.skip("there is no poll", allow_module_level=True)

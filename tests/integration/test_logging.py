@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import serve
+from tests.support.processes.serving import serve
+
+pytestmark = pytest.mark.once
+
 
 # As in many tutorials: without 'disable_existing_loggers', which is then True.
 SET_UP = """

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import HOST, MIB, MemoryGrowth, Running, needs_procfs, serve, wait_for
+from tests.support.processes.serving import HOST, MIB, MemoryGrowth, Running, needs_procfs, serve, wait_for
 
-pytestmark = needs_procfs
+pytestmark = [needs_procfs, pytest.mark.once]
 
 MOST = 4 * MIB
 PIECE = 64 * 1024

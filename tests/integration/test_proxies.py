@@ -19,12 +19,15 @@ from websockets.sync.client import connect, unix_connect
 
 from daphne_ng.config import Config
 from daphne_ng.server import Server
-from tests.integration.serving import HERE, HOST, Running, free_port, require_program, serve, wait_for
 from tests.integration.test_django import PROJECT, prepare
 from tests.support.h2_client import Http2Client, Http2WebSocket
+from tests.support.processes.serving import HOST, ROOT, Running, free_port, require_program, serve, wait_for
+
+pytestmark = pytest.mark.once
+
 
 PROXY, STRANGER = "127.0.0.1", "127.0.0.2"
-DOCS = HERE.parents[1] / "docs"
+DOCS = ROOT / "docs"
 KINDS = ("HTTP/1.1", "HTTP/2", "WebSocket", "WebSocket over HTTP/2")
 
 FORGED = {

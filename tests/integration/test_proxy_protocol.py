@@ -19,8 +19,21 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.serving import HERE, HOST, SLACK, Running, free_port, require_program, serve, wait_for
 from tests.support.h2_client import Http2Client
+from tests.support.processes.serving import (
+    HOST,
+    LAUNCH,
+    ROOT,
+    SLACK,
+    Running,
+    free_port,
+    require_program,
+    serve,
+    wait_for,
+)
+
+pytestmark = pytest.mark.once
+
 
 if sys.platform == "win32":
     pytest.skip("descriptors are not passed on Windows", allow_module_level=True)
@@ -125,7 +138,7 @@ def served(kind: str, directory: Path, pem: Path, *options: str) -> Iterator[tup
         inherited.listen()
         listen = [option.format(fd=inherited.fileno(), pem=pem) for option in KINDS[kind]]
         if kind == "systemd":
-            program = [sys.executable, str(HERE / "launch.py"), f"{inherited.fileno()}:3", "LISTEN_PID=@pid"]
+            program = [sys.executable, LAUNCH, f"{inherited.fileno()}:3", "LISTEN_PID=@pid"]
             program += ["LISTEN_FDS=1", "--", sys.executable, "-m", "daphne_ng"]
         inherit = [inherited.fileno()]
         with serve(APP, directory, *options, listen=listen, program=program, inherit=inherit) as server:
@@ -328,7 +341,7 @@ def test_haproxy_before_tls(kind: str, short: Path, pem: Path) -> None:
 
 @pytest.mark.system
 def test_the_configuration_of_the_documentation_works(short: Path, pem: Path) -> None:
-    text = (HERE.parents[1] / "docs" / "examples" / "haproxy-tcp.cfg").read_text("utf-8")
+    text = (ROOT / "docs" / "examples" / "haproxy-tcp.cfg").read_text("utf-8")
     with served("ssl", short, pem) as (server, _), listening() as front:
         text = text.replace(":8443 ", f":{server.port} ").replace("bind :443", f"bind fd@{front.fileno()}")
         with running_haproxy(short, text, front):
@@ -337,7 +350,7 @@ def test_the_configuration_of_the_documentation_works(short: Path, pem: Path) ->
 
 @pytest.mark.system
 def test_the_configuration_of_the_documentation_where_haproxy_ends_tls(short: Path, pem: Path) -> None:
-    text = (HERE.parents[1] / "docs" / "examples" / "haproxy-tls.cfg").read_text("utf-8")
+    text = (ROOT / "docs" / "examples" / "haproxy-tls.cfg").read_text("utf-8")
     with served("tcp", short, pem) as (server, _), listening() as front:
         text = text.replace(":8001 ", f":{server.port} ").replace("/etc/haproxy/both.pem", str(pem))
         with running_haproxy(short, text.replace("bind :443", f"bind fd@{front.fileno()}"), front):

@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import HOST, SLACK, Running, serve, wait_for
+from tests.support.processes.serving import HOST, SLACK, Running, serve, wait_for
+
+pytestmark = pytest.mark.once
+
 
 if sys.platform == "win32":
     pytest.skip("--reload needs a POSIX system", allow_module_level=True)

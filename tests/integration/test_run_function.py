@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import HOST, Running, serve
+from tests.support.processes.serving import HOST, Running, serve
+
+pytestmark = pytest.mark.once
+
 
 PROGRAM = """
 import os

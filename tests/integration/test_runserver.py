@@ -23,9 +23,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.serving import HERE, HOST, SLACK, Running, free_port, wait_for
+from tests.support.processes.serving import HOST, PROJECTS, SLACK, Running, free_port, wait_for
 
-PROJECT = HERE / "playground_project"
+pytestmark = pytest.mark.once
+
+
+PROJECT = PROJECTS / "playground_project"
 
 START_SECONDS = 60.0
 END_SECONDS = 1.5

@@ -26,9 +26,12 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError, LifespanError, ReactorError
 from daphne_ng.net.reactor import DaphneReactor
 from daphne_ng.server import Server
-from tests.integration.serving import SLACK
 from tests.support import asgi_apps
 from tests.support.asgi import Client, body, on_sockets, serving, start
+from tests.support.processes.serving import SLACK
+
+pytestmark = pytest.mark.once
+
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = "tcp:0:interface=127.0.0.1"

@@ -13,7 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.serving import serve
+from tests.support.processes.serving import serve
+
+pytestmark = pytest.mark.once
+
 
 SERVER = (sys.executable, "-m", "daphne_ng")
 

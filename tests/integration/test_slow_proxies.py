@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.proxying import proxy
-from tests.integration.serving import HOST, Running, require_program, serve
+from tests.support.processes.proxying import proxy
+from tests.support.processes.serving import HOST, Running, require_program, serve
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

@@ -26,7 +26,10 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.server import Server
-from tests.integration.serving import SLACK, wait_for
+from tests.support.processes.serving import SLACK, wait_for
+
+pytestmark = pytest.mark.once
+
 
 # Of one response; the kernel holds up to 4 MB of it.
 SIZE = 3_600_000

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from tests.bench import procfs
-from tests.integration.serving import HOST, MIB, SLACK, Running, needs_procfs, serve, wait_for
 from tests.support import h2
+from tests.support.processes.serving import HOST, MIB, SLACK, Running, needs_procfs, serve, wait_for
 
 pytestmark = needs_procfs
 

@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from tests.bench import procfs
-from tests.integration.serving import HOST, MIB, Running, needs_procfs, serve, wait_for
+from tests.support.processes.serving import HOST, MIB, Running, needs_procfs, serve, wait_for
 from tests.support.ws import BINARY, RSV1, close, frame, more, ping, text
 
 pytestmark = [pytest.mark.soak, needs_procfs]

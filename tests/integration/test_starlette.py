@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.integration.serving import HOST, MIB, SLACK, Running, serve, wait_for
+from tests.support.processes.serving import HOST, MIB, SLACK, Running, serve, wait_for
 
 APPLICATION = "starlette_app:application"
 FILE_BYTES = 5 * MIB

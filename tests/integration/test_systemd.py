@@ -19,14 +19,16 @@ from typing import Any
 
 import pytest
 
-from tests.integration.serving import HERE, HOST, Running, serve, wait_for
+from tests.support.processes.serving import HOST, LAUNCH, ROOT, Running, serve, wait_for
+
+pytestmark = pytest.mark.once
+
 
 if sys.platform != "linux":
     pytest.skip("systemd is Linux's", allow_module_level=True)
 
 APP = "service:application"
-LAUNCH = str(HERE / "launch.py")
-EXAMPLES = HERE.parents[1] / "docs" / "examples"
+EXAMPLES = ROOT / "docs" / "examples"
 WORKERS = ("--workers", "2")
 
 both = pytest.mark.parametrize("options", [(), WORKERS], ids=["one process", "workers"])

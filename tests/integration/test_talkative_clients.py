@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import HOST, Running, require_program, serve
+from tests.support.processes.serving import HOST, Running, require_program, serve
+
+pytestmark = pytest.mark.once
+
 
 grpc = pytest.importorskip("grpc", reason="grpcio has no wheel for this interpreter")
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.integration.serving import APPS, SLACK
+from tests.support.processes.serving import APPS, SLACK
 
 ENDED = {"alive": False, "ready": True, "code": 0, "errors": None}
 FAILED = {"alive": False, "ready": False, "code": 0}

@@ -32,7 +32,7 @@ from daphne_ng.net.tls.context import challenge_context
 from daphne_ng.net.tls.directory import CertificateDirectory
 from daphne_ng.server import Server
 from tests.integration.apps.tls_app import application
-from tests.integration.serving import HOST, SLACK, Running, free_port, require_program, serve, wait_for
+from tests.support.processes.serving import HOST, SLACK, Running, free_port, require_program, serve, wait_for
 from tests.support.tls import authority, certificate, context_of, encrypted, replace_file, write_pem
 
 NAMES = ("localhost", "127.0.0.1")

@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.integration.serving import HOST, Running, serve
 from tests.support import h2, ws
+from tests.support.processes.serving import HOST, Running, serve
+
+pytestmark = pytest.mark.once
+
 
 BOUND_SECONDS = 0.060
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.settings((4, 1 << 24)) + h2.settings(ack=True)

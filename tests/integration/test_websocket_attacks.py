@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.serving import MIB, Running, serve, wait_for
+from tests.support.processes.serving import MIB, Running, serve, wait_for
 from tests.support.ws import binary, close, fragments, more, ping, pong, squeezed, text
+
+pytestmark = pytest.mark.once
+
 
 APPLICATION = "attacked:application"
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"

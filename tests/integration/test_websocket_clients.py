@@ -20,7 +20,7 @@ import websockets.exceptions
 import websockets.sync.client
 from wsproto.events import TextMessage
 
-from tests.integration.serving import HOST, Running, require_program, serve, wait_for
+from tests.support.processes.serving import HOST, Running, require_program, serve, wait_for
 
 COMPRESSION = pytest.mark.parametrize("compression", ["deflate", None], ids=["compressed", "plain"])
 

@@ -15,7 +15,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.serving import HOST, MIB, SLACK, Running, serve, wait_for
+from tests.support.processes.serving import HOST, MIB, SLACK, Running, serve, wait_for
+
+pytestmark = pytest.mark.once
+
 
 APPLICATION = "sockets:application"
 HANDSHAKE = (

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.serving import HOST, MIB, MemoryGrowth, Running, needs_procfs, serve, wait_for
+from tests.support.processes.serving import HOST, MIB, MemoryGrowth, Running, needs_procfs, serve, wait_for
 from tests.support.ws import BINARY, RSV1, frame
 
-pytestmark = needs_procfs
+pytestmark = [needs_procfs, pytest.mark.once]
 
 MOST = 8 * MIB
 """What is held for one socket - a message in the inbox, one in parts, one read, one write - and what the allocator

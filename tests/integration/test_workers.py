@@ -17,10 +17,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.integration.serving import APPS, HOST, SLACK, needs_procfs, require_program, serve, wait_for
-from tests.integration.working import APP, SERVER, Load, Workers, ends_within, start, workers
+from tests.support.processes.serving import APPS, HOST, SLACK, needs_procfs, require_program, serve, wait_for
+from tests.support.processes.working import APP, SERVER, Load, Workers, ends_within, start, workers
 
-pytestmark = [needs_procfs, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [needs_procfs, pytest.mark.once, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 BLOCKED = r"WARNING +The event loop has been blocked"
 

@@ -19,13 +19,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.serving import APPS, HERE, HOST, SLACK, needs_procfs, serve, wait_for
-from tests.integration.working import APP, SERVER, Load, Workers, ends_within, start, workers
+from tests.support.processes.serving import APPS, HOST, LAUNCH, ROOT, SLACK, needs_procfs, serve, wait_for
+from tests.support.processes.working import APP, SERVER, Load, Workers, ends_within, start, workers
 
-pytestmark = [needs_procfs, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [needs_procfs, pytest.mark.once, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-ROOT = HERE.parents[1]
-LAUNCH = str(HERE / "launch.py")
 NOBODY = pwd.getpwnam("nobody")
 BLOCKED = r"WARNING +The event loop has been blocked"
 

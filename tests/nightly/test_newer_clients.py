@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import HOST, Running, serve
+from tests.support.processes.serving import HOST, Running, serve
 
 BINARIES = os.environ.get("NEWER_CLIENTS", "")
 

@@ -10,11 +10,15 @@ import asyncio
 import logging
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daphne_ng.errors import ApplicationError, ClientDisconnected
 from tests.support.asgi import Bridge, body, request_head, run_virtual, settle, start
+
+pytestmark = pytest.mark.once
+
 
 MESSAGES: list[Any] = [
     start(),

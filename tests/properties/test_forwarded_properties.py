@@ -5,12 +5,16 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daphne_ng.config.trust import TrustedPeers
 from daphne_ng.wire.http.fields import HOST
 from daphne_ng.wire.http.forwarded import HOPS_MAX, Claims, ForwardedFields, parse_node
+
+pytestmark = pytest.mark.once
+
 
 PROXIES = TrustedPeers("10.0.0.0/8,fd00::/8")
 FOR, FORWARDED = b"x-forwarded-for", b"forwarded"

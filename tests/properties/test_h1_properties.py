@@ -23,6 +23,9 @@ from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 from tests.support.h1 import Http1Server, RecordingDriver, Replies, bytewise, chunked, read_responses, request, upgrade
 
+pytestmark = pytest.mark.once
+
+
 # -- requests --------------------------------------------------------------------------------------------
 
 TOKENS = st.text("abcXYZ019-!~", min_size=1, max_size=8).map(str.encode)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import h2
 from tests.support.h2 import Http2Server, Response, fields
+
+pytestmark = pytest.mark.once
+
 
 STREAMS = st.sampled_from([0, 1, 1, 1, 2, 3, 3, 5, 7, 2**31 - 1])
 KINDS = st.one_of(st.integers(0, 12), st.sampled_from([0x10, 0xFF]))

@@ -29,6 +29,9 @@ from daphne_ng.wire.http2.hpack import (
 )
 from tests.support.h2 import request_decoder
 
+pytestmark = pytest.mark.once
+
+
 Field = tuple[bytes, bytes]
 
 # -- header blocks ---------------------------------------------------------------------------------------

@@ -6,11 +6,15 @@ import ipaddress
 import socket
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daphne_ng.errors import ProxyHeaderError
 from daphne_ng.wire.proxy_protocol import MAX_BYTES, ProxyHeader, _crc32c, parse
+
+pytestmark = pytest.mark.once
+
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 

@@ -10,11 +10,15 @@ import asyncio
 import logging
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daphne_ng.errors import ApplicationError, ClientDisconnected
 from tests.support.asgi import Bridge, run_virtual, settle
+
+pytestmark = pytest.mark.once
+
 
 ACCEPT = {"type": "websocket.accept"}
 DENIAL = {"type": "websocket.http.response.start", "status": 401, "headers": []}

@@ -36,6 +36,9 @@ from tests.support.ws import (
     text,
 )
 
+pytestmark = pytest.mark.once
+
+
 WIDE = Config()
 TIGHT = Config(
     websocket_max_frame_size=400, websocket_max_message_size=600, websocket_max_fragments=5, websocket_control_burst=4

@@ -252,6 +252,7 @@ def fd_refusal(fileno: int) -> str:
     return str(caught.value).removeprefix(f"endpoint 'fd:fileno={fileno}': ")
 
 
+@pytest.mark.real("the kernel says what a descriptor is")
 @pytest.mark.parametrize("form", ["fd:fileno={}", "fd:{}"])
 def test_an_inherited_socket_is_found_by_number(listener: socket.socket, form: str) -> None:
     endpoint: Any = endpoint_from_string(REACTOR, form.format(listener.fileno()))
@@ -259,12 +260,14 @@ def test_an_inherited_socket_is_found_by_number(listener: socket.socket, form: s
     assert (endpoint.fileno, endpoint.addressFamily) == (listener.fileno(), socket.AF_INET)
 
 
+@pytest.mark.real("the kernel says what a descriptor is")
 def test_looking_at_a_socket_leaves_it_open(listener: socket.socket) -> None:
     family_of_listener(listener.fileno())
 
     assert listener.getsockname()[1]
 
 
+@pytest.mark.real("the kernel says what a descriptor is")
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_the_family_of_an_ipv6_socket_is_found() -> None:
     with socket.socket(socket.AF_INET6) as listening:
@@ -277,6 +280,7 @@ def test_the_family_of_an_ipv6_socket_is_found() -> None:
         assert family_of_listener(listening.fileno()) == socket.AF_INET6
 
 
+@pytest.mark.real("the kernel says what a descriptor is")
 def test_the_family_of_a_unix_socket_is_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a whole path may be too long for a socket
     with socket.socket(socket.AF_UNIX) as listening:
@@ -286,6 +290,7 @@ def test_the_family_of_a_unix_socket_is_found(tmp_path: pathlib.Path, monkeypatc
         assert family_of_listener(listening.fileno()) == socket.AF_UNIX
 
 
+@pytest.mark.real("the kernel says what a descriptor is")
 def test_a_descriptor_that_is_not_open_is_refused(listener: socket.socket) -> None:
     number = os.dup(listener.fileno())
     os.close(number)

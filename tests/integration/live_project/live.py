@@ -6,8 +6,8 @@ from pathlib import Path
 from channels.testing import ChannelsLiveServerTestCase
 from guests.models import Guest
 
-from tests.integration.serving import wait_for
-from tests.integration.webdriver import KEYS, chromium
+from tests.support.processes.serving import wait_for
+from tests.support.processes.webdriver import KEYS, chromium
 
 
 class LiveTests(ChannelsLiveServerTestCase):

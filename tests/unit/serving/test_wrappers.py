@@ -25,6 +25,7 @@ class Slow:
         assert self.go_on.wait(10)
 
 
+@pytest.mark.real("a thread reads the files")
 def test_signals_that_come_while_files_are_read_are_one_more_reading() -> None:
     async def scenario() -> None:
         wrappers, source = ServerWrappers(Config(ssl_reload_interval=0), [], asyncio.get_running_loop()), Slow()
@@ -47,6 +48,7 @@ def test_signals_that_come_while_files_are_read_are_one_more_reading() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.real("a thread reads the files")
 def test_none_begins_after_the_stop() -> None:
     async def scenario() -> None:
         wrappers, source = ServerWrappers(Config(ssl_reload_interval=0), [], asyncio.get_running_loop()), Slow()

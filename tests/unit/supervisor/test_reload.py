@@ -282,6 +282,7 @@ def test_a_large_tree_is_looked_at_within_eight_looks(tree: Watched, monkeypatch
     assert sorted(seen) == ["many/m3.py", "many/m30.py", "many/m57.py"]
 
 
+@pytest.mark.real("a thread watches")
 def test_a_system_that_cannot_watch_says_so_and_the_files_are_looked_at(
     tree: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -407,6 +408,7 @@ class System:
                 yield {(2, path)} if watch_filter(2, path) else set()
 
 
+@pytest.mark.real("a thread watches")
 def test_the_system_is_asked_anew_when_a_name_stands_for_another_directory(tree: Watched, tmp_path: Path) -> None:
     tree.write("releases/1/code.py", "1")
     tree.write("releases/2/code.py", "2")

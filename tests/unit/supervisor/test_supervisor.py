@@ -240,6 +240,7 @@ def test_one_that_does_not_become_ready_is_killed(make: Any) -> None:
     assert it._exit_code == 1
 
 
+@pytest.mark.real("a process ends")
 def test_process_1_sees_to_the_end_of_those_whose_parents_have_ended(make: Any) -> None:
     it = make().begin()
     it._adopts = True

@@ -16,7 +16,10 @@ from daphne_ng.serving.hooks import ServerHooks
 from daphne_ng.supervisor.protocol import END, HURRY, STOP, Assignment, LineReader
 from daphne_ng.supervisor.worker import Worker, resident_bytes
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX alone has workers")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX alone has workers"),
+    pytest.mark.real("a worker's loop reads a pipe"),
+]
 
 
 class Port:

@@ -27,8 +27,10 @@ import pytest
 
 from tests.bench import procfs
 
-HERE = Path(__file__).parent
-APPS = HERE / "apps"
+ROOT = Path(__file__).parents[3]
+PROJECTS = ROOT / "tests" / "integration"
+APPS = PROJECTS / "apps"
+LAUNCH = str(Path(__file__).with_name("launch.py"))
 """Directory of the applications of one module."""
 HOST = "127.0.0.1"
 

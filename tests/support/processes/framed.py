@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tests.integration.serving import HOST, Running, serve, wait_for
 from tests.support import h2
 from tests.support.h2_peer import Peer
+from tests.support.processes.serving import HOST, Running, serve, wait_for
 
 APPLICATION = "conformance:application"
 

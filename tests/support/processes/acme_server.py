@@ -26,8 +26,8 @@ import httpx
 import trustme
 from cryptography import x509
 
-from tests.integration.serving import HOST, require_program, wait_for
 from tests.support.acme import chain_for
+from tests.support.processes.serving import HOST, require_program, wait_for
 
 
 def free_port() -> int:

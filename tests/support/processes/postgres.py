@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.serving import require_program, wait_for
+from tests.support.processes.serving import require_program, wait_for
 
 
 @contextlib.contextmanager

@@ -31,8 +31,8 @@ from daphne_ng.net.sockets.listening import ListenOptions
 from daphne_ng.net.tls import memory as tls_memory
 from daphne_ng.net.tls import transport as tls_transport
 from daphne_ng.net.tls.transport import TLSServer, TLSUNIXServer
+from tests.net.sockets.test_transports import MANY, Producer, Recorder
 from tests.support.tls import authority, certificate
-from tests.unit.net.sockets.test_transports import MANY, Producer, Recorder
 
 HIGH_MARK = 64 * 1024
 SMALL = 4096  # bytes of the kernel's buffers where they must fill up soon

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from tests.integration.serving import require_program, wait_for
+from tests.support.processes.serving import require_program, wait_for
 
 __all__ = ["KEYS", "Browser", "chromium"]
 

@@ -25,10 +25,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from tests.integration.serving import HERE, HOST, free_port, require_program, wait_for
+from tests.support.processes.serving import HOST, PROJECTS, ROOT, free_port, require_program, wait_for
 
-EXAMPLES = HERE.parents[1] / "docs" / "examples" / "deploy"
-PROJECT = HERE / "deployed" / "proj"
+EXAMPLES = ROOT / "docs" / "examples" / "deploy"
+PROJECT = PROJECTS / "deployed" / "proj"
 BIN = Path(sys.executable).parent
 
 STOP_SECONDS = 20.0
@@ -243,7 +243,7 @@ class Pressure:
     def __init__(self, host: str, port: int, *, http: int, websockets: int, command: Sequence[str] = ()) -> None:
         counts = [host, str(port), str(http), str(websockets)]
         self._process = subprocess.Popen(
-            [*command, sys.executable, str(HERE / "pressure.py"), *counts],
+            [*command, sys.executable, str(Path(__file__).with_name("pressure.py")), *counts],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.integration.serving import HOST, free_port, require_program, wait_for
+from tests.support.processes.serving import HOST, free_port, require_program, wait_for
 
 __all__ = ["proxy"]
 

@@ -1,4 +1,7 @@
-"""Reactors of our own, never installed, on both kinds of event loop."""
+"""Tests of `daphne_ng.net` that need the kernel: sockets on the loopback, real time, no other process.
+
+Reactors of our own, never installed, on both kinds of event loop.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from tests.bench import procfs
-from tests.integration.serving import APPS, HOST, Running, serve, wait_for
 from tests.support.h2_client import Http2Client
+from tests.support.processes.serving import APPS, HOST, Running, serve, wait_for
 
 APP = "worked:application"
 SERVER = (sys.executable, "-m", "daphne_ng")

@@ -16,8 +16,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from daphne_ng.net.tls.transport import TLSServer
+from tests.net.tls.test_transport import Listening, certificate_of, key_of, server_context
 from tests.support.tls import authority, certificate
-from tests.unit.net.tls.test_transport import Listening, certificate_of, key_of, server_context
 
 # Twisted hands certificates on as pyOpenSSL's objects.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
