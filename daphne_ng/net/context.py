@@ -180,7 +180,7 @@ class ServerContext:
         self.start_application(exchange)
         return exchange
 
-    # What is known of the client of a request that may begin; None if the request has been refused.
+    # Return the client's info for a request that may begin; None if the request has been refused.
     def _admit(self, head: RequestHead, info: ConnectionInfo, response: ResponsePort) -> ConnectionInfo | None:
         if self._proxies is not None:
             info = self._proxies.apply_claims(head, info)

@@ -3,8 +3,8 @@
 A loop calls every descriptor that is readable before it goes on. Each connection keeps to what it may take of one turn;
 a client with fifty of them would take fifty times that.
 
-Who finds a turn used up waits in a queue, and the next turn begins with the queue. Otherwise a connection with much to
-be worked on would find every turn used up by what others have just read, for as long as the server is busy.
+A connection that finds a turn used up waits in a queue, and the next turn begins with the queue. Otherwise one with
+much to do would find every turn used up by what others have just read, for as long as the server is busy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from time import perf_counter
 
 __all__ = ["Turn"]
 
-# What is measured is one read of one connection, a few milliseconds at most, so that a turn is over a little later.
+# Time is added up read by read, each of a few milliseconds at most, so that a turn is over a little later.
 _TURN_SECONDS = 0.005
 
 
@@ -36,7 +36,7 @@ class Turn:
         self.over = False
         """Whether it is used up, so that what is not urgent waits for the next."""
 
-    def take(self, callback: Callable[[bytes], None], data: bytes) -> None:
+    def run(self, callback: Callable[[bytes], None], data: bytes) -> None:
         """Call, as part of this turn."""
         begun = perf_counter()
         callback(data)
@@ -45,13 +45,13 @@ class Turn:
         self._spent += perf_counter() - begun
         if self._spent >= _TURN_SECONDS and not self.over:
             self.over = True
-            self._loop.call_soon(self._begin)
+            self._loop.call_soon(self._start)
 
     def wait(self, callback: Callable[[], None]) -> None:
         """Call in a later turn that is not used up, in the order of asking; this one must be."""
         self._waiting.append(callback)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self.over = False
         self._spent = 0.0
         waiting = self._waiting
@@ -61,4 +61,4 @@ class Turn:
         finally:
             if waiting and not self.over:  # one of them has failed
                 self.over = True
-                self._loop.call_soon(self._begin)
+                self._loop.call_soon(self._start)

@@ -116,23 +116,24 @@ class Channel:
 
     def close(self) -> None:
         """Flush, then close both directions."""
-        # A registered producer would keep the transport from closing once its buffer is empty.
-        self._transport.unregisterProducer()
-        self.flow.stopProducing()
+        self._end_flow()
         self._transport.loseConnection()
 
     def finish(self) -> None:
         """As `close`, but while the client has much to take yet, only our direction."""
-        self._transport.unregisterProducer()
-        self.flow.stopProducing()
+        self._end_flow()
         finish(self._transport)
 
     def close_writing(self) -> None:
         """Flush, then close our direction."""
-        # As in close(): with a registered producer the half is never closed once the buffer is empty.
+        self._end_flow()
+        close_half(self._transport)
+
+    # Nobody waits for room any more, and nothing that is closed behind what is flushed waits for the producer: with a
+    # registered one the transport would close neither the connection nor its half when its buffer is empty.
+    def _end_flow(self) -> None:
         self._transport.unregisterProducer()
         self.flow.stopProducing()
-        close_half(self._transport)
 
     def unacknowledged_bytes(self) -> int:
         """Return how many bytes written the client has not acknowledged yet, as far as the system tells."""
@@ -170,7 +171,7 @@ class Channel:
         )
         abort(self._transport)
 
-    # So much is cut off. Returns of what, for the log: a clause, or nothing where that is not known.
+    # Note that so many bytes are cut off. Returns a clause for the log that says of what, empty where it is not known.
     def _cut_off(self, left: int) -> str:
         return ""
 
@@ -186,9 +187,9 @@ class Channel:
         else:
             room.add_done_callback(lambda _room: callback())
 
+    # The transport is gone. References back to this channel are cut, so that nothing has to wait for the garbage
+    # collector, which looks at objects that have lived as long as a WebSocket only now and then.
     def _let_go(self) -> None:
-        # The transport is gone. What refers back here is cut, so that nothing has to wait for the garbage collector,
-        # which looks at what has lived as long as a WebSocket only now and then.
         self.flow.stopProducing()
         self.flow.report(0)
         self.flow.stalled = _nothing

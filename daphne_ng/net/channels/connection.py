@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from daphne_ng.config.trust import TrustedPeers, plain_address
-from daphne_ng.net.channels.endings import abort, close_half, leave, release
+from daphne_ng.net.channels.endings import abort, close_half, is_ending, release, release_or_abort
 from daphne_ng.net.channels.flow import unsent_bytes
 from daphne_ng.net.channels.http1 import Http1Channel
 from daphne_ng.net.channels.http2 import Http2Channel
@@ -53,7 +53,7 @@ class ServerConnection(Protocol):
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._channel: Http1Channel | Http2Channel | WebSocketChannel | None = None
-        # What is known of the connection, while it is open whether it becomes HTTP/2, or TLS is not up.
+        # The info of the connection, as long as it may yet become HTTP/2, or TLS is not up.
         self._undecided: ConnectionInfo | None = None
         # The scheme may be https without: a proxy said so.
         self._tls = False
@@ -233,7 +233,7 @@ class ServerConnection(Protocol):
             transport is not None
             and self._undecided is None
             and not (isinstance(channel, Http1Channel) and channel.h1.discarding)
-            and _ending(transport)
+            and is_ending(transport)
             and not unsent_bytes(transport)
         ):
             release(transport)
@@ -244,7 +244,7 @@ class ServerConnection(Protocol):
         if transport is None:
             return
         left = unsent_bytes(transport)
-        if left or not _ending(transport):
+        if left or not is_ending(transport):
             if left:
                 client = connection_info(transport, {}, context.trusted_peers).client_name
                 line = "Dropped a connection from %s: the server stops, and %d bytes were left for it (close_timeout)"
@@ -307,7 +307,7 @@ class OverloadedConnection(Protocol):
         if self._timer is not None:
             self._timer.cancel()
         until = min(context.clock() + context.config.drain_pause_timeout, self._linger_until)
-        self._timer = context.loop.call_at(until, leave, self.transport)
+        self._timer = context.loop.call_at(until, release_or_abort, self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Throw the request away: a reset would destroy the answer."""
@@ -339,7 +339,7 @@ def connection_info(
         server = [plain_address(str(host.host)), host.port]
     elif isinstance(host, UNIXAddress) and host.name:
         server = [host.name.decode("utf-8", "surrogateescape"), None]
-    # What a trusted proxy said of its client (`Accepted.client_tls`) is as good as TLS here.
+    # The word of a trusted proxy on its client (`Accepted.client_tls`) is as good as TLS here.
     secure = ISSLTransport.providedBy(transport) or getattr(transport, "client_tls", False)
     scheme = "https" if secure else "http"
     return ConnectionInfo(scheme, client, server, trusted, extensions)
@@ -351,14 +351,9 @@ def _negotiated(transport: Any) -> bytes | None:
     return protocol if isinstance(protocol, bytes) else None
 
 
-# What pyOpenSSL calls a connection, if there is TLS.
+# The connection object of pyOpenSSL, if there is TLS.
 def _handle(transport: Any) -> Any:
     return getattr(transport, "getHandle", _nothing)()
-
-
-# Whether our direction is closed, or will be when all is sent.
-def _ending(transport: Any) -> bool:
-    return bool(getattr(transport, "ending", False) or getattr(transport, "disconnecting", False))
 
 
 def _nothing() -> None:

@@ -1,4 +1,25 @@
-"""The ways in which a connection ends below the protocol, with TLS in between or without."""
+"""The ways in which a connection ends below the protocol, with TLS in between or without.
+
+A protocol decides when and which (`daphne_ng.wire.ending`); its `Channel` has a method for each, which first takes the
+producer away from the transport; here is what a transport makes of it:
+
+===================== =================== ================================ ============================================
+of the channel        here                without TLS                      with TLS
+===================== =================== ================================ ============================================
+`Channel.close`       -                   flush, then close the socket     flush, close_notify, and wait for the peer's
+`Channel.finish`      `finish`            the same; our half only while    the same
+                                          the peer has much to take yet
+`Channel.close_writing` `close_half`      flush, then a FIN; still read    flush, close_notify; still read
+`Channel.release`     `release`           close the socket now             the same, the peer's close_notify or not
+`Channel.abort`       `abort`             a reset now                      the same, and no close_notify
+`Channel.drop`        `abort`             the same, with a line in the log the same
+`Channel.break_off`   `abort`             the same                         the same; for a tunnel, its whole connection
+===================== =================== ================================ ============================================
+
+A stopping server ends what is left by `release_or_abort`. What is written is flushed by the first three; the write
+timeout of `daphne_ng.net.channels.flow` bounds how long that takes. A tunnel (`daphne_ng.net.channels.tunnel`) is a
+transport too, and says there what the words mean on a stream of HTTP/2.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +31,7 @@ from twisted.internet.interfaces import ISSLTransport
 
 from daphne_ng.net.channels.flow import socket_transport, unacknowledged_bytes, unsent_bytes
 
-__all__ = ["abort", "close_half", "finish", "leave", "peer_gone", "release"]
+__all__ = ["abort", "close_half", "finish", "is_ending", "peer_gone", "release", "release_or_abort"]
 
 # An answer that is no longer than this is on its way to the client, or in its kernel, within a round trip.
 _SMALL_BYTES = 16 * 1024
@@ -47,7 +68,7 @@ def finish(transport: Any) -> None:
         transport.loseConnection()
 
 
-def leave(transport: Any) -> None:
+def release_or_abort(transport: Any) -> None:
     """Close the socket now; with a reset only if something is cut off."""
     if unsent_bytes(transport):
         abort(transport)
@@ -69,6 +90,11 @@ def release(transport: Any) -> None:
     below = socket_transport(transport)
     # loseConnection() waits: with TLS for the peer, and without for room in the kernel, though nothing is to be sent.
     getattr(below, "release", below.loseConnection)()
+
+
+def is_ending(transport: Any) -> bool:
+    """Tell whether our direction is closed, or will be when everything is sent."""
+    return bool(getattr(transport, "ending", False) or getattr(transport, "disconnecting", False))
 
 
 def peer_gone(transport: Any, *, half: bool = True) -> bool:

@@ -77,7 +77,7 @@ class _Inflater:
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
         inflater = self._inflater
         try:
-            # One byte too many tells more from enough: zlib may hold some back with all of the input used up.
+            # A byte too many tells more from enough: zlib may hold some back with all of the input used up.
             message: bytes = inflater.decompress(data, 0 if max_output_len is None else max(max_output_len, 0) + 1)
         except zlib.error as error:
             raise _CorruptError(str(error)) from None
@@ -151,7 +151,8 @@ class _Session(WebSocketServerProtocol):
         self.state = self.STATE_CLOSED
         self._reports = None
         if self.wasClean and not self.failedByMe and len(self._free) < _FREE_MAX:
-            # Only its Close frames are behind it. It may still be in the middle of a call, so `reopen` comes later.
+            # Nothing but its Close frames is behind it. The engine may still be in the middle of a call, so `reopen`
+            # comes later.
             self._free.append(self)
 
     def reopen(self) -> bool:
@@ -240,7 +241,7 @@ class EngineFactory:
     """
 
     def __init__(self, config: Config, log: logging.Logger) -> None:
-        # It asks for a reactor only to start timers with, and those are off.
+        # Autobahn asks for a reactor only to start timers with, and those are off.
         self._factory = factory = WebSocketServerFactory(reactor=False)
         factory.setProtocolOptions(
             versions=[13],
@@ -293,7 +294,7 @@ class EngineFactory:
         return session
 
 
-# What was agreed on is the connection's affair. All that Autobahn needs is how to read: with the largest window, which
+# The agreement is the connection's affair. All that Autobahn needs is how to read: with the largest window, which
 # reads every other too, and without the context of earlier messages.
 def _accept_compression(offers: list[Any]) -> Any:
     return PerMessageDeflateOfferAccept(offers[0], request_no_context_takeover=True, no_context_takeover=True)

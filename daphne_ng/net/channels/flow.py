@@ -104,7 +104,7 @@ class WriteFlow:
     def resumeProducing(self) -> None:
         """The transport has room again."""
         self.paused = self.unflushed = False
-        self._release()
+        self._stop_waiting()
         if self._reports is not None:
             self.report(0)
         if self.drained is not None:
@@ -113,9 +113,9 @@ class WriteFlow:
     def stopProducing(self) -> None:
         """The connection is gone: nobody waits any longer."""
         self.paused = False
-        self._release()
+        self._stop_waiting()
 
-    def _release(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

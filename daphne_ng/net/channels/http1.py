@@ -40,7 +40,7 @@ class Http1Channel(Channel):
         super().__init__(context, transport, info)
         self._deliver_to = deliver_to
         self._is_cut = False
-        # What asks the application whether it accepts, from the handshake on; this channel is gone when it has.
+        # The channel of a handshake, while the application is asked whether it accepts. When it has, this one is gone.
         self._websocket: WebSocketChannel | None = None
         self.h1 = h1 = Http1Connection(context.config, context.defaults, self)
         self._timer = DeadlineTimer(context.loop, h1)
@@ -98,7 +98,7 @@ class Http1Channel(Channel):
     def connection_lost(self, reason: str) -> None:
         """The transport is gone: end what is under way and give the timers back."""
         if self.flow.unflushed and not self._is_cut:
-            # What the kernel had is counted as sent: nobody can tell any more.
+            # The bytes that the kernel had are counted as sent: nobody can tell any more.
             self._cut_off(self.unsent_bytes())
         # First the exchange, so that a send() that is released finds it gone.
         self.h1.connection_lost(reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from daphne_ng.net.channels.channel import Channel, DeadlineTimer
 from daphne_ng.net.channels.flow import WriteFlow
@@ -16,11 +16,9 @@ from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http2.connection import Http2Connection
 from daphne_ng.wire.http2.driver import TunnelSink
+from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 from daphne_ng.wording import counted
-
-if TYPE_CHECKING:
-    from daphne_ng.wire.http2.stream import Http2Stream
 
 __all__ = ["Http2Channel"]
 
@@ -121,7 +119,7 @@ class Http2Channel(Channel):
         if turn.over:
             turn.wait(self.h2.flush)
             return False
-        turn.take(self.h2.go_on, b"")
+        turn.run(self.h2.go_on, b"")
         return True
 
     # -- what the connection reports ---------------------------------------------------------------------
@@ -132,7 +130,7 @@ class Http2Channel(Channel):
         if turn.over:
             self.h2.wait_with(data)
         else:
-            turn.take(self.h2.receive_data, data)
+            turn.run(self.h2.receive_data, data)
 
     def eof_received(self) -> None:
         """The client closed its half."""

@@ -21,7 +21,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from zope.interface import implementer
@@ -32,14 +32,13 @@ from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
 from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.port.info import ConnectionInfo
+from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
-
-if TYPE_CHECKING:
-    from daphne_ng.wire.http2.stream import Http2Stream
 
 __all__ = ["Tunnel", "Turns"]
 
-# What the tunnels of a connection may take of one turn of the loop. A compressed message of a mebibyte takes 3 ms.
+# The share of one turn of the loop that the tunnels of a connection may take together. A compressed message of a
+# mebibyte takes 3 ms.
 _TURN_SECONDS = 0.005
 
 
@@ -52,13 +51,13 @@ class Turns:
         loop: The loop.
     """
 
-    __slots__ = ("_loop", "_queue", "_spent", "_under_way", "number")
+    __slots__ = ("_loop", "_queue", "_scheduled", "_spent", "number")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: deque[Callable[[], None]] = deque()
         self._spent = 0.0
-        self._under_way = False
+        self._scheduled = False
         self.number = 0
         """Changes with every turn in which something was taken."""
 
@@ -67,25 +66,25 @@ class Turns:
         """Whether this turn is used up, or others wait for theirs."""
         return self._spent >= _TURN_SECONDS or bool(self._queue)
 
-    def take(self, callback: Callable[[bytes], None], data: bytes) -> None:
+    def run(self, callback: Callable[[bytes], None], data: bytes) -> None:
         """Call at once, which counts as part of this turn."""
         begun = perf_counter()
         callback(data)
         self._spent += perf_counter() - begun
-        self._go_on()
+        self._schedule()
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call on a later turn, in the order of asking."""
         self._queue.append(callback)
-        self._go_on()
+        self._schedule()
 
-    def _go_on(self) -> None:
-        if not self._under_way:
-            self._under_way = True
-            self._loop.call_soon(self._begin)
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._start)
 
-    def _begin(self) -> None:
-        self._under_way = False
+    def _start(self) -> None:
+        self._scheduled = False
         self.number += 1
         self._spent = 0.0
         queue = self._queue
@@ -96,7 +95,7 @@ class Turns:
                 break
         self._spent = 0.0
         if queue:
-            self._go_on()
+            self._schedule()
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -105,7 +104,7 @@ class Tunnel:
 
     Args:
         context: The server.
-        connection: The transport of the HTTP/2 connection.
+        carrier: The transport of the HTTP/2 connection.
         info: What is known of that.
         stream: The stream.
         siblings: All tunnels of the connection; this one adds itself when it begins, and removes itself at its end.
@@ -114,7 +113,6 @@ class Tunnel:
 
     __slots__ = (
         "_channel",
-        "_connection",
         "_context",
         "_counted",
         "_delivered_in",
@@ -122,7 +120,6 @@ class Tunnel:
         "_held",
         "_info",
         "_opened",
-        "_owed",
         "_paused",
         "_peer_ended",
         "_producer",
@@ -131,19 +128,22 @@ class Tunnel:
         "_stream",
         "_turns",
         "_waiting",
+        "_window_kept",
+        "carrier",
     )
 
     def __init__(
         self,
         context: ServerContext,
-        connection: Any,
+        carrier: Any,
         info: ConnectionInfo,
         stream: Http2Stream,
         siblings: set[Tunnel],
         turns: Turns,
     ) -> None:
         self._context = context
-        self._connection = connection
+        self.carrier = carrier
+        """The transport of the HTTP/2 connection."""
         self._info = info
         self._stream: Http2Stream | None = stream
         # The same, until it has heard of the end of the application's task.
@@ -164,7 +164,7 @@ class Tunnel:
         # The turn in which the last frame was delivered as it came.
         self._delivered_in = -1
         # Bytes whose window is kept back.
-        self._owed = 0
+        self._window_kept = 0
         # The client has ended its half, behind what is held, or before anybody reads.
         self._peer_ended = False
 
@@ -197,22 +197,22 @@ class Tunnel:
         if self._paused or self._held:
             append_piece(self._held, data)
         elif turns.over or self._delivered_in == turns.number:
-            # One read brings many frames. What follows the first is joined, so that a client that cuts its messages up
+            # A read brings many frames. The data behind the first is joined, so that a client that cuts its messages up
             # makes no work of the pieces.
             self._held.append(data)
             self._deliver_soon()
         else:
             self._delivered_in = turns.number
-            turns.take(channel.receive_data, data)
+            turns.run(channel.receive_data, data)
             if not self._paused:
                 return False
-        self._owed += len(data)
+        self._window_kept += len(data)
         return True
 
     def body_ended(self, trailers: Headers) -> None:
         """See `RequestSink.body_ended`."""
         if self._held or not self._opened:
-            # Not opened, it may still be answered with a response, which takes no more than our half.
+            # A handshake may still be answered with a response, which takes no more than our half.
             self._peer_ended = True
         elif self._channel is not None:
             self._channel.eof_received()
@@ -260,7 +260,7 @@ class Tunnel:
             self.abortConnection()
             return
         self.loseWriteConnection()
-        self._context.loop.call_soon(self._take_leave)
+        self._context.loop.call_soon(self._abandon)
 
     def abortConnection(self) -> None:
         """Reset the stream; the end is reported on a later turn."""
@@ -269,18 +269,13 @@ class Tunnel:
             self._stream.reset("the WebSocket was aborted")
             self._context.loop.call_soon(self._lost, "the WebSocket was aborted")
 
-    @property
-    def carrier(self) -> Any:
-        """The transport of the HTTP/2 connection."""
-        return self._connection
-
     def getPeer(self) -> Any:
         """The address of the client."""
-        return self._connection.getPeer()
+        return self.carrier.getPeer()
 
     def getHost(self) -> Any:
         """The address of the server."""
-        return self._connection.getHost()
+        return self.carrier.getHost()
 
     @property
     def unsent_bytes(self) -> int:
@@ -290,7 +285,7 @@ class Tunnel:
         """
         if self._stream is None:
             return 0
-        return self._stream.unsent_bytes or unsent_bytes(self._connection)
+        return self._stream.unsent_bytes or unsent_bytes(self.carrier)
 
     @property
     def unacknowledged_bytes(self) -> int:
@@ -299,11 +294,11 @@ class Tunnel:
         A client that keeps this stream's window closed, and takes those of others, is the connection's to notice
         (`Config.http2_stall_timeout`).
         """
-        return self._stream.unsent_bytes + unacknowledged_bytes(self._connection) if self._stream is not None else 0
+        return self._stream.unsent_bytes + unacknowledged_bytes(self.carrier) if self._stream is not None else 0
 
     def fileno(self) -> int:
         """The descriptor of the connection's socket, by which a client that has left is noticed; -1 after the end."""
-        return int(socket_transport(self._connection).fileno()) if self._stream is not None else -1
+        return int(socket_transport(self.carrier).fileno()) if self._stream is not None else -1
 
     # -- IConsumer ---------------------------------------------------------------------------------------
 
@@ -334,7 +329,7 @@ class Tunnel:
         if self._held or self._peer_ended:
             self._deliver_soon()
         else:
-            self._give_back()
+            self._return_window()
 
     def stopProducing(self) -> None:
         """Nobody wants any of it any more."""
@@ -366,15 +361,15 @@ class Tunnel:
                 return
         if self._paused or held:
             return
-        self._give_back()
+        self._return_window()
         if self._peer_ended and self._channel is not None:
             self._peer_ended = False
             self._channel.eof_received()
 
-    def _give_back(self) -> None:
-        owed, self._owed = self._owed, 0
-        if owed and self._stream is not None:
-            self._stream.consumed(owed)
+    def _return_window(self) -> None:
+        count, self._window_kept = self._window_kept, 0
+        if count and self._stream is not None:
+            self._stream.consumed(count)
 
     def _task_ended(self) -> None:
         stream, self._counted = self._counted, None
@@ -383,8 +378,8 @@ class Tunnel:
         if not self._opened:
             self._lost("the handshake was answered")
 
-    # Not from within `body_received`, in which the stream has yet to account for what it delivers.
-    def _take_leave(self) -> None:
+    # A call from within `body_received` would come too early: the stream has yet to account for what it delivers.
+    def _abandon(self) -> None:
         if self._stream is not None:
             self._stream.abandon()
             self._lost("the WebSocket is closed")

@@ -10,11 +10,11 @@ from daphne_ng.wire.bucket import TokenBucket
 
 __all__ = ["FrameBudget"]
 
-# What a fragment must carry on average to be free. Clients fragment what they stream, in pieces of a few KiB, which may
-# be compressed; and how large a message may be is a limit of its own.
+# Bytes that a fragment must carry on average to be free. Clients fragment what they stream, in pieces of a few KiB,
+# which may be compressed; and how large a message may be is a limit of its own.
 _FRAGMENT_BYTES = 256
-# What messages carry, in either direction, for each ping or pong that is free: a client may answer each message with
-# one, or measure how long each takes. A control frame costs about as much as it does to receive a message.
+# Bytes that messages carry, in either direction, for each ping or pong that is free: a client may answer each message
+# with one, or measure how long each takes. A control frame costs about as much as it does to receive a message.
 _CONTROL_BYTES = 32
 
 

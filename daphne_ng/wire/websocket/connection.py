@@ -64,8 +64,9 @@ _COPY_MAX_BYTES = 16384
 _WAIT_MAX_BYTES = 131072
 _WAITS_MAX = 4
 
-# What the engine may be given in one turn of the loop: it takes about 10 us for each frame, however small. After our
-# Close frame each counts for many, since nothing but this bounds what messages that nobody receives inflate to.
+# Most frames that the engine is given in one turn of the loop: it takes about 10 us for each frame, however small.
+# After our Close frame each counts for many, since nothing but this bounds what messages that nobody receives inflate
+# to.
 _TURN_MAX_FRAMES = 512
 _TURN_CLOSING_COST = 64
 
@@ -96,7 +97,7 @@ MOVES: Final[Mapping[tuple[int, int], int]] = {
 Before the handshake is answered, the end of input is for the protocol that carries it.
 """
 
-# What becomes of what was read. A pause is the application's, which has enough for now; a connection yields when it has
+# The states of reading. A pause is the application's, which has enough for now; a connection yields when it has
 # had its share of a turn of the loop, or when the transport is full of the pongs that it owes.
 _READING: Final = 0
 _PAUSED: Final = 1
@@ -269,7 +270,7 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
                         self._waits += 1
                         break
                 elif deliver is None:
-                    # Nobody receives any more; all that matters is the client's Close frame.
+                    # No message is received any more; all that matters is the client's Close frame.
                     self._waits = 0
                     position = stop
                     continue
@@ -395,7 +396,7 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
             return
         self._driver.failed(code, reason)
         self._tell_closed(code, reason)
-        # Its frames cannot be trusted any more, not even for a Close frame to be found in them.
+        # The client's frames cannot be trusted any more, not even for a Close frame to be found in them.
         self._backlog = b""
         self._retire_engine()
         self._close_half(self._clock() + self._config.close_timeout)
@@ -541,8 +542,8 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
         if not self._reading:
             return
         if self._backlog:
-            # Not from here: an application that only receives would be handed one message after the other, each of
-            # them inflated for it, and never let go of the loop.
+            # The backlog is not handed on from here: an application that only receives would be handed one message
+            # after the other, each of them inflated for it, and never let go of the loop.
             self._yield_turn()
             return
         self._reading = _READING

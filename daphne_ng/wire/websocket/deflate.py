@@ -10,10 +10,11 @@ import zlib
 
 __all__ = ["DeflateAgreement", "Deflater", "agree_on_deflate", "inflate", "is_whole"]
 
-# What RFC 7692 section 7.2.1 has the sender cut off, the rest of the empty block that ends a message; and behind it an
-# empty last block, which zlib finds only if it was between two blocks.
+# The bytes that RFC 7692 section 7.2.1 has the sender cut off, the rest of the empty block that ends a message; and
+# behind it an empty last block, which zlib finds only if it was between two blocks.
 _TAIL = b"\x00\x00\xff\xff\x03\x00"
-# What may be left behind a block that says it is the last one: nothing, or what section 7.2.3.4 has the sender add.
+# The bytes that may be left behind a block that says it is the last one: nothing, or what section 7.2.3.4 has the
+# sender add.
 _LEFT = (b"", b"\x00")
 # Largest message that a Deflater keeps for the next client that is sent the same.
 _KEPT_MAX_BYTES = 65536

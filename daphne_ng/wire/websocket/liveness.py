@@ -16,7 +16,7 @@ from daphne_ng.wire.websocket.driver import WebSocketDriver
 
 __all__ = ["LEFT", "LIFE_OVER", "PING", "PROBE_SECONDS", "SILENT", "WAIT", "Liveness"]
 
-# What `Liveness.check` finds.
+# The verdicts of `Liveness.check`.
 WAIT: Final = 0  # nothing is due
 PING: Final = 1  # a ping is to be sent
 LEFT: Final = 2  # the client has left

@@ -27,9 +27,9 @@ def busy(data: bytes) -> None:
 async def test_a_turn_is_over_when_its_time_is_used_up_and_the_next_one_is_new() -> None:
 
     turn = Turn(asyncio.get_running_loop())
-    turn.take(busy, b"0.0001")
+    turn.run(busy, b"0.0001")
     assert not turn.over
-    turn.take(busy, b"0.006")
+    turn.run(busy, b"0.006")
     assert turn.over
     await settle()
     assert not turn.over
@@ -40,7 +40,7 @@ async def test_small_things_add_up() -> None:
 
     turn = Turn(asyncio.get_running_loop())
     for _ in range(60):
-        turn.take(busy, b"0.0001")
+        turn.run(busy, b"0.0001")
     assert turn.over
     await settle()
 
@@ -50,7 +50,7 @@ async def test_what_comes_when_the_turn_is_over_waits_and_keeps_its_order() -> N
     application = Application()
     wire = Wire(application)
     first, second = wire.connect(), wire.connect()
-    wire.context.turn.take(busy, b"0.006")
+    wire.context.turn.run(busy, b"0.006")
     # The beginning of a connection does not wait; what follows does, and reading with it.
     for transport in (first, second):
         transport.protocol.dataReceived(OPENING)
@@ -94,7 +94,7 @@ async def test_one_that_fails_holds_up_nobody() -> None:
     handler = loop.get_exception_handler()
     loop.set_exception_handler(lambda _loop, context: problems.append(context["exception"]))
     turn = Turn(loop)
-    turn.take(busy, b"0.006")
+    turn.run(busy, b"0.006")
     turn.wait(lambda: busy(b"no number"))
     turn.wait(lambda: log.append("the next"))
     await settle()

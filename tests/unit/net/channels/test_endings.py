@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daphne_ng.net.channels.endings import finish, leave
+from daphne_ng.net.channels.endings import finish, release_or_abort
 from tests.support.net import FakeTLS, FakeTransport
 
 MANY = 1_000_000
@@ -52,9 +52,9 @@ def test_otherwise_both_directions_are_closed(one: Any) -> None:
 
 def test_nothing_is_reset_that_was_sent() -> None:
     one = transport()
-    leave(one)
+    release_or_abort(one)
     assert one.ended == ["close"]
     one = transport()
     one.unsent_bytes = 1
-    leave(one)
+    release_or_abort(one)
     assert one.ended == ["abort"]

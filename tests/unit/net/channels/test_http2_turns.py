@@ -44,9 +44,9 @@ def work(log: list[str], name: str, clock: Clock | None = None) -> None:
 async def test_a_turn_that_is_used_up_ends(clock: Clock) -> None:
     turns, log = Turns(asyncio.get_running_loop()), list[str]()
     assert not over(turns)
-    turns.take(lambda data: work(log, data.decode()), b"quick")
+    turns.run(lambda data: work(log, data.decode()), b"quick")
     assert not over(turns)
-    turns.take(lambda data: work(log, data.decode(), clock), b"slow")
+    turns.run(lambda data: work(log, data.decode(), clock), b"slow")
     assert over(turns)
     assert log == ["quick", "slow"]
     await settle()
