@@ -69,7 +69,7 @@ logger = logging.getLogger("daphne_ng.cli")
 
 # Set in the processes that `supervise` starts.
 _WORKER = "DAPHNE_NG_WORKER"
-# What the interpreter gets for its own end, with threads of the application that have had all their time before.
+# The interpreter has so long for its own end, with threads of the application that have had all their time before.
 _EXIT_SECONDS = 3.0
 
 PROGRAM = "daphne-ng"
@@ -80,7 +80,7 @@ DEMO = "daphne_ng.demo:application"
 _NEED_PROXY_HEADERS = frozenset(("proxy_forwarded", "proxy_host", "proxy_prefix"))
 _NEEDS_PROXY_HEADERS = "--proxy-headers has to be passed for this parameter."
 
-# What is given for these comes on top of what they are by default.
+# The values of these options are added to the defaults.
 _ADDED_TO = {name: known.default for name, known in settings() if name in ("reload_includes", "reload_excludes")}
 
 _METAVARS = {"seconds": "SECONDS", "bytes": "BYTES"}
@@ -169,8 +169,8 @@ class CommandLineInterface:
         """Serve until the server stops, with options that are parsed already; see `run`."""
         self._explains = options.verbosity >= 2
         configure(options.verbosity, options.log_fmt, options.log_level)
-        # Before the application is imported: the processes that it may start are no workers, and not the service. What
-        # another server tells systemd is its own affair.
+        # The environment is cleared before the application is imported: the processes that it may start are no workers,
+        # and not the service. A server class of another package tells systemd itself.
         self._assignment = os.environ.pop(_WORKER, "")
         config = self._config(options)
         check_loop(config.loop)
@@ -179,7 +179,7 @@ class CommandLineInterface:
         if config.umask:
             os.umask(int(config.umask, 8))
         if self._assignment:
-            # The old code goes on serving, so that this is all that a developer gets to see of the new.
+            # The old code goes on serving, so that a developer sees no more of the new than this.
             self._explains |= config.reload
             self._inherited = become_worker(self._assignment)
             exit_code = self._serve(options, config, endpoints)
@@ -193,7 +193,7 @@ class CommandLineInterface:
         if exit_code:
             sys.exit(exit_code)
 
-    # What starts a worker; None for the command of this process.
+    # The command that starts a worker; None for that of this process.
     def _worker_command(self, options: Namespace) -> list[str] | None:
         return None
 
@@ -429,13 +429,13 @@ class CommandLineInterface:
             if not os.path.isdir(directory):
                 raise ConfigurationError(f"--app-dir: {directory!r} is not a directory")
         if options.reload and not options.reload_dirs:
-            # What is imported from elsewhere is being worked on too.
+            # Code that is imported from elsewhere is being worked on too.
             elsewhere = directory_of_file(options.application or "")
             found = [elsewhere] if elsewhere and os.path.isdir(elsewhere) else []
             values["reload_dirs"] = (".", *options.app_dirs, *found)
         return Config(**values)
 
-    # These three have Daphne's names, because subclasses of projects override and call them.
+    # The next three have Daphne's names, because subclasses of projects override and call them.
     def _check_proxy_headers_passed(self, argument: argparse.Action, args: Namespace) -> None:
         if not args.proxy_headers:
             raise ArgumentError(argument, _NEEDS_PROXY_HEADERS)
@@ -452,7 +452,7 @@ class CommandLineInterface:
             return str(args.proxy_headers_port)
         return "X-Forwarded-Port" if args.proxy_headers else None
 
-    # Those that narrow --proxy-headers down say what Daphne's two say without it.
+    # The options that narrow --proxy-headers down say the same without it as Daphne's two.
     def _check_proxy_options(self, options: Namespace) -> None:
         for action in self._groups["Proxies"]._group_actions:
             needs = action.dest in _NEED_PROXY_HEADERS and getattr(options, action.dest)
@@ -488,7 +488,7 @@ class CommandLineInterface:
     def _access_log(self, options: Namespace) -> AccessLogGenerator | LoggingAccessLog | None:
         if options.access_log_logger:
             access = LoggingAccessLog()
-            # Asked for by name, so it is not to be dropped for the root's level; a level set elsewhere stands.
+            # The log is asked for by name, and so not dropped for the root's level; a level set elsewhere stands.
             if access.logger.level == logging.NOTSET:
                 access.logger.setLevel(logging.INFO)
             return access
@@ -511,14 +511,14 @@ class CommandLineInterface:
         if is_ours(self.server_class):
             from daphne_ng.serving.running import install_reactor
 
-            # Before the application, or what that uses, imports twisted.internet.reactor, which would install another.
+            # The application, or a library of its, may import twisted.internet.reactor, which would install another.
             install_reactor(config)
         application = self.load_asgi_app(path)
         if options.factory:
             application = call_factory(application, path)
         if is_ours(self.server_class):
             return check_application(application, path)
-        # What a foreign server can serve is for it to say: Daphne's own tests hand theirs a string.
+        # A foreign server decides itself what it can serve: Daphne's own tests hand theirs a string.
         return check_application(application, path) if callable(application) else application
 
     def _make_server(
@@ -564,13 +564,13 @@ class _EveryOne(argparse.Action):
         setattr(namespace, self.every, [*getattr(namespace, self.every, []), values])
 
 
-# A subclass may have set a default for the one.
+# A subclass may have set a default for the option of Daphne's name.
 def _every(options: Namespace, one: str, every: str) -> list[Any]:
     last = getattr(options, one)
     return getattr(options, every, None) or ([] if last is None or last == "" else [last])
 
 
-# With a certificate, TLS is what is listened for, except on UNIX sockets: those are for proxies.
+# A certificate makes all but UNIX sockets, which are for proxies, listen with TLS.
 def _secured(options: Namespace, strings: list[str]) -> list[str]:
     if not options.ssl_certfile and not options.ssl_cert_dir:
         return strings
@@ -590,7 +590,7 @@ def _option(setting: Setting) -> dict[str, Any]:
     if kind == "headers":
         return option | {"action": "append", "type": _header, "default": [], "metavar": "NAME:VALUE"}
     if kind == "texts":
-        # An empty default, so that what is given takes the place of the setting's own.
+        # The default is empty, so that given values take the place of the setting's own.
         return option | {"action": "append", "type": str, "default": [], "metavar": "TEXT"}
     types: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "any": str}
     option["type"] = types[kind]

@@ -217,7 +217,7 @@ def _twisted_endpoint(reactor: Any, description: str) -> Any:
         raise EndpointError(_reason(error)) from error
 
 
-# Whether it is the staging server.
+# The values say whether certificates come from the staging server.
 _AUTOMATIC = {"le": False, "lets": True}
 _WRAPPERS = ("haproxy", "tls", "txsni", *_AUTOMATIC)
 
@@ -229,7 +229,7 @@ def _split_directory(prefix: str, rest: str) -> tuple[str, str]:
     return _unquoted(match[1]), match[2]
 
 
-# Twisted's, which makes its context once; ours takes its place.
+# Twisted's endpoint makes its context once; ours, which follows the files, takes its place.
 def _ssl_endpoint(reactor: Any, description: str, wrappers: EndpointWrappers) -> Any:
     positional, keywords = _arguments(description)
     given = dict(zip(_SSL_ARGUMENTS, positional, strict=False)) | keywords
@@ -250,7 +250,7 @@ _SSL_ARGUMENTS = (
 )  # fmt: skip
 
 
-# Twisted names the file and not the argument.
+# Twisted's own message names the file and not the argument.
 def _check_readable(name: str, path: str | None) -> None:
     if path is None and name != "privateKey":
         return
@@ -306,7 +306,7 @@ def _unix_endpoint(reactor: Any, description: str) -> Any:
     return endpoint(reactor, address, backlog=backlog, mode=mode, wantPID=bool(lockfile))
 
 
-# User and group id, -1 for none given. Names first: one may consist of digits.
+# User and group id, -1 for one that is not given. A name comes before a number: it may consist of digits.
 def _ids_of(owner: str) -> tuple[int, int]:
     import grp
     import pwd
@@ -333,7 +333,7 @@ def _id_of(name: str, kind: str, look_up: Callable[[str], int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Inheritance:
-    """What systemd, or a program that acts like it, says about the sockets that it passes; see sd_listen_fds(3)."""
+    """The sockets that systemd, or a program that acts like it, says it passes; see sd_listen_fds(3)."""
 
     descriptors: tuple[int, ...]
     names: tuple[str, ...]
@@ -366,7 +366,7 @@ _AT_IMPORT = _read_environment()
 def _inheritance() -> _Inheritance:
     if _AT_IMPORT.descriptors:
         return _AT_IMPORT
-    # Twisted may have been there first. It keeps what it found in an attribute that is not public.
+    # Twisted may have read the environment first. It keeps its findings in an attribute that is not public.
     from twisted.internet import endpoints
 
     found = getattr(getattr(endpoints, "_SystemdParser", None), "_sddaemon", None)
@@ -385,8 +385,8 @@ def _systemd_endpoint(reactor: Any, description: str) -> Any:
 
     positional, keywords = _arguments(description)
     domain, index, name = check(*positional, **keywords)
-    # The kernel knows the family, so the string cannot make it wrong. It often is: the socket of ListenStream=8000 is
-    # IPv6, and serves IPv4 as well.
+    # The kernel knows the family, so a wrong one in the string does no harm. Wrong ones are frequent: the socket of
+    # ListenStream=8000 is IPv6, and serves IPv4 as well.
     if domain not in ("", "INET", "INET6", "UNIX"):
         raise EndpointError(f"domain={domain} should be INET, INET6 or UNIX")
     if (index is None) == (name is None):
@@ -421,8 +421,8 @@ _OURS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-# Twisted's rules, whose own function is not public: the colon separates, the first equals sign of an argument makes it
-# a keyword, the backslash quotes.
+# Twisted's function for its rules is not public: the colon separates, the first equals sign of an argument makes it a
+# keyword, the backslash quotes.
 def _arguments(description: str) -> tuple[list[str], dict[str, str]]:
     positional: list[str] = []
     keywords: dict[str, str] = {}
@@ -453,13 +453,13 @@ def family_of_listener(fileno: int) -> socket.AddressFamily:
         raise EndpointError(f"descriptor {fileno} is not open") from None
     if not stat.S_ISSOCK(mode):
         if fileno == 0:
-            # The option is known from Daphne's configuration for supervisor, which works in one kind of section only.
+            # Daphne's documentation shows the option for supervisor, where it works in one kind of section only.
             raise EndpointError(
                 "descriptor 0 is not a socket: supervisor passes one as standard input in an [fcgi-program] section "
                 "with socket=, not in a [program] section"
             )
         raise EndpointError(f"descriptor {fileno} is not a socket")
-    # Given a number only, Python asks the kernel for family and type.
+    # Python asks the kernel for family and type when it is given a number only.
     borrowed = socket.socket(fileno=fileno)
     try:
         if borrowed.type != socket.SOCK_STREAM:
@@ -535,7 +535,7 @@ def describe_listen_error(error: BaseException, description: str) -> str:
     return f"cannot listen on {description}: {reason}"
 
 
-# The colon separates arguments, the first equals sign of one makes it a keyword, the backslash quotes.
+# The inverse of `_unquoted`, for a value among `_arguments`.
 def _quoted(text: str) -> str:
     return re.sub(r"([\\:=])", r"\\\1", text)
 
@@ -545,7 +545,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
     if isinstance(error, TypeError):
-        # Python names the function that the string's arguments went to, which is nobody's business.
+        # Python's message names a function of ours, of which a user knows nothing.
         return "wrong arguments: " + re.sub(r"^[\w.<>]+\(\) ", "", text)
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
         return "ends in a backslash, which quotes the next character"

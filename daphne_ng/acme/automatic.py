@@ -80,7 +80,7 @@ class Automatic:
         directory = self._make_directory(path)
         self._directories[path] = url, directory
         proofs = Proofs(path)
-        # Whatever this process is set to do itself: another that shares the directory may be set otherwise.
+        # Proofs are answered however this process proves names: another that shares the directory may use TLS-ALPN-01.
         directory.challenges = TlsAlpnAnswers(proofs)
         prover: Prover
         if self._config.acme_challenge == HttpChallenges.kind:
@@ -132,7 +132,7 @@ class Automatic:
             factory = ResponderFactory(answers, reactor)
             listener = listen_for_challenges(reactor, self._config.acme_http_port, factory)
             self._ports.append(listener)
-            # Of several processes, the one that has made the socket says so.
+            # The process that has made the socket says so; its workers do not repeat it.
             level = logging.DEBUG if getattr(reactor, "replays", False) else logging.INFO
             logger.log(level, "Answering http-01 challenges on port %d", listener.getHost().port)
         return self._http

@@ -53,7 +53,7 @@ def challenge_certificate(
     now = now or dt.datetime.now(dt.UTC)
     digest = hashlib.sha256(key_authorization.encode("ascii")).digest()
     octet_string = bytes((0x04, len(digest))) + digest  # DER
-    # A common name has at most 64 characters, and nobody reads this one.
+    # A common name has at most 64 characters, and authorities do not read it.
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ACME challenge")])
     certificate = (
         x509.CertificateBuilder()

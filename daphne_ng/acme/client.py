@@ -1,7 +1,7 @@
 """One session with a certificate authority (RFC 8555). Blocks; runs in the keeper's thread.
 
 The ``acme`` library signs, counts nonces, and turns problem documents into exceptions. What is said and in which
-order stands here, because the library's own loops sleep where nobody can wake them, and because it knows no
+order stands here, because the library's own loops sleep and cannot be woken, and because it knows no
 TLS-ALPN-01. Nothing that the authority sends is trusted to have the right shape: whatever is raised over it becomes a
 `Failure`.
 """
@@ -35,15 +35,15 @@ from daphne_ng.acme.storage import AccountKey
 
 __all__ = ["Session"]
 
-NETWORK_TIMEOUT = 30
+NETWORK_SECONDS = 30
 """Seconds for a connection, and for each part of an answer."""
-ANSWER_BYTES = 1 << 20
-ANSWER_SECONDS = 60.0
+ANSWER_MAX_BYTES = 1 << 20
+ANSWER_MAX_SECONDS = 60.0
 """How long an answer may be, and how long it may take. The longest is a certificate with its chain: a few kilobytes."""
 VALIDATION_SECONDS = 120.0
 ISSUE_SECONDS = 120.0
 """How long the authority may take to look at the proof, and to make the certificate. Both take seconds."""
-FIRST_POLL, LONGEST_POLL = 1.0, 10.0
+FIRST_POLL_SECONDS, POLL_MAX_SECONDS = 1.0, 10.0
 NONCE_ATTEMPTS = 20
 """RFC 8555, 6.5: with badNonce, "the client SHOULD retry". The library does so once."""
 
@@ -82,7 +82,7 @@ class Session:
         else:
             self._jwk, algorithm = JWKEC(key=key), ES256
         agent = f"daphne-ng/{daphne_ng.__version__} acme-python"
-        self._net = _Network(self._jwk, alg=algorithm, user_agent=agent, timeout=NETWORK_TIMEOUT)
+        self._net = _Network(self._jwk, alg=algorithm, user_agent=agent, timeout=NETWORK_SECONDS)
         if ca_certs:
             self._net.verify_ssl = ca_certs  # type: ignore[assignment]  # handed to requests, which takes a path too
         self._client: _Client | None = None
@@ -186,19 +186,19 @@ class Session:
             client.post_json(_field(challenge, "url", str), {})
             self._wait_for(client, url, ("valid",), ("pending", "processing"), VALIDATION_SECONDS)
         except Cancelled:
-            # The authority may be looking at this moment, and other processes answer: it need not be a failed attempt.
+            # The proof stays: the authority may be looking at this moment, and other processes answer.
             raise
         except BaseException:
             prover.forget(name, token)
             raise
         prover.forget(name, token)
 
-    # Ask again and again until the status is one of `good`.
+    # The object is fetched again and again until its status is one of `good`.
     def _wait_for(
         self, client: _Client, url: str, good: tuple[str, ...], waiting: tuple[str, ...], seconds: float
     ) -> dict[str, Any]:
         deadline = self._clock() + seconds
-        delay = FIRST_POLL / 4
+        delay = FIRST_POLL_SECONDS / 4
         while True:
             response, found = client.fetch_json(url)
             status = _field(found, "status", str)
@@ -210,10 +210,10 @@ class Session:
             if left <= 0:
                 raise Failure(f"the authority still says that it is {status}, after {seconds:.0f} seconds")
             asked = retry_after(response)
-            self._pause(min(max(delay, min(asked, LONGEST_POLL)), left))
-            delay = min(delay * 2, LONGEST_POLL)
+            self._pause(min(max(delay, min(asked, POLL_MAX_SECONDS)), left))
+            delay = min(delay * 2, POLL_MAX_SECONDS)
 
-    # Turn whatever is raised over an answer, or over none, into a failure.
+    # Every exception over an answer, or over none, becomes a `Failure`.
     @contextlib.contextmanager
     def _failures(self, everyone: bool = False) -> Iterator[None]:
         try:
@@ -249,7 +249,7 @@ class Session:
             f"{code}: {error.detail}" if error.detail else code,
             retry_after=retry_after(response),
             rate_limited=code == "rateLimited",
-            # What is refused for one name may be granted to the next, but not by a server that is broken or busy.
+            # A refusal of one name says nothing about the next, unless the server is broken or busy.
             everyone=everyone or status >= 500 or code in ("serverInternal", "accountDoesNotExist", "badNonce"),
         ) from error
 
@@ -264,10 +264,10 @@ class _Bounded:
         return getattr(self._raw, name)
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        size, end = 0, time.monotonic() + ANSWER_SECONDS
+        size, end = 0, time.monotonic() + ANSWER_MAX_SECONDS
         for piece in self._raw.stream(*args, **kwargs):
             size += len(piece)
-            if size > ANSWER_BYTES or time.monotonic() > end:
+            if size > ANSWER_MAX_BYTES or time.monotonic() > end:
                 self._raw.close()
                 raise Failure("the authority's answer does not end", everyone=True)
             yield piece
@@ -315,7 +315,7 @@ class _Client(ClientV2):
     def fetch(self, url: str) -> requests.Response:
         return self._post_as_get(url)
 
-    # The URL of what was made, and what it is.
+    # The result is the URL of the object that was made, and the object.
     def post_json(self, url: str, message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         response = self.send(url, message)
         return response.headers.get("Location", ""), _object(response)
@@ -367,7 +367,7 @@ def _field(found: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-# What an order or an authorization that failed says about it.
+# The problems that a failed order or authorization lists.
 def _complaints(found: dict[str, Any]) -> str:
     problems = [found.get("error")]
     challenges = found.get("challenges")
@@ -388,7 +388,7 @@ def _signing_request(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certifi
     return builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
 
 
-# Of "Max retries exceeded with url ... (Caused by NewConnectionError(... [Errno 111] Connection refused))", the end.
+# The end of "Max retries exceeded with url ... (Caused by NewConnectionError(... [Errno 111] Connection refused))".
 def _innermost(error: BaseException) -> str:
     seen = 0
     reason: Any = error

@@ -1,4 +1,4 @@
-"""How an attempt to get a certificate ends without one.
+"""The ends of an attempt to get a certificate that has failed.
 
 The tree::
 
@@ -15,7 +15,7 @@ import re
 
 __all__ = ["Cancelled", "Failure", "one_line"]
 
-_LONGEST = 400
+_LINE_MAX_CHARACTERS = 400
 
 
 class Cancelled(Exception):
@@ -44,4 +44,4 @@ class Failure(Exception):
 def one_line(text: object) -> str:
     """Return `text` as one line of printable characters that is not too long: others wrote it."""
     line = re.sub(r"[^\x20-\x7e]+", " ", " ".join(str(text).split()))
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    return line if len(line) <= _LINE_MAX_CHARACTERS else line[: _LINE_MAX_CHARACTERS - 3] + "..."

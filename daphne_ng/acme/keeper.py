@@ -36,10 +36,10 @@ logger = logging.getLogger("daphne_ng.acme.keeper")
 CHECK_SECONDS = 60.0
 """How often the directory is looked at."""
 LOCK_SECONDS = 10.0
-"""How often the lock is tried: so long nobody may ask where the one who did has ended."""
+"""How often the lock is tried: so long no process may ask after the one that held the lock has ended."""
 INFORMATION_SECONDS = 12 * 3600.0
 """How often the authority is asked whether it would have a certificate renewed early (RFC 9773)."""
-_SOON = 0.1
+_URGENT_PART = 0.1
 """The part of a certificate's lifetime in which failing to renew it is an error, not a warning."""
 
 Pause = Callable[[float], None]
@@ -163,7 +163,7 @@ class Keeper:
             self._failed(None, Failure(f"{type(error).__name__}: {error}"))
         return self._schedule.wait(self._clock(), CHECK_SECONDS)
 
-    # Whether it is this process that asks.
+    # The lock is taken, or kept: the result is whether this process asks for certificates.
     def _take_lock(self) -> bool:
         before = self._storage.lock.held
         if not self._storage.lock.take():
@@ -211,7 +211,7 @@ class Keeper:
         finally:
             session.close()
 
-    # Whether to go on with the next name.
+    # The result is whether to go on with the next name.
     def _issue(self, session: Issuer, name: str) -> bool:
         self._pause(0)
         logger.info("Asking %s for a certificate of %s", self._authority, name)
@@ -281,16 +281,16 @@ class Keeper:
         for file in self._files.values():
             validity = file.validity
             if validity is not None and validity.not_after == end:
-                return end - now < (validity.not_after - validity.not_before) * _SOON
+                return end - now < (validity.not_after - validity.not_before) * _URGENT_PART
         return False
 
-    # They are of use only to a worker that takes over, and a disk that is full has been told of elsewhere.
+    # A worker that takes over reads the waits. A full disk has been reported elsewhere.
     def _keep_waits(self) -> None:
         if self._storage.lock.held:
             with contextlib.suppress(Failure):
                 self._storage.keep_waits(self._schedule.waits())
 
-    # Log something when it begins to be so, not every minute.
+    # A line is logged when its topic changes, not every minute.
     def _report(self, topic: str, text: str, level: int = logging.WARNING) -> None:
         if text and self._reported.get(topic) != text:
             logger.log(level, "%s", one_line(text))

@@ -1,7 +1,7 @@
 """The lock that has one process at a time ask for the certificates of a directory.
 
-It is an ``flock`` on a file, which the kernel gives back when the process ends, however it ends. Whoever has it keeps
-it as long as it runs: what it knows of failures and waits is then the whole truth.
+It is an ``flock`` on a file, which the kernel gives back when the process ends, however it ends. A process keeps it as
+long as it runs: its knowledge of failures and waits is then complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _locks: WeakSet[Lock] = WeakSet()
 
 
 class Lock:
-    """A lock that nobody waits for.
+    """A lock that is tried, and never waited for.
 
     Args:
         path: Of the file, which is made (0600) and stays. Its directory exists.
@@ -66,7 +66,7 @@ class Lock:
         self._descriptor = descriptor
         return True
 
-    # Whether who comes next opens the same file: somebody may have removed it.
+    # A file that was removed, and perhaps made again, is not the one that the next process opens.
     def _is_current(self, descriptor: int) -> bool:
         try:
             return os.path.samestat(os.fstat(descriptor), os.lstat(self._path))

@@ -1,4 +1,4 @@
-"""What is to be answered to challenges, where every process that shares a directory sees it.
+"""The answers to challenges, in files that every process that shares a directory sees.
 
 The authority connects to a name, and any of the processes that listen there may accept. So a proof is a file in a
 directory beside the certificates, and is looked up when it is asked for: no process has to be told.
@@ -29,7 +29,7 @@ from daphne_ng.acme.storage import write_file
 __all__ = ["Proofs"]
 
 DIRECTORY = ".acme-challenges"
-LARGEST = 4096
+PROOF_MAX_BYTES = 4096
 """Bytes of a key authorization; Let's Encrypt's have 87."""
 STALE_SECONDS = 600.0
 """The age from which a proof is of no use to anybody. A session waits 120 s for the authority to look."""
@@ -58,7 +58,7 @@ class Proofs:
             UnicodeEncodeError: It is not in ASCII.
         """
         content = authorization.encode("ascii")
-        if len(content) > LARGEST:
+        if len(content) > PROOF_MAX_BYTES:
             raise Failure(f"the authority's token has {len(content)} bytes")
         try:
             os.makedirs(self._path, 0o700, exist_ok=True)
@@ -70,7 +70,7 @@ class Proofs:
         """Return what proves a challenge, or None. Raises nothing, whatever `label` is; opens one file."""
         try:
             with open(self._file(kind, label), "rb") as file:
-                return file.read(LARGEST).decode("ascii")
+                return file.read(PROOF_MAX_BYTES).decode("ascii")
         except (OSError, ValueError):
             return None
 
@@ -82,7 +82,7 @@ class Proofs:
     def tidy(self) -> None:
         """Remove what is old. For the process that holds the lock."""
         now = time.time()
-        # None was ever written, or the directory cannot be read, which others will tell.
+        # The directory is made with the first proof; that it cannot be read is reported elsewhere.
         with contextlib.suppress(OSError), os.scandir(self._path) as entries:
             for entry in entries:
                 # A date in the future is as wrong as an old one.

@@ -1,26 +1,26 @@
 """Port 80 for HTTP-01: answers the paths of challenges, and sends all else to https.
 
 Not the server's HTTP: it has to read one request line and one Host field, on a port where everybody tries everything.
-So it takes heads of `HEAD_BYTES`, one request for each connection, `CONNECTIONS` of these at once, for `SECONDS` at
-most, reads no body, and tells of a token only whether it is known. When there are too many connections the oldest goes:
-whoever opened it has had the most time, and connections that ask nothing keep the authority out no longer.
+So it takes heads of `HEAD_MAX_BYTES`, one request for each connection, `CONNECTIONS_MAX` of these at once, for
+`REQUEST_SECONDS` at most, reads no body, and tells of a token only whether it is known. When there are too many
+connections the oldest goes: its client has had the most time, and connections that ask nothing keep the authority out
+no longer.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
-from typing import Protocol as Structure
+from typing import Any, Protocol
 
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet import protocol
 
 from daphne_ng.port.answers import reason_phrase
 
 __all__ = ["Answers", "ResponderFactory"]
 
-HEAD_BYTES = 8192
-CONNECTIONS = 100
-SECONDS = 10.0
+HEAD_MAX_BYTES = 8192
+CONNECTIONS_MAX = 100
+REQUEST_SECONDS = 10.0
 
 _PREFIX = "/.well-known/acme-challenge/"
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
@@ -31,14 +31,14 @@ _HOST = re.compile(
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 
-class Answers(Structure):
-    """Where the answers are: `daphne_ng.acme.challenges.HttpAnswers`, as seen from here."""
+class Answers(Protocol):
+    """`daphne_ng.acme.challenges.HttpAnswers`, as seen from here."""
 
     def get(self, token: str, /) -> str | None:
         """Return the key authorization of a token, or None."""
 
 
-class _Responder(Protocol):
+class _Responder(protocol.Protocol):
     transport: Any
 
     def __init__(self, factory: ResponderFactory) -> None:
@@ -49,10 +49,10 @@ class _Responder(Protocol):
 
     def connectionMade(self) -> None:
         connections = self.factory.connections
-        if len(connections) >= CONNECTIONS:
+        if len(connections) >= CONNECTIONS_MAX:
             next(iter(connections))._expire()
         connections[self] = None
-        self._timer = self.factory.clock.callLater(SECONDS, self._expire)
+        self._timer = self.factory.clock.callLater(REQUEST_SECONDS, self._expire)
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.connections.pop(self, None)
@@ -62,11 +62,11 @@ class _Responder(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._done:
             return  # a body, or a second request
-        self._head += data[: HEAD_BYTES + 1 - len(self._head)]
+        self._head += data[: HEAD_MAX_BYTES + 1 - len(self._head)]
         end = _HEAD_END.search(self._head)
         if end is not None:
             self._respond(self._head[: end.end()])
-        elif len(self._head) > HEAD_BYTES:
+        elif len(self._head) > HEAD_MAX_BYTES:
             self._send(431)
 
     def _expire(self) -> None:
@@ -115,7 +115,7 @@ class _Responder(Protocol):
         self.transport.loseConnection()
 
 
-class ResponderFactory(Factory):
+class ResponderFactory(protocol.Factory):
     """Makes the protocol of port 80.
 
     Args:
@@ -129,8 +129,8 @@ class ResponderFactory(Factory):
         self.answers = answers
         self.clock = clock
         self.connections: dict[_Responder, None] = {}
-        """Those that are open, the oldest first."""
+        """The open connections, the oldest first."""
 
-    def buildProtocol(self, addr: Any) -> Protocol:
+    def buildProtocol(self, addr: Any) -> protocol.Protocol:
         """See ``IProtocolFactory``."""
         return _Responder(self)

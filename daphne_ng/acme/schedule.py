@@ -1,6 +1,6 @@
-"""When a certificate is asked for: at once, near its end, and after failures ever later.
+"""The times at which certificates are asked for: at once, near their end, and after failures ever later.
 
-Pure: the time is an argument, in seconds since the epoch, and no file is read. What bounds the requests:
+Pure: the time is an argument, in seconds since the epoch, and no file is read. These rules bound the requests:
 
 1. A certificate is renewed when less than a third of its lifetime is left, which is what Let's Encrypt advises.
    Certificates that were issued together are not renewed together: up to a tenth of that third later, by their serial
@@ -8,7 +8,7 @@ Pure: the time is an argument, in seconds since the epoch, and no file is read. 
 2. After a failure a name waits 1 minute, then three times as long each time, up to 6 hours. So five attempts fall into
    the first hour, and Let's Encrypt allows five failed validations of a name per hour.
 3. Where the authority says when to come back (Retry-After), not earlier; after a rate limit not within an hour either.
-4. A name that fails holds up no other. What would fail for all (`Failure.everyone`) holds up all, by the same rule.
+4. A name that fails holds up no other. A failure for all (`Failure.everyone`) holds up all, by the same rule.
 5. After `ORDERS_IN_A_ROW` orders there is a pause of a minute.
 6. A name that has got a certificate waits 6 hours, or a third of its lifetime, whatever its dates say. Where a clock is
    wrong, or somebody puts the old file back, it would be asked for again at once, and use up what the authority allows
@@ -28,14 +28,14 @@ from daphne_ng.acme.failure import Failure
 
 __all__ = ["Schedule", "Validity", "renewal_time"]
 
-FIRST_RETRY = 60.0
+FIRST_RETRY_SECONDS = 60.0
 RETRY_FACTOR = 3.0
-LONGEST_RETRY = 6 * 3600.0
-RATE_LIMIT_WAIT = 3600.0
-LONGEST_RETRY_AFTER = 7 * 86400.0
-"""What an authority asks for beyond this is not believed."""
+RETRY_MAX_SECONDS = 6 * 3600.0
+RATE_LIMIT_SECONDS = 3600.0
+RETRY_AFTER_MAX_SECONDS = 7 * 86400.0
+"""The longest wait that an authority is believed to ask for."""
 ORDERS_IN_A_ROW = 5
-PAUSE = 60.0
+PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def renewal_time(validity: Validity) -> float:
 
 
 @dataclass(slots=True)
-class _Name:
+class _NameState:
     validity: Validity | None = None
     suggested: float | None = None
     failures: int = 0
@@ -70,8 +70,8 @@ class Schedule:
 
     def __init__(self, spread: Callable[[], float] = random.random) -> None:
         self._spread = spread
-        self._names: dict[str, _Name] = {}
-        self._everyone = _Name()
+        self._names: dict[str, _NameState] = {}
+        self._everyone = _NameState()
         self._in_a_row = 0
 
     def waits(self) -> dict[str, Any]:
@@ -98,13 +98,13 @@ class Schedule:
 
     def replace(self, names: Iterable[str]) -> None:
         """Take these names, and forget all others. What is known of those that stay is kept."""
-        self._names = {name: self._names.get(name) or _Name() for name in names}
+        self._names = {name: self._names.get(name) or _NameState() for name in names}
 
     def certificate(self, name: str, validity: Validity | None) -> None:
         """Note the certificate that `name` has now; None for none that can be used."""
         entry = self._names[name]
         if entry.validity != validity:
-            # A new one, from us or from somebody else.
+            # The certificate is a new one, from this process or from another.
             entry.validity, entry.suggested = validity, None
 
     def suggest(self, name: str, when: float) -> None:
@@ -124,12 +124,12 @@ class Schedule:
         self._in_a_row += 1
         if self._in_a_row >= ORDERS_IN_A_ROW:
             self._in_a_row = 0
-            self._everyone.not_before = max(self._everyone.not_before, now + PAUSE)
+            self._everyone.not_before = max(self._everyone.not_before, now + PAUSE_SECONDS)
 
     def succeeded(self, name: str, validity: Validity, now: float) -> None:
         """Note that `name` has got a certificate."""
         third = max(validity.not_after - validity.not_before, 0.0) / 3
-        self._names[name] = _Name(validity, not_before=now + min(LONGEST_RETRY, third))
+        self._names[name] = _NameState(validity, not_before=now + min(RETRY_MAX_SECONDS, third))
         self._everyone.failures = 0
 
     def failed(self, name: str | None, failure: Failure, now: float) -> float:
@@ -141,10 +141,10 @@ class Schedule:
             self._everyone.failures = 0
         entry.failures += 1
         # The exponent is bounded, so that years of failures do not overflow.
-        wait = min(FIRST_RETRY * RETRY_FACTOR ** min(entry.failures - 1, 20), LONGEST_RETRY)
-        wait = max(wait, min(failure.retry_after, LONGEST_RETRY_AFTER))
+        wait = min(FIRST_RETRY_SECONDS * RETRY_FACTOR ** min(entry.failures - 1, 20), RETRY_MAX_SECONDS)
+        wait = max(wait, min(failure.retry_after, RETRY_AFTER_MAX_SECONDS))
         if failure.rate_limited:
-            wait = max(wait, RATE_LIMIT_WAIT)
+            wait = max(wait, RATE_LIMIT_SECONDS)
         wait *= 1 + self._spread() / 4
         entry.not_before = now + wait
         return wait
@@ -176,10 +176,10 @@ class Schedule:
         return entry.failures, entry.validity.not_after if entry.validity is not None else 0.0
 
 
-def _wait_of(entry: _Name) -> list[float]:
+def _wait_of(entry: _NameState) -> list[float]:
     return [entry.failures, entry.not_before]
 
 
-def _with_wait(wait: list[float]) -> _Name:
+def _with_wait(wait: list[float]) -> _NameState:
     failures, not_before = wait
-    return _Name(failures=int(failures), not_before=float(not_before))
+    return _NameState(failures=int(failures), not_before=float(not_before))

@@ -11,8 +11,8 @@ file             holds
 
 `daphne_ng.acme.proofs` has a directory of its own there.
 
-A file is written beside its place, flushed to the disk and renamed, so that whoever reads sees the old one or the
-new one, also after a power failure. All of them are for their owner only (0600).
+A file is written beside its place, flushed to the disk and renamed, so that a reader sees the old one or the new one,
+also after a power failure. All of them are for their owner only (0600).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LOCK = ".acme.lock"
 WAITS = ".acme.waits"
 SUFFIX = ".pem"
 
-_LARGEST = 1 << 20
+_FILE_MAX_BYTES = 1 << 20
 """Bytes of a file that are read; a chain has a few thousand."""
 _ORIGIN = re.compile(rb"^# ACME directory: (\S+)\s*$", re.MULTILINE)
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
@@ -57,7 +57,7 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What a NAME.pem file holds."""
+    """The content of a NAME.pem file."""
 
     validity: Validity | None = None
     """None if a certificate is to be asked for."""
@@ -103,11 +103,11 @@ class Storage:
         """Return what the file of `name` holds. Never raises."""
         try:
             with open(self._file(name), "rb") as file:
-                content = file.read(_LARGEST)
+                content = file.read(_FILE_MAX_BYTES)
         except OSError as error:
             return FileState(kept=True, problem=f"{name}{SUFFIX} cannot be read: {error.strerror}")
         if not is_host_name(name):
-            # DEFAULT.pem, for instance, or a wildcard: its owner looks after it.
+            # The owner of DEFAULT.pem, for instance, or of a wildcard looks after it.
             empty = not content.strip()
             return FileState(kept=True, problem=f"No certificate can be asked for by {name}{SUFFIX}" if empty else "")
         if not content.strip():
@@ -157,7 +157,7 @@ class Storage:
         path = os.path.join(self.path, ACCOUNT_KEY)
         try:
             with open(path, "rb") as file:
-                content = file.read(_LARGEST)
+                content = file.read(_FILE_MAX_BYTES)
         except FileNotFoundError:
             key = ec.generate_private_key(ec.SECP256R1())
             write_file(path, _private(key))
@@ -180,7 +180,7 @@ class Storage:
             return None
         try:
             with open(os.path.join(self.path, WAITS), "rb") as file:
-                found = json.loads(file.read(_LARGEST))
+                found = json.loads(file.read(_FILE_MAX_BYTES))
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) and found.get("run") == self._run else None
@@ -208,7 +208,7 @@ def write_file(path: str, content: bytes) -> None:
     """
     directory, temporary = os.path.dirname(path), ""
     try:
-        # Made with 0600. Its name ends in something that nobody takes for a certificate.
+        # The file is made with 0600, and its name is not taken for a certificate's.
         descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=directory)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -242,7 +242,7 @@ def _names_of(certificate: x509.Certificate) -> set[str]:
     return {name.lower() for name in names.get_values_for_type(x509.DNSName)}
 
 
-# Made to have something to start with: nobody trusts it, and nobody would miss it.
+# A self-signed certificate is a beginning: clients do not trust it, and it may be replaced.
 def _signed_itself(certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(certificate)

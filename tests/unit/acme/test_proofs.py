@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daphne_ng.acme.failure import Failure
-from daphne_ng.acme.proofs import LARGEST, STALE_SECONDS, Proofs
+from daphne_ng.acme.proofs import PROOF_MAX_BYTES, STALE_SECONDS, Proofs
 
 NAME = "a.example.org"
 
@@ -67,7 +67,7 @@ def test_what_is_no_key_authorization_is_not_written(proofs: Proofs, tmp_path: P
     with pytest.raises(UnicodeEncodeError):
         proofs.put("kind", NAME, "t\u00f6ken")
     with pytest.raises(Failure, match="4097 bytes"):
-        proofs.put("kind", NAME, "x" * (LARGEST + 1))
+        proofs.put("kind", NAME, "x" * (PROOF_MAX_BYTES + 1))
     assert not (tmp_path / ".acme-challenges").exists()
 
 

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from daphne_ng.acme.responder import CONNECTIONS, HEAD_BYTES, SECONDS, ResponderFactory
+from daphne_ng.acme.responder import CONNECTIONS_MAX, HEAD_MAX_BYTES, REQUEST_SECONDS, ResponderFactory
 
 PATH = b"/.well-known/acme-challenge/"
 ANSWER = "tok-en_1.thumbprint"
@@ -123,9 +123,9 @@ def test_what_is_malformed_is_refused(data: bytes) -> None:
 def test_a_head_that_is_too_large_is_refused_and_no_more_than_that_is_kept() -> None:
     port = Port()
     transport, protocol = port.connect()
-    protocol.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"x" * 10 * HEAD_BYTES)  # type: ignore[attr-defined]
+    protocol.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"x" * 10 * HEAD_MAX_BYTES)  # type: ignore[attr-defined]
     assert status(transport.value()) == 431
-    assert len(protocol._head) == HEAD_BYTES + 1  # type: ignore[attr-defined]
+    assert len(protocol._head) == HEAD_MAX_BYTES + 1  # type: ignore[attr-defined]
     protocol.dataReceived(b"x")  # type: ignore[attr-defined]
     assert transport.value().count(b"HTTP/1.1") == 1
 
@@ -133,7 +133,7 @@ def test_a_head_that_is_too_large_is_refused_and_no_more_than_that_is_kept() -> 
 def test_who_says_nothing_is_cut_off() -> None:
     port = Port()
     transport, protocol = port.connect()
-    port.clock.advance(SECONDS - 1)
+    port.clock.advance(REQUEST_SECONDS - 1)
     assert not transport.disconnected
     port.clock.advance(2)
     assert transport.disconnected
@@ -143,9 +143,9 @@ def test_who_says_nothing_is_cut_off() -> None:
 
 def test_of_too_many_connections_the_oldest_goes() -> None:
     port = Port()
-    open_ones = [port.connect() for _ in range(CONNECTIONS + 2)]
-    assert [transport.disconnected for transport, _ in open_ones] == [True] * 2 + [False] * CONNECTIONS
-    assert len(port.factory.connections) == CONNECTIONS
+    open_ones = [port.connect() for _ in range(CONNECTIONS_MAX + 2)]
+    assert [transport.disconnected for transport, _ in open_ones] == [True] * 2 + [False] * CONNECTIONS_MAX
+    assert len(port.factory.connections) == CONNECTIONS_MAX
     for _, protocol in open_ones:
         protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
     assert not port.factory.connections

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daphne_ng.acme.failure import Failure
-from daphne_ng.acme.schedule import ORDERS_IN_A_ROW, PAUSE, Schedule, Validity, renewal_time
+from daphne_ng.acme.schedule import ORDERS_IN_A_ROW, PAUSE_SECONDS, Schedule, Validity, renewal_time
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -155,7 +155,7 @@ def test_a_handful_of_orders_is_followed_by_a_pause() -> None:
             plan.ordered(now)
             plan.succeeded(name, days(0, 90), now)
         assert plan.due(now) == []
-        now += PAUSE
+        now += PAUSE_SECONDS
     assert rounds == [ORDERS_IN_A_ROW, ORDERS_IN_A_ROW, 2]
 
 
@@ -227,7 +227,7 @@ def test_a_wait_of_all_and_the_orders_in_a_row_are_taken_over() -> None:
         assert plan.due(NOW)
     assert resumed(plan.waits(), A, B).due(NOW) == [A]
     plan.ordered(NOW)
-    assert resumed(plan.waits(), A, B).due(NOW + PAUSE - 1) == []
+    assert resumed(plan.waits(), A, B).due(NOW + PAUSE_SECONDS - 1) == []
 
 
 @pytest.mark.parametrize(
