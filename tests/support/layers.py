@@ -313,3 +313,97 @@ def circle_in(graph: Graph) -> list[str] | None:
     """Return a shortest circle of imports, its first name again at its end."""
     circles = [circle for name in sorted(graph) if (circle := way(graph, name, name))]
     return min(circles, key=len, default=None)
+
+
+# -- tests of a module's name ------------------------------------------------------------------------------------
+
+# A module `ROOM/NAME.py` is tested in `tests/unit/ROOM/test_NAME.py`, or `test_NAME_*.py`, or below `tests/net`. These
+# are not; what stands beside each is a file of tests that fails when it changes, or why nothing can.
+TESTED_ELSEWHERE = {
+    "daphne_ng": "tests/unit/test_face.py",
+    "daphne_ng.__main__": "tests/integration/test_server_modes.py",
+    "daphne_ng._types": "type names alone",
+    "daphne_ng.acme.client": "tests/integration/test_acme.py",
+    "daphne_ng.acme.failure": "tests/unit/acme/test_schedule.py",
+    "daphne_ng.advice.python": "tests/unit/advice/test_project.py",
+    "daphne_ng.advice.text": "tests/unit/advice/test_project.py",
+    "daphne_ng.apps": "tests/unit/test_checks.py",
+    "daphne_ng.asgi.exchange": "tests/unit/asgi/test_http_exchange.py",
+    "daphne_ng.config.acme": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.application": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.http2": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.limits": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.processes": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.proxies": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.responses": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.sockets": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.timeouts": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.tls": "tests/unit/config/test_setting.py",
+    "daphne_ng.config.websocket": "tests/unit/config/test_setting.py",
+    "daphne_ng.errors": "classes alone, raised where each is tested",
+    "daphne_ng.hints": "tests/unit/test_cli.py",
+    "daphne_ng.invoking": "tests/unit/test_face.py",
+    "daphne_ng.management.commands.runserver": "tests/unit/test_runserver.py",
+    "daphne_ng.net.channels.channel": "tests/unit/net/channels/test_connection.py",
+    "daphne_ng.net.channels.http1": "tests/unit/net/channels/test_connection.py",
+    "daphne_ng.net.channels.websocket": "tests/unit/net/channels/test_tunnel.py",
+    "daphne_ng.net.context": "tests/unit/net/channels/test_connection.py",
+    "daphne_ng.net.factory": "tests/unit/net/channels/test_connection.py",
+    "daphne_ng.net.sockets.listening": "tests/net/sockets/test_prelude.py",
+    "daphne_ng.net.sockets.loops": "tests/net/test_reactor.py",
+    "daphne_ng.net.sockets.ports": "tests/net/sockets/test_transports.py",
+    "daphne_ng.net.sockets.sharing": "tests/integration/test_sharing.py",
+    "daphne_ng.net.tls.certificates": "tests/unit/net/tls/test_sources.py",
+    "daphne_ng.net.tls.context": "tests/unit/net/tls/test_sources.py",
+    "daphne_ng.net.tls.extension": "tests/unit/net/tls/test_sources.py",
+    "daphne_ng.net.tls.memory": "tests/net/tls/test_transport.py",
+    "daphne_ng.port": "the names of its modules alone",
+    "daphne_ng.port.head": "tests/unit/wire/http1/test_requests.py",
+    "daphne_ng.port.info": "tests/unit/asgi/test_scope.py",
+    "daphne_ng.port.interfaces": "tests/contract/test_response_port.py",
+    "daphne_ng.pytest_plugin": "tests/unit/testing/test_testing.py",
+    "daphne_ng.serving.actions": "tests/unit/test_server.py",
+    "daphne_ng.serving.hooks": "tests/unit/supervisor/test_worker.py",
+    "daphne_ng.serving.life": "tests/integration/test_server_modes.py",
+    "daphne_ng.serving.modes": "tests/integration/test_server_modes.py",
+    "daphne_ng.serving.running": "tests/integration/test_signals.py",
+    "daphne_ng.supervisor.notify": "tests/unit/supervisor/test_command.py",
+    "daphne_ng.supervisor.process": "tests/unit/supervisor/test_supervisor.py",
+    "daphne_ng.supervisor.service": "tests/integration/test_systemd.py",
+    "daphne_ng.supervisor.sockets": "tests/integration/test_sharing.py",
+    "daphne_ng.wire.driver": "an interface alone",
+    "daphne_ng.wire.http.defaults": "tests/unit/wire/http1/test_responses.py",
+    "daphne_ng.wire.http1.draining": "tests/unit/wire/http1/test_deadlines.py",
+    "daphne_ng.wire.http1.driver": "an interface alone",
+    "daphne_ng.wire.http1.parser": "tests/unit/wire/http1/test_requests.py",
+    "daphne_ng.wire.http1.read_flow": "tests/unit/wire/http1/test_limits.py",
+    "daphne_ng.wire.http1.writer": "tests/unit/wire/http1/test_responses.py",
+    "daphne_ng.wire.http2.connection": "tests/unit/wire/http2/test_requests.py",
+    "daphne_ng.wire.http2.driver": "an interface alone",
+    "daphne_ng.wire.http2.ending": "tests/unit/wire/http2/test_endings.py",
+    "daphne_ng.wire.http2.engine": "tests/unit/wire/http2/test_requests.py",
+    "daphne_ng.wire.http2.frames": "tests/unit/wire/http2/test_attacks.py",
+    "daphne_ng.wire.http2.preface": "tests/unit/net/channels/test_http2.py",
+    "daphne_ng.wire.http2.response": "tests/unit/wire/http2/test_responses.py",
+    "daphne_ng.wire.http2.schedule": "tests/unit/wire/http2/test_flow.py",
+    "daphne_ng.wire.http2.sending": "tests/unit/wire/http2/test_flow.py",
+    "daphne_ng.wire.http2.sieve": "tests/unit/wire/http2/test_attacks.py",
+    "daphne_ng.wire.http2.stream": "tests/unit/wire/http2/test_responses.py",
+    "daphne_ng.wire.http2.streams": "tests/unit/wire/http2/test_requests.py",
+    "daphne_ng.wire.http2.windows": "tests/unit/wire/http2/test_flow.py",
+    "daphne_ng.wire.websocket.budget": "tests/unit/wire/websocket/test_attacks.py",
+    "daphne_ng.wire.websocket.driver": "interfaces alone",
+    "daphne_ng.wording": "tests/unit/test_access.py",
+}
+
+TESTS = Path(__file__).parents[1]
+
+
+def own_tests(module: str) -> list[Path]:
+    """Return the files of tests that have a module's name."""
+    place = MODULES[module].relative_to(ROOT).with_suffix("")
+    place = place.parent if place.name == "__init__" else place
+    rooms = [TESTS / "unit" / place, TESTS / place] if MODULES[module].stem == "__init__" else []
+    rooms += [TESTS / "unit" / place.parent, TESTS / place.parent]
+    name = place.name.strip("_") or "daphne_ng"
+    return [file for room in rooms for file in [*room.glob(f"test_{name}.py"), *room.glob(f"test_{name}_*.py")]]

@@ -22,6 +22,8 @@ from tests.support.layers import (
     NEVER,
     ONLY_IN,
     ROOM_CIRCLES,
+    TESTED_ELSEWHERE,
+    TESTS,
     Circle,
     Graph,
     Never,
@@ -32,7 +34,9 @@ from tests.support.layers import (
     layer_of,
     matches,
     module_graph,
+    own_tests,
     room_graph,
+    tree_of,
     way,
     without,
 )
@@ -130,6 +134,26 @@ def test_the_architecture_page_shows_the_house_as_it_is() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_says_in_its_first_line_what_it_is(module: str) -> None:
     assert load_generator().summary_of(module)
+
+
+# -- the tests ---------------------------------------------------------------------------------------------------
+
+# A package whose own module is a docstring has nothing to test.
+TO_TEST = [module for module in MODULES if MODULES[module].stem != "__init__" or len(tree_of(module).body) > 1]
+
+
+@pytest.mark.parametrize("module", TO_TEST)
+def test_a_module_has_tests_of_its_name_or_says_where_they_are(module: str) -> None:
+    own, elsewhere = own_tests(module), TESTED_ELSEWHERE.get(module)
+    assert own or elsewhere, f"write tests of its name, or say in TESTED_ELSEWHERE of {TABLE} which file tests {module}"
+    assert not (own and elsewhere), f"it has {own[0].name} now: take it out of TESTED_ELSEWHERE of {TABLE}"
+
+
+@pytest.mark.parametrize("module", TESTED_ELSEWHERE)
+def test_what_is_tested_elsewhere_exists(module: str) -> None:
+    assert module in TO_TEST, f"no such module any more: take it out of TESTED_ELSEWHERE of {TABLE}"
+    where = TESTED_ELSEWHERE[module]
+    assert " " in where or (TESTS.parent / where).is_file(), where
 
 
 @pytest.mark.parametrize("module", MODULES)
