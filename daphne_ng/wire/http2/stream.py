@@ -151,7 +151,8 @@ class Http2Stream:
 
     # -- ResponsePort ------------------------------------------------------------------------------------
 
-    def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:
+    # Hot: every response; a call would cost more than the branches.
+    def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:  # noqa: PLR0912
         """See `ResponsePort.start`."""
         fields, length, flags = encode_fields(headers)
         if self.closed:
