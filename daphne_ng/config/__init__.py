@@ -1,4 +1,4 @@
-"""The settings: `Config`, and what each of its fields knows of itself."""
+"""The settings: `Config`, and the description of each of its fields."""
 
 from daphne_ng.config.config import Config, check_alone, settings
 from daphne_ng.config.setting import Setting

@@ -1,4 +1,4 @@
-"""The settings of what the application runs on, and where it is mounted."""
+"""The settings of the application's surroundings: event loop, threads, lifespan, the path at which it is mounted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _check_whole(label: str, value: float | None) -> None:
 
 
 class ApplicationSettings(SettingGroup, heading="Application"):
-    """What the application runs on, and where it is mounted."""
+    """The application's event loop, threads and lifespan, and the path at which it is mounted."""
 
     loop = setting(
         "auto",

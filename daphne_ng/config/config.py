@@ -1,11 +1,15 @@
-"""One frozen `Config`, and the one place that describes every setting.
+"""`Config`: the names, types and order of all settings, and the rules between them.
 
-The command line, Django's options and ``Server(**kwargs)`` all end in a `Config`. Each field has its own flags, help,
-unit, default, limits and reason in one of the groups beside this module, so that ``--help``, the reference page and the
-checks are made from the same words. A field without flags is a rare limit: it can be set from Python only.
+The command line, Django's options and ``Server(**kwargs)`` all end in a `Config`. Each field has its flags, help, unit,
+default, limits, check and reason in one of the groups beside this module, a module for each heading of ``--help``, so
+that ``--help``, the reference page and the checks are made from the same words. A field without flags is a rare limit:
+it can be set from Python only.
 
-`Config` itself says the names, the types and the order; the groups hold no code of its own. A new setting is described
-in the group of its heading, and named here.
+The groups are data, from which `Config` takes its fields by name: type checkers see each with its type here. A new
+setting is described in the group of its heading, and named here.
+
+A timeout or limit of ``0`` (or ``None`` where Daphne has it so) switches that limit off, except for the times that are
+granted at an end: their descriptions say ``zero="at once"``.
 """
 
 from __future__ import annotations
@@ -198,13 +202,13 @@ class Config:
 
 
 class Rule(NamedTuple):
-    """A rule between fields, each of which is right by itself."""
+    """A rule between fields that are each right by themselves."""
 
     name: str
     broken: Callable[[Config], bool]
     """Whether a `Config` breaks the rule."""
     message: str
-    """What is said then; a format in which ``{0}`` is the `Config`."""
+    """The error's message: a format in which ``{0}`` is the `Config`."""
 
 
 RULES = (
@@ -244,7 +248,7 @@ def settings() -> Iterator[tuple[str, Setting]]:
 
 
 def check_alone(config: Config) -> None:
-    """Check that nothing is asked for that takes more than one `Server` in a process that is not its own.
+    """Check that no field asks for more than one `Server` can do in a process that is not its own.
 
     Raises:
         ConfigurationError: Names the setting.

@@ -25,7 +25,7 @@ def _check_umask(label: str, value: str) -> None:
 
 
 class ProcessSettings(SettingGroup, heading="Processes"):
-    """What the command line and `daphne_ng.run` see to; a `Server` by itself is one process."""
+    """Processes: the command line and `daphne_ng.run` see to them; a `Server` by itself is one process."""
 
     workers = setting(
         "1",

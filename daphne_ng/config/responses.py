@@ -34,7 +34,7 @@ def _check_headers(label: str, value: tuple[tuple[bytes, bytes], ...]) -> None:
 
 
 class ResponseSettings(SettingGroup, heading="Responses"):
-    """What the server adds to responses."""
+    """Fields that the server adds to responses."""
 
     server_name = setting(
         "daphne",

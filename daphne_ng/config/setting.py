@@ -1,4 +1,4 @@
-"""What a setting knows of itself, and how it checks a value."""
+"""The description of a setting, and the check of its value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # The kind of a setting whose description names none, by its default.
 _KINDS = {bool: "switch", int: "int", float: "float"}
 
-# What a value must be, and what messages call that. Numbers are looked at more closely.
+# The types of a value that is no number, and the messages' word for them.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "flag": ((bool,), "True or False"),
@@ -35,7 +35,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of a field of `Config` besides its type."""
+    """The description of a field of `Config`."""
 
     default: Any
     """The value of a `Config` that names no other."""
@@ -60,7 +60,7 @@ class Setting:
     maximum: float | None = None
     """The greatest value allowed."""
     zero: str = "no limit"
-    """What 0 means where a time of at least 0 has it."""
+    """The meaning of 0, for a time that may be 0."""
     kind: str = ""
     """``int``, ``float``, ``str``, ``flag`` (true), ``no-flag`` (false), ``switch`` (``--x`` and ``--no-x``),
     ``headers``, ``texts`` (repeated), or ``any`` for a text that `check` alone looks at; `setting` asks the default."""
@@ -73,7 +73,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What messages call the setting: its flag, or its name if it has none."""
+        """The setting's name in messages: its flag, or the field if it has none."""
         return next((flag for flag in self.flags if flag.startswith("--")), self.set_by or self.name)
 
     def checked(self, value: Any) -> Any:

@@ -8,11 +8,7 @@ __all__ = ["TimeoutSettings"]
 
 
 class TimeoutSettings(SettingGroup, heading="Timeouts"):
-    """How long clients and the application may take.
-
-    0 (or ``None`` where Daphne has it so) switches a limit off, except for the times that are granted at an end, whose
-    descriptions have ``zero="at once"``.
-    """
+    """The time that clients and the application may take; see `daphne_ng.config.config` for 0 and None."""
 
     proxy_protocol_timeout = setting(
         5.0,

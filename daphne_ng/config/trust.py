@@ -1,6 +1,6 @@
-"""Who is believed: the peers named by ``--forwarded-allow-ips``.
+"""Trusted peers: those that ``--forwarded-allow-ips`` names.
 
-Whoever is in that list may say where a request comes from: in the headers of `daphne_ng.wire.http.forwarded`, in
+A trusted peer may say where a request comes from: in the headers of `daphne_ng.wire.http.forwarded`, in
 ``Daphne-Root-Path``, and in the PROXY protocol.
 """
 
@@ -13,7 +13,7 @@ from daphne_ng.errors import ConfigurationError
 __all__ = ["TrustedPeers", "plain_address"]
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
-# Answers that are remembered. Whoever asks from more addresses than that has them all worked out again.
+# Answers that are remembered. A server with more peers than that works them all out again.
 _ANSWERS_MAX = 1024
 
 
@@ -47,13 +47,13 @@ class TrustedPeers:
             return self.unix
         answer = self._answers.get(address)
         if answer is None:
-            answer = self.everybody or self._looked_up(address)
+            answer = self.everybody or self._is_in_a_network(address)
             if len(self._answers) >= _ANSWERS_MAX:
                 self._answers.clear()
             self._answers[address] = answer
         return answer
 
-    def _looked_up(self, text: str) -> bool:
+    def _is_in_a_network(self, text: str) -> bool:
         try:
             address = _plain(ip_address(text))
         except ValueError:
