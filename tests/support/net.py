@@ -16,7 +16,8 @@ from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
 from daphne_ng.net.context import ServerContext
 from daphne_ng.net.factory import ServerFactory
-from tests.support.asgi import LOG, body, start
+from tests.support.asgi import LOG, body, settle, start
+from tests.support.h2_client import Http2Client
 
 GET = b"GET /path?q HTTP/1.1\r\nHost: test\r\n\r\n"
 CLIENT = IPv4Address("TCP", "192.0.2.1", 5000)
@@ -155,3 +156,37 @@ class Application:
 async def silent(scope: Any, receive: Any, send: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class Pipe:
+    """The socket of a client whose other end is a fake transport; reading it never waits."""
+
+    def __init__(self, transport: FakeTransport) -> None:
+        self.transport = transport
+        self.taken = 0
+
+    def settimeout(self, seconds: float) -> None:
+        pass
+
+    def sendall(self, data: bytes) -> None:
+        self.transport.protocol.dataReceived(data)
+
+    def recv(self, size: int) -> bytes:
+        data = self.transport.written[self.taken :]
+        self.taken += len(data)
+        return data
+
+
+def dial(transport: FakeTransport, **options: Any) -> Http2Client:
+    pipe: Any = Pipe(transport)
+    return Http2Client(pipe, **options)
+
+
+async def exchange(client: Http2Client) -> None:
+    """Let both sides say what they have to say."""
+    for _ in range(10):
+        await settle()
+        data = client.socket.recv(65536)
+        if not data:
+            return
+        client.feed(data)

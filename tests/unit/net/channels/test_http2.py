@@ -18,7 +18,7 @@ from daphne_ng.wire.http2.frames import INADEQUATE_SECURITY, NO_ERROR
 from daphne_ng.wire.http2.preface import PREFACE, refusal
 from tests.support.asgi import body, on_loop, settle, start
 from tests.support.h2_client import Http2Client, Http2WebSocket
-from tests.support.net import GET, Application, FakeTLS, FakeTransport, Wire, silent
+from tests.support.net import GET, Application, FakeTLS, FakeTransport, Pipe, Wire, dial, exchange, silent
 
 SETTINGS = b"\x04\0\0\0\0\0"
 """Of every SETTINGS frame on a connection, what follows its length."""
@@ -26,40 +26,6 @@ SETTINGS = b"\x04\0\0\0\0\0"
 
 def speaks_http2(transport: FakeTransport) -> bool:
     return transport.written[3:9] == SETTINGS
-
-
-class Pipe:
-    """The socket of a client whose other end is a fake transport; reading it never waits."""
-
-    def __init__(self, transport: FakeTransport) -> None:
-        self.transport = transport
-        self.taken = 0
-
-    def settimeout(self, seconds: float) -> None:
-        pass
-
-    def sendall(self, data: bytes) -> None:
-        self.transport.protocol.dataReceived(data)
-
-    def recv(self, size: int) -> bytes:
-        data = self.transport.written[self.taken :]
-        self.taken += len(data)
-        return data
-
-
-def dial(transport: FakeTransport, **options: Any) -> Http2Client:
-    pipe: Any = Pipe(transport)
-    return Http2Client(pipe, **options)
-
-
-async def exchange(client: Http2Client) -> None:
-    """Let both sides say what they have to say."""
-    for _ in range(10):
-        await settle()
-        data = client.socket.recv(65536)
-        if not data:
-            return
-        client.feed(data)
 
 
 def client_bytes(*paths: str) -> bytes:
