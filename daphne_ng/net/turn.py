@@ -13,11 +13,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
+from typing import Final
 
-__all__ = ["Turn"]
+__all__ = ["TURN_SECONDS", "Turn"]
 
-# Time is added up read by read, each of a few milliseconds at most, so that a turn is over a little later.
-_TURN_SECONDS = 0.005
+TURN_SECONDS: Final = 0.005
+"""The share of a turn, added up read by read. A read takes a few milliseconds at most, so it is over soon after."""
 
 
 class Turn:
@@ -43,7 +44,7 @@ class Turn:
         # The sum may go over several turns: the loop is asked for the next one only when that would matter, and what
         # waits in vain has waited for one turn.
         self._spent += perf_counter() - begun
-        if self._spent >= _TURN_SECONDS and not self.over:
+        if self._spent >= TURN_SECONDS and not self.over:
             self.over = True
             self._loop.call_soon(self._start)
 

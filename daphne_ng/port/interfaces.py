@@ -16,7 +16,8 @@ Call order of an HTTP exchange, which ``tests/contract`` checks for every implem
     consumed, informational         before the end; informational only before start
     abandon                         at most once, after the end, if the request body has not been read whole
 
-Call order of a WebSocket, checked there too: either the handshake is answered with an HTTP response, through `WebSocketPort.response`, or
+Call order of a WebSocket, checked there too: either the handshake is answered with an HTTP response, through
+`WebSocketPort.response`, or
 
     accept  message*  close         after closed() of the sink, nothing
     consumed                        at any time between accept and close

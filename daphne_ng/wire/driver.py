@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["ConnectionDriver"]
+__all__ = ["COPY_MAX_BYTES", "PROBE_SECONDS", "ConnectionDriver"]
+
+COPY_MAX_BYTES: Final = 16384
+"""From this size on a payload is written beside its framing instead of being copied behind it."""
+
+PROBE_SECONDS: Final = 5.0
+"""How often a paused connection is asked whether its client is still there."""
 
 
 class ConnectionDriver(Protocol):

@@ -123,7 +123,7 @@ def test_a_refusal_ends_in_order(
 
 
 def test_clients_that_pipeline_too_much_and_leave_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daphne_ng.wire.http1.connection._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("daphne_ng.wire.http1.read_flow.PROBE_SECONDS", 0.2)
     with serving("tcp:0:interface=127.0.0.1", application_close_timeout=1) as port:
         for _ in range(5):
             client = connect(port, False)

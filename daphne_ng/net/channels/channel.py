@@ -10,10 +10,9 @@ from daphne_ng.net.channels.endings import abort, close_half, finish, peer_gone,
 from daphne_ng.net.channels.flow import WriteFlow, unacknowledged_bytes, unsent_bytes
 from daphne_ng.net.context import ServerContext
 from daphne_ng.port.info import ConnectionInfo
+from daphne_ng.wire.ending import NEVER
 
 __all__ = ["Channel", "DeadlineTimer", "Timed"]
-
-_NEVER = float("inf")
 
 
 class Timed(Protocol):
@@ -57,7 +56,7 @@ class DeadlineTimer:
     def _fire(self) -> None:
         subject = self._subject
         self._handle = None
-        subject.armed_for = _NEVER
+        subject.armed_for = NEVER
         subject.deadline_passed(self._loop.time())
         if subject.deadline < subject.armed_for:
             self.rearm(subject.deadline)

@@ -59,7 +59,7 @@ class ServerConnection(Protocol):
         self._tls = False
         self._handshake_timer: asyncio.TimerHandle | None = None
         # The part of the preface that has come.
-        self._held = b""
+        self._preface = b""
 
     def connectionMade(self) -> None:
         """Start as HTTP/1.1."""
@@ -98,12 +98,12 @@ class ServerConnection(Protocol):
             # Below a wrapper nobody tells when the handshake is complete.
             self._follow_negotiation(info)
         else:
-            if self._held:
-                data = self._held + data
+            if self._preface:
+                data = self._preface + data
             if not PREFACE.startswith(data[:24]):
                 self._keep_http1()
             elif len(data) < 24:
-                self._held = data
+                self._preface = data
                 return
             else:
                 self._begin_http2(info)
@@ -147,14 +147,14 @@ class ServerConnection(Protocol):
         channel = self._channel
         assert channel is not None  # it is undecided
         self._undecided = None
-        self._held = b""
+        self._preface = b""
         self.deliver_to(channel)
 
     def _begin_http2(self, info: ConnectionInfo) -> None:
         context, channel = self._context, self._channel
         assert isinstance(channel, Http1Channel)  # it is undecided
         self._undecided = None
-        self._held = b""
+        self._preface = b""
         tls = info.extensions.get("tls")
         info.extensions = context.extensions_http2 if tls is None else {**context.extensions_http2, "tls": tls}
         following = Http2Channel(context, self.transport, info, channel.flow)

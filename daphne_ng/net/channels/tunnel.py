@@ -30,6 +30,7 @@ from daphne_ng._types import Headers
 from daphne_ng.net.channels.flow import socket_transport, unacknowledged_bytes, unsent_bytes
 from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
+from daphne_ng.net.turn import TURN_SECONDS
 from daphne_ng.pieces import append_piece, as_bytes
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http2.stream import Http2Stream
@@ -37,15 +38,12 @@ from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
 
 __all__ = ["Tunnel", "Turns"]
 
-# The share of one turn of the loop that the tunnels of a connection may take together. A compressed message of a
-# mebibyte takes 3 ms.
-_TURN_SECONDS = 0.005
-
 
 class Turns:
     """Shares turns of the loop out to the tunnels of one connection.
 
-    On a connection of its own each WebSocket keeps to its turn. A hundred on one would take a hundred turns in one.
+    On a connection of its own each WebSocket keeps to its turn. A hundred on one would take a hundred turns in one. A
+    compressed message of a mebibyte takes 3 ms.
 
     Args:
         loop: The loop.
@@ -64,7 +62,7 @@ class Turns:
     @property
     def over(self) -> bool:
         """Whether this turn is used up, or others wait for theirs."""
-        return self._spent >= _TURN_SECONDS or bool(self._queue)
+        return self._spent >= TURN_SECONDS or bool(self._queue)
 
     def run(self, callback: Callable[[bytes], None], data: bytes) -> None:
         """Call at once, which counts as part of this turn."""
@@ -88,7 +86,7 @@ class Turns:
         self.number += 1
         self._spent = 0.0
         queue = self._queue
-        end = perf_counter() + _TURN_SECONDS
+        end = perf_counter() + TURN_SECONDS
         for _ in range(len(queue)):
             queue.popleft()()
             if perf_counter() >= end:
@@ -349,7 +347,7 @@ class Tunnel:
     def _deliver(self) -> None:
         self._waiting = False
         held = self._held
-        end = perf_counter() + _TURN_SECONDS
+        end = perf_counter() + TURN_SECONDS
         while held and not self._paused:
             channel = self._channel
             if channel is None:

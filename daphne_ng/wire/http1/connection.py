@@ -37,6 +37,7 @@ from daphne_ng.errors import WireError
 from daphne_ng.pieces import as_bytes
 from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
+from daphne_ng.wire.driver import COPY_MAX_BYTES
 from daphne_ng.wire.ending import GONE, LAST, LINGERING, NEVER, OPEN, PhasedConnection
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http.fields import CLOSES, DROP_LENGTH
@@ -59,9 +60,6 @@ from daphne_ng.wire.http1.writer import encode_error, encode_fields, encode_swit
 from daphne_ng.wire.websocket.handshake import from_upgrade
 
 __all__ = ["Http1Connection", "Http1Driver"]
-
-# Parts at least this large are written beside their framing instead of being copied into it.
-_COPY_MAX_BYTES = 16384
 
 
 class Http1Connection(PhasedConnection[Http1Driver]):
@@ -380,7 +378,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self.body_bytes_sent = size
         if size and kind == CHUNKED:
             self._write_chunk(b"".join((line, fields, block, framing)), body, b"\r\n")
-        elif size < _COPY_MAX_BYTES:
+        elif size < COPY_MAX_BYTES:
             self._write(b"".join((line, fields, block, framing, body)))
         else:
             self._driver.write_sequence([line + fields + block + framing, body])
@@ -633,7 +631,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         raise overlong_body(excess)
 
     def _write_chunk(self, preamble: bytes, data: bytes, tail: bytes) -> None:
-        if len(data) < _COPY_MAX_BYTES:
+        if len(data) < COPY_MAX_BYTES:
             self._write(b"%b%x\r\n%b%b" % (preamble, len(data), data, tail))
         else:
             self._driver.write_sequence([b"%b%x\r\n" % (preamble, len(data)), data, tail])

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections import deque
 
 from daphne_ng.config import Config
+from daphne_ng.wire.driver import PROBE_SECONDS
 from daphne_ng.wire.ending import NEVER
 from daphne_ng.wire.http1.driver import Http1Driver
 from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
 
 __all__ = ["ReadFlow"]
-
-# How often a paused connection is asked whether its client is still there.
-_PROBE_SECONDS = 5.0
 
 
 class ReadFlow:
@@ -55,7 +53,7 @@ class ReadFlow:
         self.paused = True
         self._driver.pause_reading()
         self._paused_at = now = self._driver.clock()
-        self.probe_deadline = now + _PROBE_SECONDS
+        self.probe_deadline = now + PROBE_SECONDS
 
     def resume(self) -> bool:
         """Read again, if there is room for more. Returns whether reading has resumed just now."""
@@ -79,4 +77,4 @@ class ReadFlow:
 
     def probe_later(self, now: float) -> None:
         """Put off the next probe."""
-        self.probe_deadline = now + _PROBE_SECONDS
+        self.probe_deadline = now + PROBE_SECONDS

@@ -37,6 +37,7 @@ from typing import Final
 from daphne_ng._types import Headers
 from daphne_ng.config import Config
 from daphne_ng.port import WebSocketSink
+from daphne_ng.wire.driver import COPY_MAX_BYTES
 from daphne_ng.wire.ending import (
     CLOSED,
     CONNECTING,
@@ -57,8 +58,6 @@ from daphne_ng.wire.websocket.liveness import LEFT, LIFE_OVER, PING, SILENT, Liv
 
 __all__ = ["EVENTS", "MOVES", "WebSocketConnection"]
 
-# Messages at least this large are written beside their frame head instead of being copied behind it.
-_COPY_MAX_BYTES = 16384
 # A frame that a read did not bring whole waits for the next one, if it is no longer than this and for no more than
 # so many reads: each of them looks at all of it again. Then the engine gets it, which works through it in pieces.
 _WAIT_MAX_BYTES = 131072
@@ -451,7 +450,7 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
                 b0 |= _RSV1
         if size < 126:
             self._write(SMALL_HEADS[b0][size] + payload)
-        elif size < _COPY_MAX_BYTES:
+        elif size < COPY_MAX_BYTES:
             self._write(frame_head(b0, size) + payload)
         else:
             self._driver.write_sequence([frame_head(b0, size), payload])

@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from daphne_ng.config import Config
+from daphne_ng.wire.driver import PROBE_SECONDS
 from daphne_ng.wire.ending import NEVER
 from daphne_ng.wire.progress import Progress, pong_patience
 from daphne_ng.wire.websocket.driver import WebSocketDriver
 
-__all__ = ["LEFT", "LIFE_OVER", "PING", "PROBE_SECONDS", "SILENT", "WAIT", "Liveness"]
+__all__ = ["LEFT", "LIFE_OVER", "PING", "SILENT", "WAIT", "Liveness"]
 
 # The verdicts of `Liveness.check`.
 WAIT: Final = 0  # nothing is due
@@ -22,9 +23,6 @@ PING: Final = 1  # a ping is to be sent
 LEFT: Final = 2  # the client has left
 SILENT: Final = 3  # the client has not answered a ping
 LIFE_OVER: Final = 4  # the connection has reached its longest life
-
-PROBE_SECONDS: Final = 5.0
-"""How often a paused connection is asked whether its client is still there."""
 
 
 class Liveness:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from daphne_ng.config import Config
+from daphne_ng.wire.driver import PROBE_SECONDS
 from daphne_ng.wire.progress import first_look
-from daphne_ng.wire.websocket.liveness import LEFT, LIFE_OVER, PING, PROBE_SECONDS, SILENT, WAIT, Liveness
+from daphne_ng.wire.websocket.liveness import LEFT, LIFE_OVER, PING, SILENT, WAIT, Liveness
 
 
 class Peer:
