@@ -12,6 +12,7 @@ from daphne_ng.port import ResponsePort
 from tests.support import h2 as http2
 from tests.support.asgi import StrictPort
 from tests.support.h1 import Http1Server, RecordingSink, request
+from tests.support.h2 import HELD
 
 
 class Seen:
@@ -126,7 +127,7 @@ class Http2Harness:
     @property
     def reading(self) -> bool:
         """Whether the stream is given back what it sends."""
-        return not self.server.stream.holding
+        return self.server.stream.request not in HELD
 
     def seen(self) -> Seen:
         response = self.server.response(self._stream)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daphne_ng.wire.http2.states import AWAITED, ENDING, OVER
 from tests.support import h2
-from tests.support.h2 import Http2Server, Response, fields
+from tests.support.h2 import HELD, Http2Server, Response, fields
 
 pytestmark = pytest.mark.once
 
@@ -59,18 +60,18 @@ def answer(sink: h2.RecordingStreamSink) -> None:
 
 def check(server: Http2Server) -> None:
     connection = server.h2
-    assert connection._held >= 0
-    assert connection._cut_short >= 0
-    assert connection._held == sum(s.window.held for s in connection._streams.values() if s.window is not None)
+    assert connection._windows.held >= 0
+    assert connection._context.outlived >= 0
+    assert connection._windows.held == sum(s.window.held for s in connection._streams.values() if s.window is not None)
     for stream in connection._streams.values():
-        assert not stream.closed
+        assert stream.response != OVER
         assert stream.buffered == sum(len(part) for part in stream.parts or ())
         assert stream.id in connection._engine.streams
     assert set(connection._sender._waiting) | set(connection._sender.blocked) <= set(connection._streams)
     if server.state != "open":
         assert not connection._streams
         for sink in server.sinks:
-            assert sink.stream.closed
+            assert sink.stream.response == OVER
     assert len(connection._engine.streams) <= len(connection._streams) + 2
 
 
@@ -219,15 +220,15 @@ def test_any_interleaving_keeps_the_bounds(actions: list[tuple[str, int, int]]) 
                 if what == "end":
                     ended.add(number)
                 server.sync()
-        elif what == "consume" and stream.holding:
+        elif what == "consume" and stream.request in HELD:
             sink.buffered = 0
             stream.consumed(1)
         elif what == "reset" and not dead:
             server.client.h2.reset_stream(number, h2.CANCEL)
             ended.add(number)
             server.sync()
-        elif what in ("body", "finish") and sink.reason is None and not stream.responded and not stream.closed:
-            if not stream.started:
+        elif what in ("body", "finish") and sink.reason is None and stream.response < ENDING:
+            if stream.response == AWAITED:
                 stream.start(200, [], b"", False, False)
             if stream.writable() is None or what == "finish":
                 stream.body(b"y" * size, what == "finish")
@@ -240,7 +241,7 @@ def test_any_interleaving_keeps_the_bounds(actions: list[tuple[str, int, int]]) 
             server.driver.is_full = True
         elif what == "drain":
             server.drain()
-        elif what == "abort" and not stream.closed:
+        elif what == "abort" and stream.response != OVER:
             if sink.reason is None:
                 stream.reset("enough")
         elif what == "wait":
@@ -251,8 +252,8 @@ def test_any_interleaving_keeps_the_bounds(actions: list[tuple[str, int, int]]) 
             # What the sink had room for, and one window.
             assert one.buffered <= high + 131072
             assert one.stream.buffered <= 65536 + 40_000 * 2
-        assert server.h2._held <= 65535 + 1024 * 1024
+        assert server.h2._windows.held <= 65535 + 1024 * 1024
     server.lose()
     check(server)
     for one in server.sinks:
-        assert one.stream.closed
+        assert one.stream.response == OVER

@@ -29,9 +29,13 @@ from daphne_ng.wire.http2.connection import Http2Connection
 from daphne_ng.wire.http2.engine import Engine
 from daphne_ng.wire.http2.hpack import RequestDecoder
 from daphne_ng.wire.http2.sieve import REQUEST, FrameSieve
+from daphne_ng.wire.http2.states import COMPLETE_HELD, HOLDING
 from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 from tests.support.h1 import DATE, NEVER, RecordingSink
+
+HELD = (HOLDING, COMPLETE_HELD)
+"""The states of a request whose sink is full."""
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -294,6 +298,9 @@ class RecordingHttp2Driver:
         assert self.soon == 0, "flush_soon() twice"
         assert self.state == "open"
         self.soon += 1
+
+    def finish(self) -> None:
+        self.close()
 
     def pause_reading(self) -> None:
         assert self.state == "open"

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
 from daphne_ng.wire.driver import ConnectionDriver
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
-if TYPE_CHECKING:
-    from daphne_ng.wire.http2.stream import Http2Stream
-
 __all__ = ["Http2Driver", "TunnelSink"]
 
 
-class Http2Driver(ConnectionDriver, Protocol):
+# `Http2Stream`, which is given a driver itself.
+_Stream = TypeVar("_Stream", contravariant=True)
+
+
+class Http2Driver(ConnectionDriver, Protocol[_Stream]):
     """What the connection needs from the I/O around it.
 
     When the transport has drained after `full` was true, the driver calls `Http2Connection.drained`.
 
     After `Http2Connection.connection_lost` nothing that the connection consists of may hold a bound method of it any
-    more (``Sender._finished`` is one, and the only one as far as the test in ``tests/unit/net/test_h2_channel.py`` can
-    tell), so that connections and their drivers do not wait for the garbage collector.
+    more (`StreamContext`, `Inbound` and `Sender` do until then; the test in ``tests/unit/net/channels/test_http2.py``
+    sees to it), so that connections and their drivers do not wait for the garbage collector.
     """
 
     new_waiter: Callable[[], Any]
     """Makes something to await that `set_result(None)` completes and `done()` asks about: a future of the loop."""
 
-    def begin(self, head: RequestHead, stream: Http2Stream) -> RequestSink | None:
+    def begin(self, head: RequestHead, stream: _Stream) -> RequestSink | None:
         """Start an exchange that answers through `stream`. None if the driver has answered through it already.
 
         When the application's task has ended, the driver calls `Http2Stream.task_ended`; not where it returned None,
         for then there is no task.
         """
 
-    def begin_websocket(self, request: WebSocketRequest, stream: Http2Stream) -> TunnelSink | None:
+    def begin_websocket(self, request: WebSocketRequest, stream: _Stream) -> TunnelSink | None:
         """Start the exchange of an extended CONNECT (RFC 8441), likewise.
 
         It is answered either by `Http2Stream.open_tunnel` or, like any request, by a response. `Http2Stream.reset` of
@@ -59,7 +60,7 @@ class Http2Driver(ConnectionDriver, Protocol):
     def failed(self, code: int, detail: str) -> None:
         """The connection was ended with this HTTP/2 error code: for the logs, one line."""
 
-    def stalled(self, stream: Http2Stream) -> None:
+    def stalled(self, stream: _Stream) -> None:
         """A stream is about to be reset, since the client keeps its window closed: for the logs."""
 
     def shortened(self, missing: int) -> None:

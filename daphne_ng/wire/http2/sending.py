@@ -15,16 +15,15 @@ only when as much was sent as `daphne_ng.wire.progress` asks for in that time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+from daphne_ng.wire.ending import NEVER
+from daphne_ng.wire.http2.budget import Budget
+from daphne_ng.wire.http2.engine import Engine
 from daphne_ng.wire.http2.schedule import Schedule
-from daphne_ng.wire.http2.sieve import NEVER
+from daphne_ng.wire.http2.states import ENDING, SENT
 
-if TYPE_CHECKING:
-    from daphne_ng.wire.http2.engine import Engine
-    from daphne_ng.wire.http2.stream import Http2Stream
-
-__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "Sender", "Stall"]
+__all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "Sender", "Stall", "do_nothing"]
 
 SEND_HIGH_BYTES = 65536
 """What may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
@@ -68,29 +67,56 @@ class Stall:
         return self._sent >= self._floor
 
 
-def _nothing(*_arguments: object) -> None: ...
+def do_nothing(*_arguments: object) -> None:
+    """Stand in for a call to a connection whose transport is gone."""
+
+
+class SendingStream(Protocol):
+    """What the sender knows of a stream."""
+
+    id: int
+    h2: Any
+    response: int
+    """The state of the response half. `ENDING`: when all that waits is sent, the response is."""
+    buffered: int
+    """Bytes that wait."""
+    trailers_due: bytes | None
+    urgency: int
+    incremental: bool
+    stall: Stall | None
+
+    def queue(self, data: bytes) -> None:
+        """Let bytes wait."""
+
+    def take(self, length: int) -> list[bytes | memoryview]:
+        """Take bytes out of what waits."""
+
+    def last_frame_made(self) -> None:
+        """The response is complete."""
 
 
 class Sender:
-    """What waits to be sent on the streams of a connection.
+    """What is sent on the streams of a connection, and what waits to be.
 
     Args:
         engine: Makes the frames, and knows the windows.
+        budget: What responses and DATA frames earn the client.
         clock: Seconds.
+        full: Whether the transport holds enough.
         floor: See `Stall`.
-        data_sent: Called with the length of each DATA frame that no window cut short.
-        finished: Called with each stream whose last frame has been made.
+        wants_flush: Have the output sent at the end of this turn, or on the next.
     """
 
     __slots__ = (
+        "_budget",
         "_clock",
-        "_data_sent",
         "_engine",
-        "_finished",
         "_floor",
+        "_full",
         "_joined",
         "_schedule",
         "_waiting",
+        "_wants_flush",
         "blocked",
         "starving",
     )
@@ -98,23 +124,25 @@ class Sender:
     def __init__(
         self,
         engine: Engine,
+        budget: Budget,
         clock: Callable[[], float],
+        full: Callable[[], bool],
         floor: int,
-        data_sent: Callable[[int], None],
-        finished: Callable[[Http2Stream], None],
+        wants_flush: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._budget = budget
         self._clock = clock
+        self._full = full
         self._floor = floor
-        self._data_sent = data_sent
-        self._finished = finished
-        # Made when first two streams wait. Those that wait no longer leave it when it comes to them: mostly they have
-        # more to send by then. Those that have joined since are added before it is asked.
+        self._wants_flush = wants_flush
+        # Made when first two streams wait. A stream that waits no longer leaves it when its turn comes: mostly it has
+        # more to send by then. Streams that have joined since are added before the schedule is asked.
         self._schedule: Schedule | None = None
-        self._joined: dict[int, Http2Stream] = {}
+        self._joined: dict[int, SendingStream] = {}
         # Streams that have something to send, and a window for it as far as is known.
-        self._waiting: dict[int, Http2Stream] = {}
-        self.blocked: dict[int, Http2Stream] = {}
+        self._waiting: dict[int, SendingStream] = {}
+        self.blocked: dict[int, SendingStream] = {}
         """Streams that have something to send and no window for it."""
         self.starving: Stall | None = None
         """How the connection's window has kept all of them waiting."""
@@ -129,8 +157,45 @@ class Sender:
         """Whether anything waits at all."""
         return bool(self._waiting or self.blocked)
 
-    def add(self, stream: Http2Stream) -> None:
+    def send_head(self, stream: SendingStream, block: bytes, end: bool, interim: bool = False) -> None:
+        """Send a header block, at once: it is not subject to flow control."""
+        if stream.h2.closed:
+            if end:
+                stream.response = SENT
+            return
+        if not interim:
+            self._budget.responses += 1
+        self._engine.send_block(stream.h2, block, end, interim)
+        if end:
+            stream.last_frame_made()
+        self._wants_flush()
+
+    def send_whole(self, stream: SendingStream, block: bytes, body: bytes) -> None:
+        """Send a whole response, its body in the same write if nothing is in the way."""
+        engine, budget, h2 = self._engine, self._budget, stream.h2
+        if h2.closed:
+            stream.response = SENT
+            return
+        engine.send_block(h2, block, False)
+        budget.responses += 1
+        size = len(body)
+        if (
+            not self._waiting
+            and size <= h2.outbound_flow_control_window
+            and size <= engine.outbound_flow_control_window
+            and size <= engine.frame_max
+            and not self._full()
+        ):
+            engine.send_part(h2, [body], size, True)
+            budget.data_sent(size)
+            stream.last_frame_made()
+            self._wants_flush()
+        else:
+            stream.queue(body)
+
+    def add(self, stream: SendingStream) -> None:
         """Note that a stream has something to send: data, or its end."""
+        self._wants_flush()
         stream_id = stream.id
         if stream_id in self.blocked and stream.buffered:
             return
@@ -138,35 +203,45 @@ class Sender:
         if stream_id not in self._waiting:
             self._waiting[stream_id] = self._joined[stream_id] = stream
 
-    def remove(self, stream: Http2Stream) -> None:
+    def remove(self, stream: SendingStream) -> None:
         """Forget a stream."""
         stream_id = stream.id
         self._waiting.pop(stream_id, None)
         self._joined.pop(stream_id, None)
         self.blocked.pop(stream_id, None)
         if not self._waiting:
-            self.starving = None  # nobody is
+            self.starving = None  # no stream waits for the connection's window
         if self._schedule is not None:
             self._schedule.remove(stream_id)
 
-    def reprioritized(self, stream: Http2Stream) -> None:
+    def reprioritized(self, stream: SendingStream) -> None:
         """Note that a stream's priority has changed."""
         if self._schedule is not None:
             self._schedule.remove(stream.id)
         if stream.id in self._waiting:
             self._joined[stream.id] = stream
 
-    def opened(self, *streams: int) -> None:
-        """Note that the windows of some streams may have been opened; without any, that of the connection."""
-        if not streams and self.starving is not None and self._engine.outbound_flow_control_window > 0:
+    def connection_window_opened(self) -> None:
+        """Note that the window of the connection may have been opened."""
+        if self.starving is not None and self._engine.outbound_flow_control_window > 0:
             self.starving.opened(self._clock())
-        for stream_id in streams:
-            stream = self.blocked.get(stream_id)
-            if stream is not None and stream.h2.outbound_flow_control_window > 0:
-                del self.blocked[stream_id]
-                if stream.stall is not None:
-                    stream.stall.opened(self._clock())
-                self._waiting[stream_id] = self._joined[stream_id] = stream
+
+    def window_opened(self, stream_id: int) -> None:
+        """Note that the window of a stream may have been opened."""
+        stream = self.blocked.get(stream_id)
+        if stream is not None and stream.h2.outbound_flow_control_window > 0:
+            del self.blocked[stream_id]
+            if stream.stall is not None:
+                stream.stall.opened(self._clock())
+            self._waiting[stream_id] = self._joined[stream_id] = stream
+
+    def stalled_since(self) -> float:
+        """Return since when a window has been closed that something waits for; `NEVER` if there is none."""
+        since = NEVER if self.starving is None else self.starving.since
+        for stream in self.blocked.values():
+            if stream.stall is not None:
+                since = min(since, stream.stall.since)
+        return since
 
     def pump(self, limit: int) -> int:
         """Make frames of what waits, of up to `limit` bytes and one frame more. Returns the bytes of data in them."""
@@ -175,7 +250,7 @@ class Sender:
         sent = 0
         while waiting and sent < limit:
             if engine.outbound_flow_control_window <= 0 and any(stream.buffered for stream in waiting.values()):
-                for stream in [one for one in waiting.values() if not one.buffered]:
+                for stream in [bare for bare in waiting.values() if not bare.buffered]:
                     self._send_frame(stream, 0)
                 if self.starving is None:
                     self.starving = Stall(self._floor)
@@ -191,7 +266,7 @@ class Sender:
             self.starving = None
         return sent
 
-    # Who is next among several.
+    # Return the next stream of several.
     def _scheduled(self) -> int:
         schedule, waiting = self._schedule, self._waiting
         if schedule is None:
@@ -208,7 +283,7 @@ class Sender:
             schedule.remove(stream_id)
 
     # Make one frame. Returns the bytes of data in it.
-    def _send_frame(self, stream: Http2Stream, frame_max: int) -> int:
+    def _send_frame(self, stream: SendingStream, frame_max: int) -> int:
         engine = self._engine
         buffered = stream.buffered
         h2 = stream.h2
@@ -216,7 +291,7 @@ class Sender:
         if buffered:
             window = min(h2.outbound_flow_control_window, engine.outbound_flow_control_window)
             if window <= 0:
-                self._rest(stream)
+                self._stop_waiting(stream)
                 self.blocked[stream.id] = stream
                 if stream.stall is None:
                     stream.stall = Stall(self._floor)
@@ -227,30 +302,30 @@ class Sender:
                 stream.stall = None
             # A client that opens its windows byte by byte has not earned an update for each.
             if length == buffered or length >= 256:
-                self._data_sent(length)
-        last = length == buffered and stream.end_due
+                self._budget.data_sent(length)
+        last = length == buffered and stream.response == ENDING
         trailers = stream.trailers_due
         if buffered or (last and trailers is None):
             engine.send_part(h2, stream.take(length), length, last and trailers is None)
         if last and trailers is not None:
             engine.send_block(h2, trailers, True)
         if length == buffered:
-            self._rest(stream)
+            self._stop_waiting(stream)
         if last:
             self.remove(stream)
-            self._finished(stream)
+            stream.last_frame_made()
         return length
 
     def let_go(self) -> None:
-        """Forget everybody: the connection is gone."""
+        """Forget every stream: the connection is gone."""
         self._waiting.clear()
         self._joined.clear()
         self.blocked.clear()
-        self._finished = self._data_sent = _nothing
         self._schedule = None
+        self._wants_flush = do_nothing
 
     # A stream has nothing to send, or no window for it.
-    def _rest(self, stream: Http2Stream) -> None:
+    def _stop_waiting(self, stream: SendingStream) -> None:
         self._waiting.pop(stream.id, None)
         self._joined.pop(stream.id, None)
         if not self._waiting:

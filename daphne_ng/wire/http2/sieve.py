@@ -57,7 +57,6 @@ from daphne_ng.wire.http2.preface import PREFACE
 
 __all__ = [
     "GOAWAY_RECEIVED",
-    "NEVER",
     "PRIORITY_RECEIVED",
     "REQUEST",
     "RULES",
@@ -68,8 +67,6 @@ __all__ = [
     "FrameSieve",
     "unknown_frame",
 ]
-
-NEVER = float("inf")
 
 # What the sieve reports besides bytes for h2: (report, stream, value).
 REQUEST: Final = 0  # a new stream: (its header block, END_STREAM or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from daphne_ng.wire.http2.states import ENDING, OVER
 from tests.support import h2
 from tests.support.h2 import Http2Server, fields
 
@@ -14,7 +15,7 @@ def ended_calmly(server: Http2Server) -> bool:
         server.failure == h2.ENHANCE_YOUR_CALM
         and server.client.goaways[-1][1] == h2.ENHANCE_YOUR_CALM
         and server.state in ("half", "closed")
-        and all(sink.reason for sink in server.sinks if not sink.stream.responded)
+        and all(sink.reason for sink in server.sinks if sink.stream.response < ENDING or sink.stream._cut_short)
         and server.idle
     )
 
@@ -397,7 +398,7 @@ class TestStalls:
         server.stream.start(200, [], b"x" * 1000, False, False)
         for _ in range(63):
             server.advance(1)
-            if server.stream.closed:
+            if server.stream.response == OVER:
                 break
             server.open_window(1, stream)
         assert server.response(stream).reset == h2.CANCEL
@@ -427,7 +428,7 @@ class TestStalls:
         server.stream.body(b"x" * 2000, False)
         server.turn()
         server.advance(50)
-        assert not server.stream.closed
+        assert server.stream.response != OVER
         server.advance(15)
         assert server.response(stream).reset == h2.CANCEL
 

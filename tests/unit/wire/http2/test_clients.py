@@ -13,6 +13,7 @@ import pytest
 from daphne_ng.config import Config
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.connection import Http2Connection
+from daphne_ng.wire.http2.states import AWAITED, ENDING, OVER
 from tests.support import h2
 from tests.support.h2 import RecordingHttp2Driver, RecordingStreamSink, fields
 
@@ -82,10 +83,10 @@ class Replay:
                 self.driver.soon = 0
                 self.connection.flush()
         for sink in sinks.values():
-            if not sink.stream.closed:  # the recording was cut off
-                if not sink.stream.started:
+            if sink.stream.response != OVER:  # the recording was cut off
+                if sink.stream.response == AWAITED:
                     sink.stream.start(200, [], b"", True, False)
-                elif not sink.stream.responded:
+                elif sink.stream.response < ENDING:
                     sink.stream.body(b"", True)
                 if not sink.ended:
                     self.connection.receive_data(h2.data(sink.stream.id, b"", end=True))
@@ -98,9 +99,9 @@ class Replay:
         """Have the application send what the line says."""
         stream = sink.stream
         if line.kind == h2.DATA:
-            self.sent += 0 if stream.closed else int(line.value)
+            self.sent += 0 if stream.response == OVER else int(line.value)
             stream.body(bytes(int(line.value)), line.ends)
-        elif stream.started:
+        elif stream.response != AWAITED:
             stream.body(b"", True)  # trailers
         else:
             stream.start(200, [], b"", line.ends, False)

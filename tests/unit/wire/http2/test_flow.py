@@ -7,7 +7,7 @@ import pytest
 from daphne_ng.wire.http2.schedule import Schedule, parse_priority
 from daphne_ng.wire.http2.windows import ReceiveWindow
 from tests.support import h2
-from tests.support.h2 import Http2Server
+from tests.support.h2 import HELD, Http2Server
 
 
 class TestReceiveWindow:
@@ -67,7 +67,7 @@ class TestInbound:
         server = Http2Server(inbox_high=30_000)
         stream = server.request(b"POST", end=False)
         for _ in range(100):
-            while server.client.h2.local_flow_control_window(stream) >= 16384 and not server.stream.holding:
+            while server.client.h2.local_flow_control_window(stream) >= 16384 and server.stream.request not in HELD:
                 server.send(stream, b"x" * 16384)
             server.sink.buffered = 0
             server.stream.consumed(1)
@@ -83,13 +83,13 @@ class TestInbound:
                 server.send(stream, b"x" * room)
         held = sum(len(sink.body) for sink in server.sinks)
         assert held <= 2 * 1024 * 1024 + 65535
-        assert server.h2._held <= held
+        assert server.h2._windows.held <= held
         # One that is taken lets the others go on.
         for sink in server.sinks:
-            if sink.stream.holding:
+            if sink.stream.request in HELD:
                 sink.stream.consumed(1)
         server.turn()
-        assert server.h2._held == 0
+        assert server.h2._windows.held == 0
         assert server.client.h2.outbound_flow_control_window >= 1024 * 1024 // 2
 
     def test_what_comes_for_a_stream_that_we_reset_is_given_back(self) -> None:
@@ -277,7 +277,7 @@ class TestPriority:
         server.request(b"GET", b"/", (b"priority", b"u=5"))
         assert server.stream.urgency == 0
         server.feed(b"".join(h2.priority_update(n, b"u=0") for n in range(1001, 1181, 2)))
-        assert len(server.h2._priorities) <= 100
+        assert len(server.h2._inbound._priorities) <= 100
 
     def test_an_update_may_come_in_the_same_read_as_the_request(self) -> None:
         server = Http2Server()
