@@ -16,6 +16,7 @@ from pathlib import Path
 
 from daphne_ng.wire import ending
 from daphne_ng.wire.http import response
+from daphne_ng.wire.http2 import states
 from daphne_ng.wire.websocket.connection import EVENTS, MOVES
 
 DOCS = Path(__file__).parent
@@ -100,9 +101,45 @@ def _framing() -> str:
     return table(["Response", *(f"HTTP/{version}" for version in versions)], rows)
 
 
+_REQUEST = ("RECEIVING", "HOLDING", "DISCARDING", "UNWANTED", "COMPLETE_HELD", "COMPLETE")
+_HAPPENS = {
+    states.SINK_FULL: "The application has no room",
+    states.CONSUMED: "It has room again",
+    states.ABANDONED: "Nothing will read the rest",
+    states.DISCARD_OVER: "The time for the rest passes",
+    states.END: "END_STREAM comes",
+}
+
+
+def _request_half() -> str:
+    names = {getattr(states, name): f"`{name}`" for name in _REQUEST}
+    rows = [
+        [names[state], *(names.get(states.REQUEST_MOVES.get((state, happens), -1), "") for happens in _HAPPENS)]
+        for state in sorted(names)
+    ]
+    return table(["Request", *_HAPPENS.values()], rows)
+
+
+_RESPONSE = {
+    states.AWAITED: ("AWAITED", "Nothing has been sent but interim responses"),
+    states.STARTED: ("STARTED", "The head has been sent"),
+    states.ENDING: ("ENDING", "The application has ended it, and something of it waits to be sent"),
+    states.SENT: ("SENT", "All has been sent"),
+    states.OVER: ("OVER", "The stream is closed"),
+}
+
+
+def _response_half() -> str:
+    return table(
+        ["Response", "Means"], [[f"`{name}`", meaning] for _state, (name, meaning) in sorted(_RESPONSE.items())]
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "framing": _framing,
     "moves-websocket": _moves,
+    "request-half": _request_half,
+    "response-half": _response_half,
     "steps": lambda: _steps(ending.STEPS),
     "steps-websocket": lambda: _steps(ending.WEBSOCKET_STEPS),
 }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daphne_ng.wire.http2 import states
 from daphne_ng.wire.http2.states import AWAITED, ENDING, OVER
 from tests.support import h2
 from tests.support.h2 import HELD, Http2Server, Response, fields
@@ -75,10 +76,25 @@ def check(server: Http2Server) -> None:
     assert len(connection._engine.streams) <= len(connection._streams) + 2
 
 
+# The moves of a request half, whatever made them.
+REQUEST_STEPS = {(state, to) for (state, _happens), to in states.REQUEST_MOVES.items()}
+
+
+def check_states(recorder: h2.StateRecorder) -> None:
+    assert recorder.request_moves <= REQUEST_STEPS
+    assert all(before < after for before, after in recorder.response_moves)
+    assert all(before <= after for before, after in recorder.phase_moves)
+    # A request is discarded or not wanted only behind an answer, and a stream that has both halves is closed.
+    for request, response in recorder.halves:
+        assert request not in (states.DISCARDING, states.UNWANTED) or response >= ENDING
+        assert request != states.UNWANTED or response in (ENDING, states.SENT, OVER)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(ANY_FRAME, MEANT, MEANT), max_size=20), st.integers(0, 60), st.booleans())
 def test_frames_right_and_wrong_never_raise(frames: list[bytes], cut: int, begin: bool) -> None:
     server = Deaf(answer, begin=False, inbox_high=4)
+    recorder = server.record_states()
     wire = h2.PREFACE + h2.settings() + b"".join(frames) if begin else b"".join(frames)
     step = cut or len(wire) or 1
     for at in range(0, len(wire), step):
@@ -91,6 +107,7 @@ def test_frames_right_and_wrong_never_raise(frames: list[bytes], cut: int, begin
     check(server)
     server.lose()
     check(server)
+    check_states(recorder)
 
 
 @settings(max_examples=100, deadline=None)
@@ -200,6 +217,7 @@ def test_any_interleaving_keeps_the_bounds(actions: list[tuple[str, int, int]]) 
     server = Http2Server(
         inbox_high=high, auto_credit=False, http2_window_max_bytes=131072, http2_connection_buffer_max_bytes=65535
     )
+    recorder = server.record_states()
     numbers: list[int] = []
     ended: set[int] = set()
     for what, which, size in [("new", 0, 1), *actions]:
@@ -257,3 +275,4 @@ def test_any_interleaving_keeps_the_bounds(actions: list[tuple[str, int, int]]) 
     check(server)
     for one in server.sinks:
         assert one.stream.response == OVER
+    check_states(recorder)

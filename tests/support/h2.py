@@ -195,6 +195,57 @@ class _DecoderForH2:
         return self._decoder.decode(data)
 
 
+# -- a look at the states ---------------------------------------------------------------------------------
+
+
+class StateRecorder(dict[int, Http2Stream]):
+    """Stands in for the open streams of a connection: records how their halves and the connection's phase move."""
+
+    def __init__(self, connection: Http2Connection) -> None:
+        super().__init__()
+        self.request_moves: set[tuple[int, int]] = set()
+        self.response_moves: set[tuple[int, int]] = set()
+        self.phase_moves: set[tuple[int, int]] = set()
+        self.halves: set[tuple[int, int]] = set()
+        """``(request, response)`` as they were together."""
+        connection._context.open = connection._streams = _recorders[id(connection)] = self
+        connection.__class__ = _RecordedConnection
+
+    def __setitem__(self, number: int, stream: Http2Stream) -> None:
+        super().__setitem__(number, stream)
+        stream.__class__ = _RecordedStream
+        self.halves.add((stream.request, stream.response))
+        _recorders[id(stream)] = self
+
+
+_recorders: dict[int, StateRecorder] = {}
+
+
+class _RecordedStream(Http2Stream):
+    __slots__ = ()
+
+    def _move(self, half: str, to: int) -> None:
+        recorder = _recorders[id(self)]
+        moves = recorder.request_moves if half == "request" else recorder.response_moves
+        moves.add((getattr(Http2Stream, half).__get__(self), to))
+        getattr(Http2Stream, half).__set__(self, to)
+        recorder.halves.add((self.request, self.response))
+
+    request = property(  # type: ignore[assignment]
+        lambda self: Http2Stream.request.__get__(self), lambda self, to: self._move("request", to)
+    )
+    response = property(  # type: ignore[assignment]
+        lambda self: Http2Stream.response.__get__(self), lambda self, to: self._move("response", to)
+    )
+
+
+class _RecordedConnection(Http2Connection):
+    def _enter(self, phase: int) -> None:
+        before = self.phase
+        super()._enter(phase)
+        _recorders[id(self)].phase_moves.add((before, self.phase))
+
+
 # -- the driver ------------------------------------------------------------------------------------------
 
 
@@ -633,6 +684,10 @@ class Http2Server:
             sink.stream.abandon()
         sink.stream.task_ended()
         self.turn()
+
+    def record_states(self) -> StateRecorder:
+        """Have the states recorded from here on."""
+        return StateRecorder(self.h2)
 
     # -- the second way ----------------------------------------------------------------------------------
 

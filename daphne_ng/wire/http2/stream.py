@@ -152,7 +152,7 @@ class Http2Stream:
     def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:  # noqa: PLR0912
         """See `ResponsePort.start`."""
         fields, length, flags = encode_fields(headers)
-        if self.response == OVER:
+        if self.response != AWAITED:
             return
         sender = self._context.sender
         size = len(body)
@@ -315,7 +315,7 @@ class Http2Stream:
             InvalidHeader: Nothing was written; another answer is allowed.
         """
         fields, _length, flags = encode_fields(headers, DROP_LENGTH)
-        if self.response == OVER:
+        if self.response != AWAITED:
             return b""
         self.response = STARTED
         self.tunnel = True
