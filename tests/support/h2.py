@@ -398,7 +398,7 @@ class RecordingHttp2Driver:
         self.state = "aborted"
 
     def take_turn(self) -> bool:
-        self.h2.go_on(b"")
+        self.h2.receive_kept(b"")
         return True
 
     def refused(self, head: RequestHead | None, status: int, detail: str, begun: bool) -> None:

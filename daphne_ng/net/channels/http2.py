@@ -119,7 +119,7 @@ class Http2Channel(Channel):
         if turn.over:
             turn.wait(self.h2.flush)
             return False
-        turn.run(self.h2.go_on, b"")
+        turn.run(self.h2.receive_kept, b"")
         return True
 
     # -- what the connection reports ---------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Http2Channel(Channel):
         """Take what one read delivered, or keep it for the next turn of the loop."""
         turn = self._turn
         if turn.over:
-            self.h2.wait_with(data)
+            self.h2.receive_later(data)
         else:
             turn.run(self.h2.receive_data, data)
 

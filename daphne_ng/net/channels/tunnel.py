@@ -283,7 +283,7 @@ class Tunnel:
         """
         if self._stream is None:
             return 0
-        return self._stream.unsent_bytes or unsent_bytes(self.carrier)
+        return self._stream.buffered or unsent_bytes(self.carrier)
 
     @property
     def unacknowledged_bytes(self) -> int:
@@ -292,7 +292,7 @@ class Tunnel:
         A client that keeps this stream's window closed, and takes those of others, is the connection's to notice
         (`Config.http2_stall_timeout`).
         """
-        return self._stream.unsent_bytes + unacknowledged_bytes(self.carrier) if self._stream is not None else 0
+        return self._stream.buffered + unacknowledged_bytes(self.carrier) if self._stream is not None else 0
 
     def fileno(self) -> int:
         """The descriptor of the connection's socket, by which a client that has left is noticed; -1 after the end."""

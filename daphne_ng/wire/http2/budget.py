@@ -1,4 +1,4 @@
-"""What a client of HTTP/2 may send beside its requests: who pays for which frame, and what is too much.
+"""The budget of an HTTP/2 client beside its requests: what earns which frame, and how many are too many.
 
 Theory of operation
 -------------------
@@ -39,7 +39,7 @@ _UPDATE_BYTES = 512
 _UPDATES_PER_DATA_RECEIVED = 2
 # A hundred streams of which the client holds 4 MiB each, and gives it back in steps of 4 KiB. Go does both.
 _UPDATES_MAX = 262_144
-# Those that raise the windows at the start.
+# Updates that raise the windows at the start.
 _UPDATES_AT_FIRST = 64
 
 # A PING when it is sent and one when it is cancelled (Go, from 1.24), its priority and changes of that (Chromium; old
@@ -51,7 +51,7 @@ _CONTROLS_MAX = 4096
 
 
 class Budget:
-    """What one connection has earned and spent.
+    """Credit that the client of one connection has earned and spent.
 
     Args:
         config: The sizes of the buckets.
@@ -74,7 +74,7 @@ class Budget:
 
     def __init__(self, config: Config) -> None:
         self._bucket = TokenBucket(config.http2_control_burst, config.http2_control_rate)
-        # Whoever may open so many streams may lose interest in all of them.
+        # A client that may open so many streams may lose interest in all of them.
         self._resets_max = burst = max(config.http2_reset_burst, config.http2_max_concurrent_streams)
         self._reset_bucket = TokenBucket(burst, config.http2_reset_rate)
         self._updates = _UPDATES_AT_FIRST
@@ -83,7 +83,7 @@ class Budget:
         self.asked = 1
         """SETTINGS and PING frames of ours that have not been acknowledged; the first SETTINGS are always sent."""
         self.requests = 0
-        """Requests that came since somebody looked, as the next four."""
+        """Requests that came since income was last counted, as the next four."""
         self.data_received = 0
         """DATA frames that came and were not empty."""
         self.data_frames = 0

@@ -130,7 +130,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         else:
             self._receive(data, now)
 
-    def wait_with(self, data: bytes) -> None:
+    def receive_later(self, data: bytes) -> None:
         """Take what one read delivered, to be worked on in a later turn of the loop: this one is used up."""
         sieve = self._sieve
         if sieve.begins or self.phase >= LINGERING:
@@ -143,7 +143,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
             self._pause_or_resume()
             self._wants_flush()
 
-    def go_on(self, data: bytes) -> None:
+    def receive_kept(self, data: bytes) -> None:
         """Work on what has been kept for a turn of its own, behind which comes `data`."""
         self._receive(data, self._clock())
 
@@ -158,7 +158,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
             self._fail(fault.code, fault.detail)
             return
         except ProtocolError as error:
-            # What h2 says holds bytes of the peer's; its class does not.
+            # The text of the error holds bytes of the peer's; its class does not.
             self._fail(int(error.error_code), f"The client broke the protocol ({type(error).__name__}).")
             return
         finally:
@@ -248,7 +248,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         self._lost()
         self._inbound.lose_all(reason)
         self.deadline = NEVER
-        # They refer back to themselves or to this: nothing should be left for the garbage collector.
+        # The parts refer back to themselves or to this connection: nothing may be left for the garbage collector.
         self._context.let_go()
         self._inbound.let_go()
         self._sender.let_go()

@@ -1,4 +1,4 @@
-"""What the streams of one connection share."""
+"""The parts of a connection that its streams work on, and the calls by which they reach it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Stream = TypeVar("_Stream")
 
 
 class StreamContext(Generic[_Stream]):
-    """What the streams of one connection share, and what they tell it.
+    """The parts of one connection that its streams share, and the calls by which they reach it.
 
     A stream knows no connection: it works on the engine, the windows, the sender and the driver itself, and has four
     calls for the rest. When the transport is gone `let_go` makes them do nothing, so that no stream keeps a connection.

@@ -1,4 +1,4 @@
-"""What an HTTP/2 connection needs from the I/O around it."""
+"""The I/O around an HTTP/2 connection, as the connection sees it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Stream = TypeVar("_Stream", contravariant=True)
 
 
 class Http2Driver(ConnectionDriver, Protocol[_Stream]):
-    """What the connection needs from the I/O around it.
+    """The I/O around one connection, as the connection sees it.
 
     When the transport has drained after `full` was true, the driver calls `Http2Connection.drained`.
 
@@ -49,7 +49,7 @@ class Http2Driver(ConnectionDriver, Protocol[_Stream]):
         """Call `Http2Connection.flush` on a later turn of the loop; called once until then."""
 
     def take_turn(self) -> bool:
-        """Call `Http2Connection.go_on`, unless others have used up this turn of the loop. Returns whether it did.
+        """Call `Http2Connection.receive_kept`, unless this turn of the loop is used up. Returns whether it did.
 
         If not, `Http2Connection.flush` is called in one of the next, before what is read there.
         """

@@ -72,7 +72,7 @@ class Engine(H2Connection):
         config: Limits.
     """
 
-    # What h2 remembers of closed streams, to tell how wrong a late frame is. 65,536 would be 5 MB.
+    # Closed streams that h2 remembers, to tell how wrong a late frame is. 65,536 would be 5 MB.
     MAX_CLOSED_STREAMS = 100
 
     def __init__(self, config: Config) -> None:
@@ -99,7 +99,7 @@ class Engine(H2Connection):
             },
         )
         self.out: list[bytes | memoryview] = []
-        """What is to be written, in order."""
+        """The parts of the output, in order."""
         self.out_bytes = 0
 
     @property

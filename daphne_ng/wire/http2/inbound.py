@@ -84,7 +84,7 @@ class Inbound:
         self._requests = 0
         self._requests_max = context.config.http2_max_requests
         self._new: list[Http2Stream] = []  # streams whose exchanges begin when the read has been worked on
-        self._priorities: dict[int, bytes] = {}  # those that came before their requests
+        self._priorities: dict[int, bytes] = {}  # streams' priorities that came before their requests
         self.client_leaves = False
         """Whether the client has sent a GOAWAY: it opens no other stream, and those that are open go on."""
 
@@ -157,7 +157,7 @@ class Inbound:
         if self._requests == self._requests_max:
             self._last_request()
 
-    # Reset a stream that has not become one of ours.
+    # Reset a stream of h2 that no `Http2Stream` is made for.
     def _refuse(self, h2: H2Stream, code: int, now: float) -> None:
         self._engine.send_reset(h2, code)
         self._engine.forget(h2)
@@ -221,7 +221,7 @@ class Inbound:
         self._context.windows.skip(value)
 
     def _block_skipped(self, stream_id: int, value: Any, now: float) -> None:
-        # It costs as much as any, and gets no answer.
+        # A block that is skipped costs as much as any, and gets no answer.
         self._sieve.take_reset(now)
         self._engine.block_decoder.decode(value)
 
@@ -243,7 +243,7 @@ class Inbound:
         if stream is not None:
             stream.prioritize(value)
             self._context.sender.reprioritized(stream)
-        # What the sieve has seen may be ahead of this frame, what h2 has seen is not.
+        # The sieve may have seen later frames than this one, h2 has not.
         elif stream_id > self._engine.highest_inbound_stream_id and len(self._priorities) < _EARLY_PRIORITIES_MAX:
             self._priorities[stream_id] = value
 

@@ -7,7 +7,7 @@ from daphne_ng.wire.http2.frames import SETTINGS, frame_header, goaway_frame
 __all__ = ["PREFACE", "refusal"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What every client sends first. No HTTP/1.1 request begins so: ``PRI`` is reserved for it (RFC 9113 section 11.6)."""
+"""The first bytes of a client. No HTTP/1.1 request begins so: ``PRI`` is reserved for it (RFC 9113 section 11.6)."""
 
 # An empty SETTINGS frame: "The server connection preface consists of a potentially empty SETTINGS frame that MUST be
 # the first frame the server sends" (RFC 9113 section 3.4).
@@ -22,6 +22,6 @@ def refusal(code: int, detail: str) -> bytes:
 
     Args:
         code: The HTTP/2 error code.
-        detail: For who debugs the client, in ASCII.
+        detail: For the developer of the client, in ASCII.
     """
     return _EMPTY_SETTINGS + goaway_frame(0, code, detail)

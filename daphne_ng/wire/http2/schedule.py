@@ -14,8 +14,8 @@ from priority.priority import PriorityTree
 
 __all__ = ["NO_PRIORITY", "Schedule", "parse_priority"]
 
-# Trees hold no more than twice the streams that wait, and those are limited elsewhere; the library's own limit is less
-# than somebody may configure.
+# Trees hold no more than twice the streams that wait, and `http2_max_concurrent_streams` limits these; it may be set to
+# more than the library's own limit.
 _TREE_MAX = 1_000_000
 
 # RFC 9218 section 4.
@@ -117,7 +117,7 @@ class Schedule:
         level = self._levels.get(urgency)
         if level is None:
             level = self._levels[urgency] = _Level()
-            # Below the next more urgent level that there is, and above those that hung there.
+            # The level hangs below the next more urgent one that there is, and above the levels that hung there.
             above = max((other for other in self._levels if other < urgency), default=-1)
             self._chain.insert_stream(urgency + 1, depends_on=above + 1, exclusive=True)
         elif not level:

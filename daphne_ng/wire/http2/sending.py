@@ -1,4 +1,4 @@
-"""What goes out on the streams of a connection: frames of what waits there, as windows and transport allow.
+"""The sender of a connection: it makes frames of what waits in the streams, as windows and transport allow.
 
 What the application sends waits in its stream. `Sender.pump` takes frames from there as the stream's window, the
 connection's window and the caller's limit allow:
@@ -26,9 +26,9 @@ from daphne_ng.wire.http2.states import ENDING, SENT
 __all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "Sender", "Stall", "do_nothing"]
 
 SEND_HIGH_BYTES = 65536
-"""What may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
+"""Bytes that may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
 SEND_LOW_BYTES = 16384
-"""What must be left at most before those who waited go on."""
+"""Bytes that may be left in a stream when an application that waited goes on."""
 
 # Several streams share the connection in frames of this size: at 10 Mbit/s, one takes 13 ms.
 _SHARED_FRAME_BYTES = 16384
@@ -62,7 +62,7 @@ class Stall:
             self.since = NEVER
 
     def sent(self, count: int) -> bool:
-        """So much went out. Returns whether all is forgotten."""
+        """Note that `count` bytes went out. Returns whether all is forgotten."""
         self._sent += count
         return self._sent >= self._floor
 
@@ -72,7 +72,7 @@ def do_nothing(*_arguments: object) -> None:
 
 
 class SendingStream(Protocol):
-    """What the sender knows of a stream."""
+    """A stream as the sender knows it."""
 
     id: int
     h2: Any
@@ -96,7 +96,7 @@ class SendingStream(Protocol):
 
 
 class Sender:
-    """What is sent on the streams of a connection, and what waits to be.
+    """Sends what waits in the streams of a connection.
 
     Args:
         engine: Makes the frames, and knows the windows.

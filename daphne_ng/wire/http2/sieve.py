@@ -68,7 +68,7 @@ __all__ = [
     "unknown_frame",
 ]
 
-# What the sieve reports besides bytes for h2: (report, stream, value).
+# Reports of the sieve, beside bytes for h2: (report, stream, value).
 REQUEST: Final = 0  # a new stream: (its header block, END_STREAM or 0)
 SKIPPED_DATA: Final = 1  # DATA that h2 does not see: how many bytes of the connection's window are due for it
 SKIPPED_BLOCK: Final = 2  # a header block that is decoded, to stay in step, and dropped
@@ -79,8 +79,8 @@ PRIORITY_RECEIVED: Final = 5  # the value of the Priority field (RFC 9218) for a
 # Unknown settings must be ignored (section 6.5.2). h2 would keep each of the 65,536 possible ones.
 _KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8, 9))
 
-# Frames to be worked on before others have their turn. Those of one byte cost 13 us each, and there may be 13,000 in a
-# read; one of ordinary frames has less than this.
+# Frames to be worked on before other connections have their turn. Frames of one byte cost 13 us each, and a read may
+# hold 13,000; a read of ordinary frames holds fewer than this.
 _TURN_FRAMES = 512
 
 
@@ -137,11 +137,11 @@ class FrameSieve:
         self._continuations_max = config.http2_max_continuation_frames
         self._hollow_end = -1  # where the last unknown or empty frame ended, as long as no other frame has followed it
         self.budget = Budget(config)
-        """What the client may still send that carries nothing."""
+        """The frames that the client may still send and that carry nothing."""
         self.behind = False
         """Whether there is more to be worked on, by another `feed`, on another turn of the loop."""
         self.fault: ConnectionFault | None = None
-        """What ends the connection, once everything before it has been worked on."""
+        """The fault that ends the connection, once everything before it has been worked on."""
         self.head_pending = True
         """Whether the preface, or a header block, has begun to arrive and is not whole."""
         self.head_is_new = False
@@ -263,7 +263,7 @@ class FrameSieve:
                 if kind != SETTINGS or flags & ACK:
                     raise ConnectionFault(PROTOCOL_ERROR, "The connection does not begin with SETTINGS.")
                 self._begun = True
-            # The rare ones: those that are not passed on leave a gap in the run.
+            # Rare frames: one that is not passed on leaves a gap in the run.
             if carried:
                 self.budget.data_received += carried
                 carried = 0
@@ -334,7 +334,7 @@ class FrameSieve:
         skipped = stream_id > self.last_id or stream_id in self.given_up
         if unpack_long(data, at + 9)[0] & STREAM_ID_MAX == stream_id and not skipped:
             # RFC 7540 section 5.3.1: "A stream cannot depend on itself. An endpoint MUST treat this as a stream
-            # error". RFC 9113 has no dependencies any more; nobody has reason to send this either way.
+            # error". RFC 9113 has no dependencies any more; no client has reason to send this either way.
             return [(STREAM_FAULT, stream_id, PROTOCOL_ERROR)]
         return None
 
@@ -425,7 +425,7 @@ class FrameSieve:
         block.append(frame)
         self._block_bytes += len(frame)
         size = self._block_bytes
-        # So many that hold next to nothing, and those that the bytes pay for.
+        # Frames that hold next to nothing have a limit; beyond it, each KiB of the block pays for one.
         if len(block) - 1 > self._continuations_max + size // 1024 or size > self._block_max + 9 * len(block):
             raise ConnectionFault(ENHANCE_YOUR_CALM, "A header block is too long.")
         if flags & END_HEADERS:

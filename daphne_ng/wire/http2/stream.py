@@ -33,7 +33,8 @@ from daphne_ng.port import RequestSink
 from daphne_ng.port.answers import error_answer
 from daphne_ng.wire.ending import NEVER
 from daphne_ng.wire.http.fields import DROP_LENGTH
-from daphne_ng.wire.http.response import END_STREAM, LENGTH, NO_BODY, UNSTARTED, overlong_body
+from daphne_ng.wire.http.response import END_STREAM, FRAMING, LENGTH, NO_BODY, UNSTARTED, is_bodiless, overlong_body
+from daphne_ng.wire.http.status import bodiless_status
 from daphne_ng.wire.http2.context import StreamContext
 from daphne_ng.wire.http2.driver import TunnelSink
 from daphne_ng.wire.http2.frames import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
@@ -137,7 +138,7 @@ class Http2Stream:
         """See `ResponsePort.body_bytes_sent`. Counted when the stream takes them, as on HTTP/1.1 the transport does."""
         # what waits to be sent
         self.parts: deque[Any] | None = None
-        self.buffered = 0
+        self.buffered = 0  # bytes of them
         self._report: Callable[[int], int] | None = None  # called when nothing waits here any more
         self.trailers_due: bytes | None = None
         self.stall: Stall | None = None  # how its window has kept it waiting; the sender's
@@ -157,23 +158,22 @@ class Http2Stream:
         sender = self._context.sender
         size = len(body)
         remaining = length
-        if status == 204 or status == 304 or self.head.method == "HEAD":
-            kind = NO_BODY
-            if status == 204 and length >= 0:
-                # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a
-                # status code of 1xx (Informational) or 204 (No Content)."
-                fields, length, flags = encode_fields(headers, DROP_LENGTH)
-            elif length < 0 and end and size and status != 204 and status != 304:
+        method = self.head.method
+        if (length >= 0 or end) and method != "HEAD" and status != 204 and status != 304:
+            kind = LENGTH  # FRAMING says the same, and costs more
+            if length < 0:
+                remaining = size
                 fields += length_line(size)
-            size = 0
-        elif length >= 0:
-            kind = LENGTH
-        elif end:
-            kind = LENGTH
-            remaining = size
-            fields += length_line(size)
         else:
-            kind = END_STREAM
+            kind = FRAMING[is_bodiless(method, status), length >= 0, end, "2"]
+            if kind == NO_BODY:
+                if status == 204 and length >= 0:
+                    # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a
+                    # status code of 1xx (Informational) or 204 (No Content)."
+                    fields, length, flags = encode_fields(headers, DROP_LENGTH)
+                elif length < 0 and end and size and not bodiless_status(status):
+                    fields += length_line(size)
+                size = 0
         block = b"".join((encode_status(status), fields, default_block(self._context.defaults, flags, headers)))
         excess = 0
         if kind == LENGTH:
@@ -345,11 +345,6 @@ class Http2Stream:
             self._context.awaiting_room[self.id] = self
         return True
 
-    @property
-    def unsent_bytes(self) -> int:
-        """How many bytes wait in this stream, without what the transport holds."""
-        return self.buffered
-
     def task_ended(self) -> None:
         """Report that the application's task has ended, or never began; the driver calls it once.
 
@@ -394,12 +389,16 @@ class Http2Stream:
             return
         self.sink = sink
         if self._early is not None:
-            for part in self._early:
-                if sink.body_received(as_bytes(part)) and (self.request, SINK_FULL) in REQUEST_MOVES:
-                    self._hold(now)
-            self._early = None
+            self._deliver_early(sink, now)
         if self.request >= COMPLETE_HELD and self.sink is not None:
             sink.body_ended(())
+
+    # Deliver the parts of the body that came before the exchange began.
+    def _deliver_early(self, sink: RequestSink, now: float) -> None:
+        early, self._early = self._early, None
+        for part in early or ():
+            if sink.body_received(as_bytes(part)) and (self.request, SINK_FULL) in REQUEST_MOVES:
+                self._hold(now)
 
     # Check an extended CONNECT; None if it was refused.
     def _handshake(self) -> WebSocketRequest | None:
@@ -469,7 +468,7 @@ class Http2Stream:
         """Take a new priority (RFC 9218 section 7)."""
         self.urgency, self.incremental = parse_priority(value)
 
-    # The sink is full. From here on it is the application that takes its time.
+    # The sink is full. Until it has room it is the application's time that runs, not the client's.
     def _hold(self, now: float) -> None:
         self.request = REQUEST_MOVES[self.request, SINK_FULL]
         if self.tunnel or self.head.websocket:
@@ -487,7 +486,7 @@ class Http2Stream:
         if sink is not None and (self.tunnel or self.response < ENDING):
             context = self._context
             if context.config.http_timeout and not self.head.websocket:
-                # From here on it is the application's time.
+                # The application's time begins when it has the whole request.
                 self.exchange_deadline = now + context.config.http_timeout
                 context.due_at(self.exchange_deadline)
             sink.body_ended(())
@@ -497,13 +496,13 @@ class Http2Stream:
 
     # Nothing will read the rest of the request: take it for a while, then reset the stream behind its response.
     #
-    # Not at once: the client is sending, and some (curl 7.88, httpx 0.28) look for the response only when that is over,
-    # whatever RFC 9113 section 8.1 says of a reset with NO_ERROR. How long, as on HTTP/1.1.
+    # A reset at once harms clients (curl 7.88, httpx 0.28) that look for the response only when they have sent all,
+    # whatever RFC 9113 section 8.1 says of a reset with NO_ERROR. The times are those of HTTP/1.1.
     def _discard(self) -> None:
         self.request = REQUEST_MOVES[self.request, ABANDONED]
         self._early = None
         if self.head.expects_continue and not self._continue_sent and not self.received_bytes:
-            # The client has been told nothing of its body, and may or may not send it.
+            # The client has not been told to send its body, and may or may not do so.
             self._discard_over()
             return
         context = self._context
@@ -595,7 +594,7 @@ class Http2Stream:
         self._context.sender.add(self)
         self._after_response()
 
-    # What is left of the request after its response. An exchange whose request has no body does not abandon it.
+    # The rest of the request, after its response: an exchange does not abandon a request that has no body.
     def _after_response(self) -> None:
         self.exchange_deadline = NEVER
         if self.tunnel:

@@ -31,12 +31,12 @@ __all__ = ["InboundWindows", "ReceiveWindow"]
 # waiting for another; it grows like theirs, up to what may be buffered.
 _FIRST_WINDOW_BYTES = 1024 * 1024
 _DEFAULT_WINDOW_BYTES = 65535  # RFC 9113 section 6.9.2
-# What is due for DATA that was skipped is given back in pieces of this size, a small part of the first window.
+# The window for DATA that was skipped is given back in pieces of this size, a small part of the first window.
 _SKIPPED_BYTES = 32768
 
 
 class ReceiveWindow:
-    """What the peer may send, and what we owe it.
+    """One window: how much the peer may send, and how much is to be given back to it.
 
     Args:
         size: How much it may send at first.
@@ -86,7 +86,7 @@ class ReceiveWindow:
 
 
 class ReceivingStream(Protocol):
-    """What has to be known of a stream whose window is given back."""
+    """A stream as the windows know it."""
 
     id: int
     h2: Any

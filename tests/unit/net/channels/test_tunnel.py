@@ -66,7 +66,7 @@ class FakeStream(StrictPort):
         return self.full
 
     @property
-    def unsent_bytes(self) -> int:
+    def buffered(self) -> int:
         return self.unsent
 
     def task_ended(self) -> None:

@@ -290,7 +290,7 @@ class TestWebSocket:
         server.stream.send(b"x" * 200_000)
         server.turn()
         assert server.stream.send_buffer_full
-        assert server.stream.unsent_bytes == 200_000 - 65535
+        assert server.stream.buffered == 200_000 - 65535
         server.open_window(200_000, 1)
         assert server.sink.room == 1
         assert not server.stream.send_buffer_full

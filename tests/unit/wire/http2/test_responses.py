@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from daphne_ng.errors import InvalidHeader
+from daphne_ng.wire.http.response import FRAMING, is_bodiless
 from tests.support import h2
 from tests.support.h2 import Http2Server
 
@@ -179,3 +182,14 @@ class TestInterim:
         stream = server.request(b"POST", end=False)
         server.stream.informational(100, [])
         assert server.response(stream).interim == []
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "known", "end"),
+    list(product([b"GET", b"HEAD"], [200, 204, 205, 304, 404], [False, True], [False, True])),
+)
+def test_bodies_are_framed_by_the_table(method: bytes, status: int, known: bool, end: bool) -> None:
+    server = Http2Server()
+    server.request(method)
+    server.stream.start(status, [(b"content-length", b"5")] if known else [], b"12345", end, False)
+    assert server.stream._framing == FRAMING[is_bodiless(method.decode(), status), known, end, "2"]
