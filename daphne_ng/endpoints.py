@@ -192,16 +192,8 @@ def _endpoint(reactor: Any, description: str, wrappers: EndpointWrappers | None)
     if prefix in _WRAPPERS and wrappers is not None:
         if not rest:
             raise EndpointError(f"should read {prefix}:STRING, with STRING another endpoint")
-        if prefix == "haproxy":
-            return _endpoint(reactor.changed(prelude=wrappers.prelude()), rest, wrappers)
-        if prefix in _AUTOMATIC:
-            directory, rest = _split_directory(prefix, rest)
-            source = wrappers.automatic(reactor, directory, _AUTOMATIC[prefix])
-            return _endpoint(reactor.changed(tls=source), rest, wrappers)
-        if prefix == "txsni":
-            directory, rest = _split_directory(prefix, rest)
-            return _endpoint(reactor.changed(tls=wrappers.directory(directory, prefix)), rest, wrappers)
-        return _endpoint(reactor.changed(tls=wrappers.tls()), rest, wrappers)
+        changes, wrapped = _WRAPPERS[prefix](reactor, rest, wrappers)
+        return _endpoint(reactor.changed(**changes), wrapped, wrappers)
     if prefix == "ssl" and wrappers is not None:
         return _ssl_endpoint(reactor, description, wrappers)
     return _twisted_endpoint(reactor, description)
@@ -217,9 +209,40 @@ def _twisted_endpoint(reactor: Any, description: str) -> Any:
         raise EndpointError(_reason(error)) from error
 
 
-# The values say whether certificates come from the staging server.
-_AUTOMATIC = {"le": False, "lets": True}
-_WRAPPERS = ("haproxy", "tls", "txsni", *_AUTOMATIC)
+_Wrapped = tuple[dict[str, Any], str]
+"""The listen options that a wrapper changes, and the string inside it."""
+
+
+def _in_proxy_protocol(reactor: Any, rest: str, wrappers: EndpointWrappers) -> _Wrapped:
+    return {"prelude": wrappers.prelude()}, rest
+
+
+def _in_tls(reactor: Any, rest: str, wrappers: EndpointWrappers) -> _Wrapped:
+    return {"tls": wrappers.tls()}, rest
+
+
+def _in_tls_of_directory(reactor: Any, rest: str, wrappers: EndpointWrappers) -> _Wrapped:
+    directory, rest = _split_directory("txsni", rest)
+    return {"tls": wrappers.directory(directory, "txsni")}, rest
+
+
+def _in_automatic_tls(reactor: Any, rest: str, wrappers: EndpointWrappers) -> _Wrapped:
+    directory, rest = _split_directory("le", rest)
+    return {"tls": wrappers.automatic(reactor, directory, False)}, rest
+
+
+def _in_staging_tls(reactor: Any, rest: str, wrappers: EndpointWrappers) -> _Wrapped:
+    directory, rest = _split_directory("lets", rest)
+    return {"tls": wrappers.automatic(reactor, directory, True)}, rest
+
+
+_WRAPPERS: dict[str, Callable[[Any, str, EndpointWrappers], _Wrapped]] = {
+    "haproxy": _in_proxy_protocol,
+    "tls": _in_tls,
+    "txsni": _in_tls_of_directory,
+    "le": _in_automatic_tls,
+    "lets": _in_staging_tls,
+}
 
 
 def _split_directory(prefix: str, rest: str) -> tuple[str, str]:
