@@ -343,7 +343,6 @@ TESTED_ELSEWHERE = {
     "daphne_ng.net.channels.channel": "tests/unit/net/channels/test_connection.py",
     "daphne_ng.net.channels.http1": "tests/unit/net/channels/test_connection.py",
     "daphne_ng.net.channels.websocket": "tests/unit/net/channels/test_tunnel.py",
-    "daphne_ng.net.context": "tests/unit/net/channels/test_connection.py",
     "daphne_ng.net.factory": "tests/unit/net/channels/test_connection.py",
     "daphne_ng.net.sockets.listening": "tests/net/sockets/test_prelude.py",
     "daphne_ng.net.sockets.loops": "tests/net/test_reactor.py",
@@ -388,7 +387,6 @@ TESTED_ELSEWHERE = {
     "daphne_ng.wire.http2.stream": "tests/unit/wire/http2/test_responses.py",
     "daphne_ng.wire.http2.states": "tests/properties/test_h2_properties.py",
     "daphne_ng.wire.http2.windows": "tests/unit/wire/http2/test_flow.py",
-    "daphne_ng.wire.websocket.budget": "tests/unit/wire/websocket/test_attacks.py",
     "daphne_ng.wire.websocket.driver": "interfaces alone",
     "daphne_ng.wording": "tests/unit/test_access.py",
 }
