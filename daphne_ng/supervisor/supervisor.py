@@ -389,7 +389,7 @@ class Supervisor:
             worker.beat_at = self._clock()
             worker.blocked = False
             event = message.get("event")
-            if event == "ready" and not worker.ready:
+            if event == "ready" and not (worker.ready or worker.retired or worker.given_up_at is not None):
                 self._became_ready(worker)
             elif event == "retire" and not self._stopping:
                 self._grant(worker, str(message.get("reason")))

@@ -240,6 +240,25 @@ def test_one_that_does_not_become_ready_is_killed(make: Any) -> None:
     assert it._exit_code == 1
 
 
+@pytest.mark.parametrize("reload", [False, True])
+def test_one_that_is_killed_does_not_take_the_place_of_another(make: Any, reload: bool) -> None:
+    """It may have said that it is ready just before, and will not serve all the same."""
+    changes: list[list[str]] = []
+    watcher = (lambda: changes.pop() if changes else []) if reload else None
+    it = make(1, watcher, worker_start_timeout=10, reload=reload).started()
+    it.tell(signal.SIGHUP)
+    it.processes[1].unkillable = True
+    if reload:
+        changes.append(["a.py"])
+        it.turn(1)
+    else:
+        it.turn(11)
+    it.processes[1].say("ready")
+    it.turn()
+    assert it.processes[0].orders == b""
+    it.processes[1].exit(-9)
+
+
 @pytest.mark.real("a process ends")
 def test_process_1_sees_to_the_end_of_those_whose_parents_have_ended(make: Any) -> None:
     it = make().begin()
