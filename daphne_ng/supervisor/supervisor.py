@@ -514,7 +514,7 @@ class Supervisor:
         config = self._config
         given_up = []
         for worker in self._workers:
-            if worker.ready and 0 < worker.settles_at <= now:
+            if worker.ready and not worker.retired and 0 < worker.settles_at <= now:
                 worker.settles_at = 0.0
                 self._failures = 0
             if worker.kill_at is not None and now >= worker.kill_at:

@@ -302,6 +302,29 @@ def dies_again_and_again(it: Driven, times: int, ready: bool) -> list[float]:
     return waits
 
 
+def test_one_that_stops_before_it_has_settled_does_not_count_as_one_that_works(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = make(1).started()
+    it.processes[0].exit(1)
+    it.turn()
+    it.processes[1].say("ready")
+    it.turn()
+    it.processes[1].exit(7)
+    it.turn()
+    assert "Worker 2 (process 1002) ended with code 7; the next starts in 0.5 s" in caplog.text
+    it.turn(1)
+    it.processes[2].say("ready")
+    it.processes[2].say("stopping")
+    it.turn()
+    it.turn(10)
+    it.processes[3].say("ready")
+    it.turn()
+    it.processes[3].exit(7)
+    it.turn()
+    assert "Worker 4 (process 1004) ended with code 7; the next starts in 1.0 s" in caplog.text
+
+
 def test_those_that_are_ready_and_die_soon_back_off_and_are_never_given_up(make: Any) -> None:
     """It may be a request that kills them, and others wait to be served."""
     it = make(1).started()
