@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from daphne_ng.supervisor import phases
 from daphne_ng.wire import ending
 from daphne_ng.wire.http import response
 from daphne_ng.wire.http2 import states
@@ -135,6 +136,14 @@ def _response_half() -> str:
     )
 
 
+def _worker() -> str:
+    rows = []
+    for phase, name in enumerate(phases.PHASES):
+        following = [phases.NEXT.get((phase, happened)) for happened in range(len(phases.INPUTS))]
+        rows.append([f"**{name}**", *("." if each is None else phases.PHASES[each] for each in following)])
+    return table(["Phase", *(f"`{name}`" for name in phases.INPUTS)], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "framing": _framing,
     "moves-websocket": _moves,
@@ -142,6 +151,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "response-half": _response_half,
     "steps": lambda: _steps(ending.STEPS),
     "steps-websocket": lambda: _steps(ending.WEBSOCKET_STEPS),
+    "worker": _worker,
 }
 
 

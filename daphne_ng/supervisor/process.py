@@ -1,8 +1,9 @@
-"""One worker as its supervisor sees it: the process, its two pipes, and what has been heard of it."""
+"""One worker as its supervisor sees it: the process, its two pipes, its phase, and what it has said."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 from daphne_ng.config import Config
 from daphne_ng.net.sockets.sharing import SharedSocket
+from daphne_ng.supervisor.phases import NEXT, READY, RETIRING, STARTING
 from daphne_ng.supervisor.protocol import ENVIRONMENT, Assignment, LineReader
 
 __all__ = ["Launcher", "WorkerProcess", "ending"]
@@ -25,8 +27,8 @@ class WorkerProcess:
     Args:
         number: From 1, never used again.
         process: A `subprocess.Popen`.
-        report: Descriptor to read what it says from.
-        orders: Descriptor to write what it is told to.
+        report: Descriptor to read its messages from.
+        orders: Descriptor to write orders to.
         started_at: Time on the supervisor's clock, in seconds.
     """
 
@@ -39,25 +41,46 @@ class WorkerProcess:
         self.orders = orders
         self.lines = LineReader()
         self.started_at = self.beat_at = started_at
-        self.ready = False
-        self.settles_at = 0.0
-        """When it counts as one that works, once it is ready; 0 afterwards."""
+        self.phase = STARTING
+        """See `daphne_ng.supervisor.phases`; `advance` changes it."""
+        self.due_at = math.inf
+        """When the time for the phase is up, on the supervisor's clock; infinity where nothing hurries."""
         self.replaces: WorkerProcess | None = None
+        """The worker that is told to stop when this one is ready."""
         self.replaced_by: WorkerProcess | None = None
-        self.retired = False
-        """Whether its end has begun."""
-        self.unwanted = ""
-        """Why it is to be replaced in any case, until another is ready in its place."""
-        self.unwanted_from = 0.0
-        """When that may begin."""
+        """The worker that is started in its place."""
+        self.replace_reason = ""
+        """Why it is to be replaced, and again until another is ready in its place; empty if it may stay."""
+        self.replace_from = 0.0
+        """When that may begin, on the supervisor's clock."""
         self.blocked = False
+        """Whether nothing is heard of it. No phase, for it may pass."""
         self.hopeless = False
         """Whether it has said that its failure is the code's own, so that another one would fail in the same way."""
-        self.kill_at: float | None = None
-        self.given_up_at: float | None = None
+
+    def advance(self, happened: int) -> bool:
+        """Move to the phase that an input leads to.
+
+        Args:
+            happened: An input of `daphne_ng.supervisor.phases`.
+
+        Returns:
+            Whether the worker has moved; the caller then sets `due_at`. An input that the table does not know in this
+            phase changes nothing.
+        """
+        phase = NEXT.get((self.phase, happened))
+        if phase is None:
+            return False
+        self.phase = phase
+        return True
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has become ready, and its end has not begun."""
+        return READY <= self.phase < RETIRING
 
     def order(self, order: bytes) -> None:
-        """Tell it something; lost if it is ending, or has not read thousands of orders."""
+        """Give it an order; lost if it is ending, or has not read thousands of orders."""
         with contextlib.suppress(OSError):
             os.write(self.orders, order)
 
@@ -76,8 +99,8 @@ class Launcher:
     Args:
         command: The program and its arguments.
         config: Says as whom they run.
-        shared: What they listen on.
-        run_id: The same for all of them, and for nobody else.
+        shared: The sockets that they listen on.
+        run_id: The same for all workers of this supervisor, and different in its next run.
         compiles: Whether they may leave compiled modules behind.
         popen: Starts a process, as `subprocess.Popen`.
     """
@@ -117,8 +140,8 @@ class Launcher:
         assignment = Assignment(number, report_write, orders_read, self._shared, self._run_id)
         descriptors = [report_write, orders_read, *(one.fileno for one in self._shared if one.fileno >= 0)]
         if not self._compiles:
-            # What is compiled is found again by the source's size and its time in whole seconds. A file that is saved
-            # twice within one would be served as it was first.
+            # A compiled module is found again by the source's size and its time in whole seconds. A file that is saved
+            # twice within a second would be served as it was first.
             environment = environment | {"PYTHONDONTWRITEBYTECODE": "1"}
         # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
         # that a debugger in it can read from the terminal.
@@ -141,7 +164,7 @@ class Launcher:
         return WorkerProcess(number, process, report, orders, now)
 
 
-# Both or none.
+# Two pipes, or none and no descriptor left over.
 def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
     one = os.pipe()
     try:
@@ -158,11 +181,11 @@ def ending(code: int) -> str:
         return f"ended with code {code}"
     try:
         return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:  # one of those for real time
+    except ValueError:  # a signal for real time
         return f"was killed by signal {-code}"
 
 
-# As whom a worker runs: keywords of Popen, and what the environment says of a user.
+# The user and the groups of a worker: keywords of Popen, and the variables that describe a user.
 def _identity(config: Config) -> tuple[dict[str, Any], dict[str, str]]:
     import grp
     import pwd

@@ -2,13 +2,15 @@
 
 One loop over pipes and signals, without an event loop of anybody's: it must go on whatever the workers do. Everything
 that changes the set of workers is one of three operations: `_spawn`, `_retire` (an order to stop, and KILL when its
-time is over) and `_replace`, which spawns first and retires when the new worker is ready.
+time is over) and `_replace`, which spawns first and retires when the new worker is ready. A worker's phase changes in
+`_move` alone, after the table in `daphne_ng.supervisor.phases`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import selectors
 import signal
@@ -23,6 +25,21 @@ from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
 from daphne_ng.serving.process import max_shutdown_seconds
 from daphne_ng.supervisor.notify import Notifier
+from daphne_ng.supervisor.phases import (
+    ABANDON,
+    EXIT,
+    KILL,
+    KILLED,
+    OVERDUE,
+    READY,
+    RETIRE,
+    RETIRING,
+    SETTLED,
+    STARTING,
+    TIME_UP,
+    WORKER_READY,
+    WORKER_STOPS,
+)
 from daphne_ng.supervisor.process import Launcher, WorkerProcess, ending
 from daphne_ng.supervisor.protocol import END, HURRY, STOP
 from daphne_ng.supervisor.reloading import Reloading
@@ -33,17 +50,17 @@ __all__ = ["Supervisor", "command_of_this_process"]
 
 logger = logging.getLogger("daphne_ng.supervisor.supervisor")
 
-# A worker that ends on its own before it was ready, or so soon after, has failed.
+# A worker that ends by itself before it was ready, or so soon after, has failed.
 _SETTLED_SECONDS = 5.0
-# So many in a row that do not even become ready, while no worker serves, and it is given up.
+# After so many in a row that do not even become ready, while no worker serves, the supervisor gives up.
 _UNREADY_MAX = 5
 _BACK_OFF_FIRST_SECONDS = 0.5
 _BACK_OFF_MAX_SECONDS = 30.0
-# The same after one that was ready. It may be a request that has killed it, and then others wait for the next.
+# The same after a worker that was ready. A request may have killed it, and others wait for the next worker.
 _BACK_OFF_SERVED_MAX_SECONDS = 5.0
 # Limits that are reached when a worker starts are reached by the next one too.
 _HOPELESS_MAX_SECONDS = 300.0
-# What a worker's end may take beyond its own limits, and all that it has when there is no time for those.
+# The time that a worker's end may take beyond its own limits, and all that it has when there is no time for those.
 _END_MARGIN_SECONDS = 5.0
 _READ_BYTES = 65536
 # So many workers per wanted one may be draining when another is replaced.
@@ -113,8 +130,8 @@ class Supervisor:
         self._look_at = 0.0
         # Process 1 of a container is given the processes whose parents have ended.
         self._adopts = os.getpid() == 1
-        # Who develops closes the terminal when they have done, unless they said nohup; a service may be told to reload
-        # without one.
+        # A developer ends the server by closing the terminal, unless it was started with nohup. A service has no
+        # terminal to close, and is told to reload by the same signal.
         closes = watcher is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         self._terminals = [number for number in (0, 1, 2) if closes and os.isatty(number)]
 
@@ -191,15 +208,16 @@ class Supervisor:
         for worker in self._workers:
             worker.started_at += seconds
             worker.beat_at += seconds
-            if worker.kill_at is not None:
-                worker.kill_at += seconds
+            # Of a worker that is late in these phases it is the end.
+            if worker.phase in (STARTING, RETIRING):
+                worker.due_at += seconds
 
     # -- what systemd is told ----------------------------------------------------------------------------------
 
-    # Whether it serves, as far as is known: one that is blocked reports nothing.
+    # Whether a worker serves, as far as is known: a blocked one reports nothing.
     def _is_healthy(self, worker: WorkerProcess, now: float) -> bool:
         silence = max(self._notifier.watchdog_seconds or 0.0, _SILENCE_SECONDS)
-        return worker.ready and not worker.retired and now - worker.beat_at < silence
+        return worker.serves and now - worker.beat_at < silence
 
     def _tell_status(self, now: float) -> None:
         if self._stopping:
@@ -207,9 +225,8 @@ class Supervisor:
                 self._progress_at = now + _PROGRESS_SECONDS
                 self._notifier.progress(f"Stopping: {counted(len(self._workers), 'worker')} still running")
             return
-        current = [worker for worker in self._workers if not worker.retired]
-        ready = sum(worker.ready for worker in current)
-        draining = len(self._workers) - len(current)
+        ready = sum(worker.serves for worker in self._workers)
+        draining = sum(worker.phase >= RETIRING for worker in self._workers)
         status = f"{ready} of {self._count} workers ready"
         if self._rolling:
             status = f"Replacing workers, {len(self._to_roll)} to go; {status}"
@@ -229,7 +246,7 @@ class Supervisor:
         names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGCHLD")
         numbers = [getattr(signal, name) for name in names]
         handled = {number: signal.signal(number, self._note) for number in numbers}
-        # Whoever started this process may have blocked some for itself.
+        # The parent of this process may have blocked some for itself.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         handled[-1] = signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
         return handled
@@ -268,7 +285,7 @@ class Supervisor:
             logger.info("Replacing all workers")
             self._notifier.reloading("Replacing all workers")
             self._rolling = True
-            self._to_roll = [worker for worker in self._workers if not worker.retired]
+            self._to_roll = [worker for worker in self._workers if worker.phase < RETIRING]
             self._reloading.begin()
         elif number == signal.SIGTTIN:
             if self._count >= self._count_max:
@@ -285,7 +302,7 @@ class Supervisor:
         now = self._clock()
         lines = [f"{self._count} workers wanted"]
         for worker in self._workers:
-            state = "retired" if worker.retired else "ready" if worker.ready else "starting"
+            state = "retired" if worker.phase >= RETIRING else "ready" if worker.serves else "starting"
             lines.append(
                 f"{worker}: {state}, {now - worker.started_at:.0f} s old, last heard {now - worker.beat_at:.1f} s ago"
             )
@@ -300,6 +317,7 @@ class Supervisor:
         except (OSError, subprocess.SubprocessError, KeyError) as error:
             self._not_started(error, replaces)
             return
+        worker.due_at = worker.started_at + self._config.worker_start_timeout
         worker.replaces = replaces
         if replaces is not None:
             replaces.replaced_by = worker
@@ -314,37 +332,39 @@ class Supervisor:
             raise ConfigurationError(f"a worker cannot be started: {error}") from error
         if replaces is not None:
             self._end_roll(f"a new one cannot be started: {error}; the old go on")
-            if not replaces.unwanted:
+            if not replaces.replace_reason:
                 return
         self._failures += 1
         delay = self._back_off(self._clock())
         logger.error("A worker cannot be started: %s; the next try is in %.1f s", error, delay)
 
     def _replace(self, worker: WorkerProcess, reason: str) -> None:
-        if worker.replaced_by is None and not worker.retired:
+        if worker.replaced_by is None and worker.phase < RETIRING:
             logger.info("%s is replaced: %s", worker, reason)
             self._spawn(replaces=worker)
 
+    # A worker that serves nobody is killed instead: see the table.
     def _retire(self, worker: WorkerProcess, order: bytes = STOP) -> None:
-        if worker.retired:
-            return
-        self._limit_end(worker)
-        if worker.ready:
+        if self._move(worker, RETIRE) and worker.phase == RETIRING:
             worker.order(order)
-        else:
-            self._kill(worker)  # it serves nobody
 
-    def _limit_end(self, worker: WorkerProcess) -> None:
-        worker.retired = True
-        # One that is blocked will not hear of it.
-        limit = 0.0 if worker.blocked else max_shutdown_seconds(self._config)
-        worker.kill_at = self._clock() + limit + _END_MARGIN_SECONDS
-
-    def _kill(self, worker: WorkerProcess) -> None:
-        worker.retired = True
-        worker.kill_at = None
-        worker.given_up_at = self._clock() + _END_MARGIN_SECONDS
-        worker.process.kill()
+    # Tell a worker's phase what has happened, and do what the new phase asks for. Returns whether the phase knew it.
+    def _move(self, worker: WorkerProcess, happened: int) -> bool:
+        if not worker.advance(happened):
+            return False
+        phase = worker.phase
+        limit = math.inf
+        if phase == READY:
+            limit = _SETTLED_SECONDS
+        elif phase == RETIRING:
+            # A worker that is blocked will not read the order.
+            limit = _END_MARGIN_SECONDS + (0.0 if worker.blocked else max_shutdown_seconds(self._config))
+        elif phase == KILLED:
+            limit = _END_MARGIN_SECONDS
+        worker.due_at = self._clock() + limit
+        if phase in (OVERDUE, KILLED):
+            worker.process.kill()
+        return True
 
     def _forget(self, worker: WorkerProcess) -> None:
         if worker.report in self._heard:
@@ -360,14 +380,14 @@ class Supervisor:
     def _stop(self) -> None:
         if self._hurried:
             for worker in self._workers:
-                self._kill(worker)
+                self._move(worker, KILL)
         elif self._stopping:
             logger.info("Told to stop again: the workers end at once")
             self._hurried = True
             for worker in self._workers:
                 worker.order(HURRY)
-                if worker.kill_at is not None:
-                    worker.kill_at = min(worker.kill_at, self._clock() + _END_MARGIN_SECONDS)
+                if worker.phase == RETIRING:
+                    worker.due_at = min(worker.due_at, self._clock() + _END_MARGIN_SECONDS)
         else:
             self._stopping = True
             if self._workers:
@@ -389,39 +409,37 @@ class Supervisor:
             worker.beat_at = self._clock()
             worker.blocked = False
             event = message.get("event")
-            if event == "ready" and not (worker.ready or worker.retired or worker.given_up_at is not None):
+            if event == "ready" and self._move(worker, WORKER_READY):
                 self._became_ready(worker)
             elif event == "retire" and not self._stopping:
                 self._grant(worker, str(message.get("reason")))
             elif event == "failed":
                 worker.hopeless = True
-            elif event == "stopping" and worker.ready and not worker.retired:
-                # Somebody else has told it to. It accepts nobody any more, so another is due now.
+            elif event == "stopping" and self._move(worker, WORKER_STOPS):
+                # Told by others. It accepts nobody any more, so another is due now.
                 logger.info("%s stops", worker)
-                self._limit_end(worker)
         if not data and worker.report in self._heard:
             # The pipe is closed, so the process ends, and would be heard for ever until it has.
             self._heard.discard(worker.report)
             self._selector.unregister(worker.report)
 
-    # It asks for another in its place. A limit that is too low must not keep the machine busy with starts.
+    # A worker asks for another in its place. A limit that is too low must not keep the machine busy with starts.
     def _grant(self, worker: WorkerProcess, reason: str) -> None:
-        if worker.unwanted or worker.retired:
+        if worker.replace_reason or worker.phase >= RETIRING:
             return
-        worker.unwanted, worker.unwanted_from = reason, worker.settles_at
-        if worker.ready:
+        worker.replace_reason = reason
+        if worker.serves:
+            worker.replace_from = worker.due_at if worker.phase == READY else 0.0
             self._hopeless = 0
             return
         self._hopeless += 1
         delay = min(_SETTLED_SECONDS * 2.0 ** (self._hopeless - 1), _HOPELESS_MAX_SECONDS)
-        worker.unwanted_from = self._clock() + delay
+        worker.replace_from = self._clock() + delay
         logger.warning("%s is over its limit before it serves: %s; it stays for %g s", worker, reason, delay)
 
     def _became_ready(self, worker: WorkerProcess) -> None:
-        worker.ready = True
         self._unready = 0
         self._reloading.succeeded()
-        worker.settles_at = self._clock() + _SETTLED_SECONDS
         logger.info("%s is ready", worker)
         old, worker.replaces = worker.replaces, None
         if old is not None:
@@ -440,11 +458,14 @@ class Supervisor:
             self._workers.remove(worker)
             if worker in self._to_roll:
                 self._to_roll.remove(worker)
-            replaced = worker.replaces
+            phase, due_at, replaced = worker.phase, worker.due_at, worker.replaces
+            self._move(worker, EXIT)
             self._forget(worker)
-            if not worker.retired:
-                self._died(worker, code, replaced)
-            elif code and worker.given_up_at is None:
+            if phase == SETTLED or (phase == READY and self._clock() >= due_at):
+                logger.error("%s %s; another takes its place", worker, ending(code))
+            elif phase < RETIRING:
+                self._failed(worker, code, phase == READY, replaced)
+            elif code and phase == RETIRING:
                 logger.warning("%s, which was about to end, %s", worker, ending(code))
             else:
                 logger.info("%s has ended", worker)
@@ -459,13 +480,11 @@ class Supervisor:
                     return
                 os.waitpid(ended.si_pid, 0)
 
-    def _died(self, worker: WorkerProcess, code: int, replaced: WorkerProcess | None) -> None:
+    # A worker has ended before it was ready, or soon after.
+    def _failed(self, worker: WorkerProcess, code: int, was_ready: bool, replaced: WorkerProcess | None) -> None:
         how = ending(code)
         now = self._clock()
-        if worker.ready and now >= worker.settles_at:
-            logger.error("%s %s; another takes its place", worker, how)
-            return
-        if replaced is not None and not replaced.retired:
+        if replaced is not None and replaced.phase < RETIRING:
             logger.error("%s, which was to replace %s, %s", worker, replaced, how)
             if self._watcher is not None and self._announced and not worker.hopeless:
                 logger.warning("The new code may need what the old holds: the old ends, then the new starts once more")
@@ -473,15 +492,14 @@ class Supervisor:
                 self._retire(replaced)
                 return
             self._end_roll("the new code does not start; the old goes on")
-            if replaced.unwanted:
+            if replaced.replace_reason:
                 self._failures += 1
                 logger.info("The next try is in %.1f s", self._back_off(now))
             return
         if self._stopping:
             return
         self._failures += 1
-        serving = any(other.ready and not other.retired for other in self._workers)
-        if not worker.ready and not self._is_worth_another(worker, how, serving):
+        if not was_ready and not self._is_worth_another(worker, how):
             self._exit_code = code if code > 0 else 1
             self._stop()
             return
@@ -489,15 +507,16 @@ class Supervisor:
             logger.error("%s %s: the next change is the next try, and clients wait until then", worker, how)
             self._end_roll("the new code does not start, and the old has ended")
             return
-        limit = _BACK_OFF_SERVED_MAX_SECONDS if worker.ready else _BACK_OFF_MAX_SECONDS
+        limit = _BACK_OFF_SERVED_MAX_SECONDS if was_ready else _BACK_OFF_MAX_SECONDS
         logger.error("%s %s; the next starts in %.1f s", worker, how, self._back_off(now, limit))
 
-    # Whether one that did not become ready is no reason to give up. Who develops mends it, and need not start again.
-    def _is_worth_another(self, worker: WorkerProcess, how: str, serving: bool) -> bool:
+    # Whether another worker is started after one that did not become ready. Under --reload it always is, for the
+    # developer will mend the code and need not start the server again.
+    def _is_worth_another(self, worker: WorkerProcess, how: str) -> bool:
         self._unready += 1
         if not self._announced:
             return False
-        hopeless = self._unready >= _UNREADY_MAX and not serving
+        hopeless = self._unready >= _UNREADY_MAX and not any(other.serves for other in self._workers)
         if self._watcher is None and hopeless:
             logger.critical("%s %s, as %d before it: giving up", worker, how, self._unready - 1)
             return False
@@ -511,30 +530,28 @@ class Supervisor:
         return delay
 
     def _check(self, now: float) -> None:
-        config = self._config
-        given_up = []
-        for worker in self._workers:
-            if worker.ready and not worker.retired and 0 < worker.settles_at <= now:
-                worker.settles_at = 0.0
-                self._failures = 0
-            if worker.kill_at is not None and now >= worker.kill_at:
-                logger.error("%s does not end in time: it is killed", worker)
-                self._kill(worker)
-            elif worker.retired:
-                if self._stopping and worker.given_up_at is not None and now >= worker.given_up_at:
-                    logger.error("%s was killed and does not end: it is left behind", worker)
-                    given_up.append(worker)
-            elif not worker.ready and now - worker.started_at >= config.worker_start_timeout:
-                if worker.given_up_at is None:
-                    logger.error("%s has not started within %g s: it is killed", worker, config.worker_start_timeout)
-                    worker.given_up_at = now
-                worker.process.kill()
-            elif worker.ready and self._is_blocked(worker, now):
+        for worker in list(self._workers):
+            if now >= worker.due_at:
+                self._time_is_up(worker)
+            if worker.serves and self._is_blocked(worker, now):
                 # It accepts nobody; the others do.
                 worker.blocked = True
-                worker.unwanted = worker.unwanted or f"nothing was heard of it for {now - worker.beat_at:.0f} s"
-                self._replace(worker, worker.unwanted)
-        for worker in given_up:
+                silence = f"nothing was heard of it for {now - worker.beat_at:.0f} s"
+                worker.replace_reason = worker.replace_reason or silence
+                self._replace(worker, worker.replace_reason)
+
+    def _time_is_up(self, worker: WorkerProcess) -> None:
+        if worker.phase == STARTING:
+            limit = self._config.worker_start_timeout
+            logger.error("%s has not started within %g s: it is killed", worker, limit)
+        elif worker.phase == RETIRING:
+            logger.error("%s does not end in time: it is killed", worker)
+        if self._move(worker, TIME_UP):
+            if worker.phase == SETTLED:
+                self._failures = 0
+        # The kernel may not end a process that is killed, such as one in a call to a file server that is gone.
+        elif self._stopping and self._move(worker, ABANDON):
+            logger.error("%s was killed and does not end: it is left behind", worker)
             self._workers.remove(worker)
             self._forget(worker)
 
@@ -549,19 +566,20 @@ class Supervisor:
         # The first must have started before the others are: its failure is everybody's.
         if not self._announced or self._reloading.holds(self._workers):
             return
-        current = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
+        current = [worker for worker in self._workers if worker.phase < RETIRING and worker.replaces is None]
         if now >= self._spawn_at:
             for worker in current:
-                if worker.unwanted and worker.replaced_by is None and now >= worker.unwanted_from and self._has_room():
-                    self._replace(worker, worker.unwanted)
+                wanted = worker.replace_reason and worker.replaced_by is None and now >= worker.replace_from
+                if wanted and self._has_room():
+                    self._replace(worker, worker.replace_reason)
         missing = self._count - len(current)
         if missing > 0 and now >= self._spawn_at:
             for _ in range(missing):
                 if now >= self._spawn_at:
                     self._spawn()
         elif missing < 0:
-            # Those first that serve nobody, so that one which does is never the price of one that does not start.
-            for worker in sorted(current, key=lambda one: (one.ready, not one.blocked, one.started_at))[:-missing]:
+            # Workers that serve nobody go first, so that a new one which does not start never costs one that serves.
+            for worker in sorted(current, key=lambda one: (one.serves, not one.blocked, one.started_at))[:-missing]:
                 self._retire(worker)
 
     def _roll_on(self) -> None:
@@ -571,7 +589,7 @@ class Supervisor:
             if not self._has_room():
                 return
             worker = self._to_roll.pop(0)
-            if worker in self._workers and not worker.retired:
+            if worker in self._workers and worker.phase < RETIRING:
                 if self._reloading.exclusive:
                     logger.info("%s ends first: the code holds what one process alone can", worker)
                     self._reloading.go_alone()
@@ -581,15 +599,14 @@ class Supervisor:
                 return
         self._end_roll("")
 
-    # Workers that drain take memory as long as their last request. Who asks for new ones faster than that waits; not
-    # for ever, since every end has its limit.
+    # Workers that drain take memory as long as their last request. New ones wait for them; not for ever, since every
+    # end has its limit.
     def _has_room(self) -> bool:
-        return sum(worker.retired for worker in self._workers) < _DRAINING_MAX * self._count
+        return sum(worker.phase >= RETIRING for worker in self._workers) < _DRAINING_MAX * self._count
 
-    # One that is to go itself is not: it may hang with the code that was there before.
+    # A worker that is itself due for replacement is not awaited: its old code may hang.
     def _is_awaited(self, worker: WorkerProcess) -> bool:
-        starts = not (worker.ready or worker.retired)
-        return worker.replaces is not None or (starts and worker not in self._to_roll)
+        return worker.replaces is not None or (worker.phase < READY and worker not in self._to_roll)
 
     def _end_roll(self, failure: str) -> None:
         if not self._rolling:
@@ -611,9 +628,9 @@ class Supervisor:
             shown = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
             logger.info("%s changed", shown)
             for worker in self._workers:
-                # It has begun with what was there before. The first one of all may hang with it, and is replaced.
-                if not worker.ready and not worker.retired and (self._announced or worker.replaces is not None):
-                    self._kill(worker)
+                # It has begun with the old code. The first worker of all may hang with that, and is replaced.
+                if worker.phase < READY and (self._announced or worker.replaces is not None):
+                    self._move(worker, KILL)
             self._rolling = True
-            self._to_roll = [worker for worker in self._workers if not worker.retired and worker.replaces is None]
+            self._to_roll = [worker for worker in self._workers if worker.phase < RETIRING and worker.replaces is None]
             self._reloading.begin()
