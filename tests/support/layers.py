@@ -73,7 +73,7 @@ LAYERS = [
     ),
     Layer(
         "server",
-        ["daphne_ng.server", "daphne_ng.serving.life", "daphne_ng.serving.modes", "daphne_ng.demo"],
+        ["daphne_ng.server", "daphne_ng.serving.life", "daphne_ng.serving.modes", "daphne_ng.demo", "daphne_ng.demo.*"],
         "start, stop, the ways to run",
     ),
     Layer(
@@ -193,7 +193,7 @@ NEVER = [
     Never("daphne_ng.supervisor*", ["daphne_ng.wire", "daphne_ng.asgi"]),
     # An import of these modules must not bring a reactor.
     Never("daphne_ng.cli", ["twisted", "asyncio"]),
-    Never("daphne_ng.demo", ["twisted"]),
+    Never("daphne_ng.demo*", ["twisted"]),
 ]
 
 

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from daphne_ng import demo
-from daphne_ng.demo import Clock, Demo
+from daphne_ng.demo import Clock, Demo, chat, streams
+from daphne_ng.demo import uploads as uploads_module
+from daphne_ng.demo.page import SCRIPT, address_text
+from daphne_ng.demo.uploads import UPLOAD_ENTRIES, UPLOAD_EXPIRES, UPLOAD_LONGEST_PAUSE, UPLOAD_SLOW_RATE, Uploads
 
 T = TypeVar("T")
 
@@ -271,7 +273,7 @@ def test_header_bytes_outside_ascii_and_placeholders_are_harmless() -> None:
     ],
 )
 def test_an_address_of_any_shape_has_a_text(address: tuple[str, int | None] | None, text: str) -> None:
-    assert demo.address_text(address) == text
+    assert address_text(address) == text
 
 
 def test_the_policy_allows_exactly_the_script_and_the_style_of_the_page() -> None:
@@ -297,7 +299,7 @@ def test_every_id_the_script_asks_for_is_on_the_page() -> None:
     page = Page(fetch(http_scope()).body.decode())
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'byId\("([\w-]+)"\)', demo.SCRIPT)) <= set(ids)
+    assert set(re.findall(r'byId\("([\w-]+)"\)', SCRIPT)) <= set(ids)
 
 
 def test_head_has_the_headers_of_get_and_no_body() -> None:
@@ -420,8 +422,8 @@ def test_a_cancelled_clock_leaves_no_task_behind() -> None:
 
 
 def test_the_clock_ends_by_itself_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert demo.CLOCK_TICKS == 3600
-    monkeypatch.setattr(demo, "CLOCK_TICKS", 5)
+    assert streams.CLOCK_TICKS == 3600
+    monkeypatch.setattr(streams, "CLOCK_TICKS", 5)
     peer = fetch(http_scope("/clock"), app=Demo(FakeTime(instant=True).clock))
     assert len(peer.events) == 5
     assert peer.complete
@@ -559,7 +561,7 @@ def test_an_upload_id_is_short_and_plain(upload_id: bytes) -> None:
 
 def test_a_slow_upload_is_read_no_faster_than_its_rate() -> None:
     time = FakeTime(instant=True)
-    quarter = bytes(demo.UPLOAD_SLOW_RATE // 4)
+    quarter = bytes(UPLOAD_SLOW_RATE // 4)
     scope = http_scope("/upload", "PUT", query=b"pace=slow")
     peer = fetch(scope, *[chunk(quarter)] * 4, LAST, app=Demo(time.clock))
     assert time.slept == [pytest.approx(0.25, abs=1e-6)] * 4
@@ -584,7 +586,7 @@ def test_a_client_slower_than_the_slow_rate_is_not_held_back() -> None:
 def test_a_huge_chunk_does_not_hold_a_slow_upload_for_long() -> None:
     time = FakeTime(instant=True)
     fetch(http_scope("/upload", "PUT", query=b"pace=slow"), chunk(bytes(40_000_000)), LAST, app=Demo(time.clock))
-    assert time.slept == [demo.UPLOAD_LONGEST_PAUSE]
+    assert time.slept == [UPLOAD_LONGEST_PAUSE]
 
 
 @pytest.mark.parametrize("length", [b"", b"-1", b"+1", b"1_0", b"9" * 19, "²".encode("latin-1")])
@@ -595,33 +597,33 @@ def test_a_content_length_that_is_no_plain_number_is_unknown(length: bytes) -> N
 
 
 def test_uploads_are_bounded_in_number_and_the_one_idle_longest_goes_first() -> None:
-    uploads = demo.Uploads(lambda: 0.0)
+    uploads = Uploads(lambda: 0.0)
     busy = uploads.begin("busy")
     assert busy
-    for number in range(demo.UPLOAD_ENTRIES - 1):
+    for number in range(UPLOAD_ENTRIES - 1):
         uploads.watch(str(number))
     uploads.touch("busy", busy)
     uploads.watch("one more")
-    assert len(uploads) == demo.UPLOAD_ENTRIES
+    assert len(uploads) == UPLOAD_ENTRIES
     assert uploads.watch("busy") is busy
 
 
 def test_an_upload_that_was_forgotten_still_ends_well() -> None:
-    uploads = demo.Uploads(lambda: 0.0)
+    uploads = Uploads(lambda: 0.0)
     upload = uploads.begin("first")
     assert upload
-    for number in range(demo.UPLOAD_ENTRIES):
+    for number in range(UPLOAD_ENTRIES):
         uploads.watch(str(number))
     uploads.touch("first", upload)
-    assert len(uploads) == demo.UPLOAD_ENTRIES
+    assert len(uploads) == UPLOAD_ENTRIES
     assert uploads.watch("first") is not upload
 
 
 def test_an_idle_upload_expires() -> None:
     time = FakeTime()
-    uploads = demo.Uploads(time.clock.monotonic)
+    uploads = Uploads(time.clock.monotonic)
     first = uploads.watch("first")
-    time.seconds += demo.UPLOAD_EXPIRES - 1
+    time.seconds += UPLOAD_EXPIRES - 1
     assert uploads.watch("first") is first
     time.seconds += 1
     assert uploads.watch("first") is not first
@@ -642,7 +644,7 @@ def test_progress_of_an_upload_that_never_begins_ends() -> None:
 
 
 def test_progress_of_an_upload_that_never_ends_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "PROGRESS_LOOKS", 5)
+    monkeypatch.setattr(uploads_module, "PROGRESS_LOOKS", 5)
 
     async def main() -> None:
         app = Demo(FakeTime(instant=True).clock)
@@ -686,13 +688,13 @@ def test_a_new_socket_is_shown_the_last_messages_only() -> None:
     async def main() -> None:
         app = Demo(FakeTime().clock)
         first = Peer(app, chat_scope(), CONNECT)
-        for number in range(demo.CHAT_HISTORY + 5):
+        for number in range(chat.CHAT_HISTORY + 5):
             first.give(says(str(number)))
             await settle()
         second = Peer(app, chat_scope(), CONNECT)
         await settle()
         history = [message["text"] for message in second.frames[0]["history"]]
-        assert history == [str(number) for number in range(5, demo.CHAT_HISTORY + 5)]
+        assert history == [str(number) for number in range(5, chat.CHAT_HISTORY + 5)]
 
     run(main())
 
@@ -701,13 +703,13 @@ def test_a_new_socket_is_shown_the_last_messages_only() -> None:
     "frame",
     [
         "not json",
-        "[" * demo.CHAT_FRAME_LENGTH,
+        "[" * chat.CHAT_FRAME_LENGTH,
         "[]",
         "{}",
         '{"name": 1, "text": "x"}',
         '{"name": "x", "text": null}',
         '{"name": "x", "text": "  "}',
-        json.dumps({"name": "x", "text": "x" * (demo.CHAT_TEXT_LENGTH + 1)}),
+        json.dumps({"name": "x", "text": "x" * (chat.CHAT_TEXT_LENGTH + 1)}),
     ],
     ids=range(8),
 )
@@ -744,12 +746,12 @@ def test_a_message_that_is_far_too_long_closes_the_socket(oversize: dict[str, An
 
 
 def test_the_longest_text_fits_into_a_frame_however_it_is_escaped() -> None:
-    frame = json.dumps({"name": "\u0001" * demo.CHAT_NAME_LENGTH, "text": "\u2028" * demo.CHAT_TEXT_LENGTH})
-    assert len(frame) <= demo.CHAT_FRAME_LENGTH
-    assert demo.Post.parse('{"name": "", "text": "x"}') == demo.Post("Anonymous", "x")
-    post = demo.Post.parse(json.dumps({"name": "n" * 100, "text": "x"}))
+    frame = json.dumps({"name": "\u0001" * chat.CHAT_NAME_LENGTH, "text": "\u2028" * chat.CHAT_TEXT_LENGTH})
+    assert len(frame) <= chat.CHAT_FRAME_LENGTH
+    assert chat.Post.parse('{"name": "", "text": "x"}') == chat.Post("Anonymous", "x")
+    post = chat.Post.parse(json.dumps({"name": "n" * 100, "text": "x"}))
     assert post
-    assert len(post.name) == demo.CHAT_NAME_LENGTH
+    assert len(post.name) == chat.CHAT_NAME_LENGTH
 
 
 def test_a_lone_surrogate_is_passed_on_as_an_escape() -> None:
@@ -773,20 +775,20 @@ def test_a_socket_that_does_not_read_is_closed_and_the_others_go_on() -> None:
             await gate.wait()
 
         stuck.on_send = block
-        for number in range(demo.CHAT_OUTBOX + 2):
+        for number in range(chat.CHAT_OUTBOX + 2):
             lively.give(says(str(number)))
             await settle()
         gate.set()
         await stuck.task
         assert stuck.sent[-1] == {"type": "websocket.close", "code": 1013}
-        assert len(lively.said) == demo.CHAT_OUTBOX + 2
+        assert len(lively.said) == chat.CHAT_OUTBOX + 2
 
     run(main())
 
 
 def test_sockets_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert demo.CHAT_MEMBERS < demo.CHAT_OUTBOX
-    monkeypatch.setattr(demo, "CHAT_MEMBERS", 2)
+    assert chat.CHAT_MEMBERS < chat.CHAT_OUTBOX
+    monkeypatch.setattr(chat, "CHAT_MEMBERS", 2)
 
     async def main() -> None:
         app = Demo(FakeTime().clock)
