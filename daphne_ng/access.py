@@ -61,7 +61,7 @@ _WEBSOCKET_VERBS = {
     "disconnected": "WSDISCONNECT",
 }
 
-# What of the details goes into a record of `LoggingAccessLog`.
+# The details that go into a record of `LoggingAccessLog`.
 _FIELDS = (
     "method",
     "path",

@@ -1,4 +1,4 @@
-"""What the command line says to options that it does not have."""
+"""Hints for options that the command line does not have: what other servers call them, or a name that is close."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 __all__ = ["ELSEWHERE", "HintingParser"]
 
-# What other servers call it, where no name of ours is like theirs, or one is that means something else. Empty where
-# nothing has to be said here to get the same.
+# Options of other servers whose names lead to none of ours, or to one that means something else. The text is the option
+# here; empty where the same is had without one.
 ELSEWHERE = {
     "--host": "--bind",
     "--uds": "--unix-socket",
@@ -87,7 +87,7 @@ class HintingParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See `argparse.ArgumentParser.parse_args`."""
-        # Only what looks like an option is named: an unknown one's value may have been taken for the application.
+        # Only options are named: the value of an unknown one may have been taken for the application.
         options, rest = self.parse_known_args(args, namespace)
         unknown = [text for text in rest if text.startswith("-") and text != "-"]
         if unknown:
@@ -95,7 +95,7 @@ class HintingParser(argparse.ArgumentParser):
         elif rest:
             self.error(f"unrecognized arguments: {' '.join(rest)} (there is one application: {options.application!r})")
         log = getattr(options, "access_log", None)
-        # For Uvicorn it is a flag that takes nothing.
+        # For Uvicorn --access-log is a flag that takes nothing.
         if log and options.application is None and _APPLICATION.fullmatch(log) and not Path(log).exists():
             self.error(f"--access-log takes a file, or - for standard output; {log!r} looks like the application")
         return options

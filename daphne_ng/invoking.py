@@ -87,7 +87,7 @@ def run(
         if found:
             setattr(options, name, found[-1])
             setattr(options, many, found)
-    # What comes from the environment is text.
+    # A value from the environment is text: say so, instead of failing on it later.
     _check_type("port", [port], int)
     _check_type("fd", _listed(fd), int)
     _check_type("host", _listed(host), str)
@@ -128,7 +128,7 @@ class _Interface(CommandLineInterface):
             elif value is None and (name == "root_path" or known[name].kind in ("texts", "headers")):
                 raise ConfigurationError(f"{name} cannot be None: leave it out")
             elif name == "root_path":
-                options.root_path = quote(value)  # which the option's is
+                options.root_path = quote(value)  # as the option is given
             elif known[name].kind in ("texts", "headers"):
                 setattr(options, name, list(value))
             else:
@@ -156,12 +156,12 @@ class _Interface(CommandLineInterface):
         return check_application(self._app)
 
     def _worker_command(self, options: argparse.Namespace) -> list[str] | None:
-        # As multiprocessing has it, which uses the same function.
+        # The interpreter's own options, as multiprocessing finds them.
         interpreter: Any = getattr(subprocess, "_args_from_interpreter_flags", list)
         return [sys.executable, *interpreter(), "-m", "daphne_ng", *_arguments(options), "--", options.application]
 
 
-# The command line that means what these options do.
+# The command line that these options stand for.
 def _arguments(options: argparse.Namespace) -> list[str]:
     found = [f"-v{options.verbosity}", f"--log-fmt={options.log_fmt}"]
     found += [f"--bind={host}" for host in getattr(options, "hosts", ())]

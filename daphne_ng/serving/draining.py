@@ -27,7 +27,7 @@ __all__ = ["Drain"]
 logger = logging.getLogger("daphne_ng.draining")
 
 _PROGRESS_SECONDS = 1.0
-# What is left of the limits after a second signal.
+# The limits after a second signal.
 _HURRIED_APPLICATIONS_SECONDS = 0.5
 _HURRIED_LIFESPAN_SECONDS = 1.0
 

@@ -195,7 +195,7 @@ def _attribute_of(owner: Any, name: str, path: str) -> Any:
         raise ApplicationLoadError(f"application {path!r}: reading {name!r} failed{_story(error)}") from error
 
 
-# What to import, and the attribute if one is named. In a file's path colons may stand elsewhere too.
+# The module or file to import, and the attribute if the path names one. A file's path may have colons of its own.
 def _split(path: str) -> tuple[str, str | None]:
     if path.endswith(".py"):
         return path, None
@@ -274,12 +274,12 @@ def _import_module(name: str, path: str) -> ModuleType:
             message = str(error).removesuffix(".")
             hint = _hint(name, missing)
             raise ApplicationLoadError(f"application {path!r}: {message[:1].lower()}{message[1:]}{hint}") from error
-        # What patches asyncio's own loops says so of others: nest_asyncio.
+        # A package that patches asyncio's own loops says so of others: nest_asyncio.
         hint = "; --loop asyncio serves without uvloop" if "uvloop" in str(error) else ""
         raise ApplicationLoadError(f"application {path!r}: importing {name!r} failed{_story(error)}{hint}") from error
 
 
-# What to do about a module that is not there.
+# Advice for a module that is missing.
 def _hint(name: str, missing: str) -> str:
     if name.endswith(".py"):
         return f"; there is no file {name!r} either"
@@ -364,7 +364,7 @@ def _takes_messages(target: Any) -> bool:
     return False
 
 
-# What is wrong with a class as an application; nothing if it is one of ASGI 2, or makes what can be awaited.
+# The reason why a class is no application; empty for one of ASGI 2, and for one whose instances can be awaited.
 def _problem_of_class(target: type[Any]) -> str:
     if hasattr(target, "__await__"):
         return "" if _binds(target, 3) else "is a class that does not take (scope, receive, send)"

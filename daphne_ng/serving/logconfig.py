@@ -34,8 +34,8 @@ _BY_VERBOSITY = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG, 3: loggi
 
 # Whose loggers are ours: Twisted's has its failures in our protocols.
 _OURS = ("daphne_ng", "twisted")
-# Nobody knows of this logger. Who disables it disables all that exist, as `logging.config.dictConfig` does unless
-# 'disable_existing_loggers' is False; who means one of ours leaves this one alone.
+# A logger that no configuration names. If it is disabled, all existing loggers were, as by `logging.config.dictConfig`
+# unless 'disable_existing_loggers' is False; a configuration that disables one of ours leaves it alone.
 _bystander = logging.getLogger("daphne_ng.logconfig.bystander")
 
 _twisted_log_begun = False

@@ -1,4 +1,4 @@
-"""What `daphne_ng.server.Server.run` runs on, and what signals do meanwhile."""
+"""The reactor that `daphne_ng.server.Server.run` runs on, and its handlers of signals."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 from daphne_ng.config import Config
 from daphne_ng.errors import ReactorError
 from daphne_ng.net import reactor as reactors
-from daphne_ng.serving import process as owning
+from daphne_ng.serving.process import HANG_UP, handlers_of_signals, max_shutdown_seconds, take_interrupt
 
 __all__ = ["ReactorOfRun", "RunSignals", "await_end", "hand_on", "install_reactor"]
 
-# Those that a call of `Server.run` runs, and will stop; reactors that somebody else runs are not among them.
+# The reactors that a call of `Server.run` runs, and will stop.
 _run: weakref.WeakSet[Any] = weakref.WeakSet()
 _choosing = threading.Lock()
 
-# How soon it is seen that a reactor in another thread does not run any more.
-_LOOK_SECONDS = 1.0
-# How long a command line lives after a second signal, at most.
+# The time after which a reactor in another thread that has ended is noticed, at most.
+_CHECK_SECONDS = 1.0
+# The time that a command line lives after a second signal, at most.
 _HURRIED_SECONDS = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -85,7 +85,7 @@ class ReactorOfRun:
 
 
 def hand_on(task: asyncio.Task[None], ended: Future[None]) -> None:
-    """Tell whoever waits in another thread of a task's end."""
+    """Pass a task's end on to a future, which a thread waits for in `await_end`."""
 
     def tell(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -103,7 +103,7 @@ def await_end(ended: Future[None], reactor: Any) -> None:
     Raises:
         ReactorError: That reactor does not run any more, so that nobody will tell.
     """
-    while not wait([ended], _LOOK_SECONDS).done:
+    while not wait([ended], _CHECK_SECONDS).done:
         if not (reactors.is_running(reactor) or ended.done()):
             raise ReactorError("the reactor ended without its shutdown, and with it the server that ran there")
     ended.result()
@@ -120,7 +120,7 @@ class RunSignals:
 
     def __init__(self, server: Any) -> None:
         self._server = server
-        self._before = owning.handlers_of_signals() if server.signal_handlers else {}
+        self._before = handlers_of_signals() if server.signal_handlers else {}
         self._came = 0
 
     def __bool__(self) -> bool:
@@ -130,9 +130,9 @@ class RunSignals:
     def take(self) -> None:
         """Make the signals this call's. SIGINT and SIGTERM then want the reactor's handlers, or `stop_server`."""
         if self._before:
-            owning.take_interrupt(from_program=False)
-        if owning.HANG_UP in self._before:
-            signal.signal(owning.HANG_UP, lambda number, frame: self._server.reload_certificates())
+            take_interrupt(from_program=False)
+        if HANG_UP in self._before:
+            signal.signal(HANG_UP, lambda number, frame: self._server.reload_certificates())
 
     def interrupt(self) -> None:
         """Do what Ctrl-C does."""
@@ -143,7 +143,7 @@ class RunSignals:
         if self._before and self._server.hooks.exit_watchdog is not None:
             for number in _ENDING:
                 handler = signal.getsignal(number)
-                # One that is not the reactor's may end nothing: a debugger's.
+                # Another handler may end nothing: a debugger's.
                 if getattr(handler, "__self__", None) is reactor:
                     signal.signal(number, self._bounded(handler))
 
@@ -186,7 +186,7 @@ class RunSignals:
     def _bounded(self, handler: Any) -> Callable[[int, Any], None]:
         def handle(number: int, frame: Any) -> None:
             self._came += 1
-            self.bound_end(owning.max_shutdown_seconds(self._server.config) if self._came == 1 else _HURRIED_SECONDS)
+            self.bound_end(max_shutdown_seconds(self._server.config) if self._came == 1 else _HURRIED_SECONDS)
             handler(number, frame)
 
         return handle

@@ -221,7 +221,7 @@ def _remove_left_behind(path: str) -> bool:
         return True
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            # It is removed at the end, and must not be /dev/null.
+            # The file is removed at the end, so it must not be /dev/null.
             raise ConfigurationError(f"--pid: {path} is no ordinary file")
         held = _take_lock(descriptor, path)
         if held:
@@ -257,7 +257,7 @@ def _take_lock(descriptor: int, path: str) -> bool | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         locked = False
-    # Whoever held it may have removed it just now.
+    # The process that held the lock may have removed the file just now.
     try:
         same = os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:

@@ -143,8 +143,8 @@ class Launcher:
             # A compiled module is found again by the source's size and its time in whole seconds. A file that is saved
             # twice within a second would be served as it was first.
             environment = environment | {"PYTHONDONTWRITEBYTECODE": "1"}
-        # A worker inherits that these are blocked, and takes them when it has handlers. It is in our process group, so
-        # that a debugger in it can read from the terminal.
+        # A worker inherits the blocked signals, and unblocks them when it has handlers. It stays in our process group,
+        # so that a debugger in it can read from the terminal.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED_UNTIL_HANDLERS)
         try:
             process = self._popen(

@@ -49,10 +49,10 @@ _PLACES_MILLISECONDS = 500
 # ``watchfiles.Change.added``
 _ADDED = 1
 
-# What a file looks like: its modification time in nanoseconds and its size. Of a directory it is the time and the
-# number of its inode: a link may name another one.
+# The state of a file: its modification time in nanoseconds and its size. For a directory, the time and the number of
+# its inode: a link may name another directory.
 _Look = tuple[int, int]
-# What was to be read and could not be, or not surely: it is never what is found.
+# The state of a file that could not be read, or not surely: no file has it.
 _UNREAD = (0, 0)
 
 
@@ -180,7 +180,7 @@ class PollingWatcher:
         else:
             self._files[path] = look
 
-    # Read a directory, and those in it that are new. What was there before is looked at too.
+    # Read a directory, and its new directories. Files that were there before are looked at too.
     def _read(self, directory: str, changed: set[str]) -> None:
         before = self._contents.get(directory, set())
         self._directories.setdefault(directory, _UNREAD)  # it counts before those in it
@@ -199,7 +199,7 @@ class PollingWatcher:
                 self._deny(directory, error)
         for path in before - now:
             self._drop(path, changed)
-        # One that is gone is dropped when the directory above is read, if that is watched.
+        # A directory that is gone is dropped when the one above it is read, if that is watched.
         self._directories[directory] = look
         self._contents[directory] = now
 
@@ -294,7 +294,7 @@ class SystemWatcher:
                 # A directory was removed while the system began to watch it: it is another one the next time.
                 if self._renew():
                     continue
-                # One below may not be read, or the system has no more watches to give.
+                # A directory below may not be read, or the system has no more watches to give.
                 logger.warning("--reload: the system cannot tell of changes, so they are looked for: %s", error)
                 self._instead = PollingWatcher(self._directories, self._filter)
                 return
@@ -314,7 +314,7 @@ class SystemWatcher:
             if _places_of(self._directories) != self._places:
                 return
 
-    # What has changed between the two is not known, only that something may have.
+    # The changes between two watches are not known, only that there may be some.
     def _renew(self) -> bool:
         places = _places_of(self._directories)
         before, self._places = self._places, places
@@ -329,7 +329,7 @@ class SystemWatcher:
             return True
         return change == _ADDED and os.path.isdir(path) and self._has_come_with_files(path)
 
-    # What is in a new directory before the system watches it goes untold: an archive that is unpacked, a branch.
+    # Files that come with a new directory are not reported: an archive that is unpacked, a branch.
     def _has_come_with_files(self, path: str) -> bool:
         within = [place for place in self._places if path.startswith(place.rstrip(os.sep) + os.sep)]
         parts = [_parts(place, path) for place in within]
@@ -393,7 +393,7 @@ def watcher_for(directories: Sequence[str], includes: Sequence[str], excludes: S
     except ImportError:
         logger.info("Watching for changes by looking; pip install 'daphne-ng[reload]' lets the system tell")
         return PollingWatcher(places, wanted)
-    # It counts changes, also those that do not matter here.
+    # That library logs how many changes it has seen, also those that do not matter here.
     if logging.getLogger("watchfiles").level == logging.NOTSET:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logger.info("Watching for changes")

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 __all__ = ["Reloading", "is_codes_own"]
 
-# What no other process can have caused.
+# Exceptions that no other process can have caused.
 _OWN = (
     ArithmeticError,
     AssertionError,

@@ -34,7 +34,7 @@ class SharedSockets:
     """
 
     def __init__(self, endpoints: Iterable[str], config: Config) -> None:
-        # It makes sockets and never runs. Its loop is the plain one, which needs no other thread.
+        # This reactor makes sockets and never runs. Its loop is the plain one, which needs no other thread.
         self._loop = asyncio.new_event_loop()
         self._reactor = DaphneReactor(self._loop)
         options = ListenOptions(
@@ -89,8 +89,8 @@ class SharedSockets:
         self._loop.close()
 
 
-# Certificates and the PROXY protocol are the workers' concern. What listens is not; and files that cannot be read are
-# found here, before there are workers to say so one after the other.
+# Certificates and the PROXY protocol are the workers' concern; ports are not. Files that cannot be read are found here,
+# before there are workers to say so one after the other.
 class _CheckedOnly:
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
         self._config = config
@@ -107,7 +107,7 @@ class _CheckedOnly:
     def directory(self, path: str, label: str) -> Any:
         self._files().directory(path, label)
 
-    # What is read is thrown away: a supervisor has no use for keys.
+    # The keys that are read are thrown away: a supervisor has no use for them.
     def _files(self) -> Any:
         from daphne_ng.serving.wrappers import ServerWrappers  # only where there is TLS: it brings much along
 

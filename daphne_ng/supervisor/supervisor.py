@@ -416,7 +416,7 @@ class Supervisor:
             elif event == "failed":
                 worker.hopeless = True
             elif event == "stopping" and self._move(worker, WORKER_STOPS):
-                # Told by others. It accepts nobody any more, so another is due now.
+                # A worker that others have told to stop accepts nobody any more, so another is due now.
                 logger.info("%s stops", worker)
         if not data and worker.report in self._heard:
             # The pipe is closed, so the process ends, and would be heard for ever until it has.
@@ -534,7 +534,7 @@ class Supervisor:
             if now >= worker.due_at:
                 self._time_is_up(worker)
             if worker.serves and self._is_blocked(worker, now):
-                # It accepts nobody; the others do.
+                # A blocked worker accepts nobody; the others do.
                 worker.blocked = True
                 silence = f"nothing was heard of it for {now - worker.beat_at:.0f} s"
                 worker.replace_reason = worker.replace_reason or silence
@@ -628,7 +628,7 @@ class Supervisor:
             shown = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
             logger.info("%s changed", shown)
             for worker in self._workers:
-                # It has begun with the old code. The first worker of all may hang with that, and is replaced.
+                # A worker that starts does so with the old code. The first of all may hang with that, and is replaced.
                 if worker.phase < READY and (self._announced or worker.replaces is not None):
                     self._move(worker, KILL)
             self._rolling = True

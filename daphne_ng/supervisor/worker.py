@@ -102,7 +102,7 @@ class Worker:
         else:
             server.stop()
         if END in orders and self._config.reload:
-            # Whoever presses Ctrl-C does not want to wait for pages that are open.
+            # A developer who presses Ctrl-C does not want to wait for pages that are open.
             self._loop.call_later(_DEVELOPMENT_END_SECONDS, server.hurry)
 
     # -- heartbeat -------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from daphne_ng.compat import InstallAsDaphne, is_installed
 
 __all__ = ["BaseDaphneTestingInstance", "DaphneProcess", "DaphneTestingInstance", "TestApplication"]
 
-# What terminate() leaves the applications and the interpreter, in seconds. A test suite starts hundreds of servers.
+# The seconds that terminate() leaves the applications and the interpreter. A test suite starts hundreds of servers.
 # Until then the limits are those of any server, and a consumer's disconnect() may take its time.
 _END: dict[str, Any] = {
     "graceful_timeout": 0.0,
@@ -297,7 +297,7 @@ class DaphneTestingInstance(BaseDaphneTestingInstance):
     def __enter__(self) -> BaseDaphneTestingInstance:
         TestApplication.delete_setup()
         TestApplication.delete_result()
-        # What was received can be asked for until the end of the test suite.
+        # `get_received` can be asked until the end of the test suite.
         atexit.unregister(TestApplication.delete_files)
         atexit.register(TestApplication.delete_files, TestApplication.setup_storage, TestApplication.result_storage)
         return super().__enter__()
@@ -364,7 +364,7 @@ class TestApplication:
                 message = await receive()
                 messages.append(message)
                 with self.lock:
-                    # Who sees the message may say at once what is to be sent for the next: that stays.
+                    # A test that sees the message may say at once what is to be sent for the next: that stays.
                     self.save_result(noted, messages)
                     setup = self.load_setup()
                     self.delete_setup()

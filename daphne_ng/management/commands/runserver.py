@@ -440,7 +440,7 @@ class Command(DjangoCommand):
             return
         last = self._called_from_command_line  # otherwise the process goes on, as whoever made the call wants it
         if last:
-            # The first signal has done its work. One more Ctrl-C ends the patience.
+            # The first signal has done its work. One more Ctrl-C ends the wait.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, lambda number, frame: ended.set())
         server.stop()
