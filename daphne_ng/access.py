@@ -25,18 +25,12 @@ from time import time
 from typing import Any, Protocol, TextIO
 
 from daphne_ng.errors import ConfigurationError
+from daphne_ng.port.answers import CLIENT_LEFT
 from daphne_ng.serving.outlet import Outlet, outlet_of
 
 __all__ = ["CLIENT_LEFT", "AccessLogGenerator", "LineWriter", "LoggingAccessLog", "escape", "open_access_log"]
 
 logger = logging.getLogger("daphne_ng.access")
-
-CLIENT_LEFT = 499
-"""The status of a request whose client has left, or whose stream has ended, before a response began.
-
-It is nginx's, which tools that read access logs know. Action loggers that were written for Daphne compare the status
-with numbers: Daphne does not call them for such a request.
-"""
 
 FLUSH_SECONDS = 0.25
 """How long a line may wait in a `LineWriter`: unnoticeable to ``tail -f``, yet hundreds of lines a write under load."""

@@ -10,7 +10,14 @@ from http import HTTPStatus
 
 from daphne_ng._types import Field, Fields
 
-__all__ = ["REASONS", "error_answer", "error_text", "reason_phrase"]
+__all__ = ["CLIENT_LEFT", "REASONS", "error_answer", "error_text", "reason_phrase"]
+
+CLIENT_LEFT = 499
+"""The status of a request whose client has left, or whose stream has ended, before a response began; never sent.
+
+It is nginx's, which tools that read access logs know. Action loggers that were written for Daphne compare the status
+with numbers: Daphne does not call them for such a request.
+"""
 
 REASONS = {int(status): status.phrase for status in HTTPStatus}
 """Reason phrases of the registered statuses (RFC 9110 section 15)."""

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from daphne_ng.access import CLIENT_LEFT
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.websocket import WebSocketExchange
+from daphne_ng.port.answers import CLIENT_LEFT
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 

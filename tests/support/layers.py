@@ -211,11 +211,6 @@ CIRCLES: list[Circle] = []
 
 # The same between rooms: every package is one, and every module beside them is one for itself.
 ROOM_CIRCLES = [
-    Circle(
-        "daphne_ng.serving",
-        "daphne_ng.access",
-        "an action names the status of a client that left as the access log does",
-    ),
     Circle("daphne_ng.net.channels", "daphne_ng.net", "`context.py` is what they all share, and makes their exchanges"),
     Circle("daphne_ng.net.sockets", "daphne_ng.net", "`prelude.py` counts in `context.py` what waits"),
     Circle("daphne_ng.net.sockets", "daphne_ng.net.tls", "`ports.py` makes TLS transports, which build on plain ones"),
