@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 MIGRATING = [f"migrating/{path.stem}" for path in (DOCS / "migrating").glob("*.md")]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "changes" / "README.md", *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "changes" / "README.md", ROOT / "tests" / "README.md", *DOCS.rglob("*.md")])
 
 START_SECONDS = 15
 
