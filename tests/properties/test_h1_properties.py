@@ -227,7 +227,7 @@ class ExchangeDriver(RecordingDriver):
     exchange: HttpExchange
 
     def begin(self, head: RequestHead) -> HttpExchange:
-        self.exchange = HttpExchange(RUNNER, head, INFO, self.h1, http_scope(head, INFO, "", None))
+        self.exchange = HttpExchange(RUNNER, head, INFO, self.h1.response, http_scope(head, INFO, "", None))
         return self.exchange
 
 
@@ -237,7 +237,7 @@ class ExchangeServer(Http1Server):
     def __init__(self, data: bytes) -> None:
         super().__init__()
         self.driver.__class__ = ExchangeDriver
-        self.port.receive_data(data)
+        self.h1.receive_data(data)
 
     def send(self, message: dict[str, Any]) -> None:
         exchange = self.driver.exchange  # type: ignore[attr-defined]
@@ -472,7 +472,7 @@ def test_any_interleaving_keeps_order_and_ends_each_exchange_once(
     for action, value in steps:
         if action == "feed":
             if server.driver.reading and server.state in ("open", "half") and stream:
-                server.port.receive_data(stream[:value])
+                server.h1.receive_data(stream[:value])
                 stream = stream[value:]
         elif action == "step":
             if exchanges:
@@ -482,23 +482,23 @@ def test_any_interleaving_keeps_order_and_ends_each_exchange_once(
         elif action == "wait":
             server.advance(value)
         elif action == "shut down":
-            server.port.shut_down()
+            server.h1.shut_down()
         elif server.state in ("open", "half"):
             if action == "eof":
-                server.port.eof_received()
+                server.h1.eof_received()
             else:
-                server.port.connection_lost("gone")
+                server.h1.connection_lost("gone")
                 lost = True
         if lost:
             break
         exchanges += [Exchange(server, number) for number in range(len(exchanges), len(server.sinks))]
         live = [exchange for exchange in exchanges if exchange.live]
         assert len(live) <= 1, "two exchanges at once"
-        assert len(server.port._queue) <= 4 + READ_BYTES // 25, "more waits than one read can hold"
+        assert len(server.h1.queue) <= 4 + READ_BYTES // 25, "more waits than one read can hold"
         for sink in server.sinks:
             assert sink.buffered <= 20 + READ_BYTES
     if server.state in ("open", "half") and not lost:
-        server.port.connection_lost("gone")
+        server.h1.connection_lost("gone")
     numbers = [dict(sink.head.headers)[b"n"] for sink in server.sinks[:good]]
     assert numbers == [b"%d" % number for number in range(len(numbers))], "out of order"
     for exchange in exchanges:

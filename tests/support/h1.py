@@ -256,12 +256,14 @@ class Http1Server:
         if date:
             self.defaults.set_date(DATE)
         self.driver = RecordingDriver(inbox_high)
-        self.port = self.driver.h1 = Http1Connection(self.config, self.defaults, self.driver)
+        self.h1 = self.driver.h1 = Http1Connection(self.config, self.defaults, self.driver)
+        self.port = self.h1.response
+        """What the exchange of the active request calls."""
         self.switched: bytes | None = None
         """What the client sent to the WebSocket, once there is one."""
         self._reply = reply
         self._answered = 0
-        self.port.opened()
+        self.h1.opened()
 
     # -- playing -----------------------------------------------------------------------------------------
 
@@ -271,7 +273,7 @@ class Http1Server:
             if self.driver.state in ("closed", "released", "aborted"):
                 break
             if self.switched is None:
-                self.port.receive_data(part)
+                self.h1.receive_data(part)
                 self.turn()
             else:
                 self.switched += part
@@ -282,7 +284,7 @@ class Http1Server:
         while True:
             if self.driver.soon and not self.driver.is_full:
                 self.driver.soon = 0
-                self.port.begin_next()
+                self.h1.begin_next()
             elif self._reply is not None and self._answered < len(self.sinks):
                 sink = self.sinks[self._answered]
                 if sink.reason is not None:
@@ -297,28 +299,28 @@ class Http1Server:
 
     def advance(self, seconds: float) -> None:
         """Let time pass; the timer fires on its way, as the real driver's does."""
-        driver, port = self.driver, self.port
+        driver, h1 = self.driver, self.h1
         until = driver.now + seconds
         for _ in range(1000):
             if driver.timer > until:
                 driver.now = until
                 return
             driver.now = max(driver.now, driver.timer)
-            driver.timer = port.armed_for = NEVER
-            port.deadline_passed(driver.now)
-            if port.deadline < port.armed_for:
-                driver.rearm(port.deadline)
+            driver.timer = h1.armed_for = NEVER
+            h1.deadline_passed(driver.now)
+            if h1.deadline < h1.armed_for:
+                driver.rearm(h1.deadline)
             self.turn()
         raise AssertionError("the timer spins")
 
     def eof(self) -> None:
         """The client closes its half."""
-        self.port.eof_received()
+        self.h1.eof_received()
         self.turn()
 
     def lose(self, reason: str = "the client disconnected") -> None:
         """The transport reports its end."""
-        self.port.connection_lost(reason)
+        self.h1.connection_lost(reason)
         self.turn()
 
     def answer(self, body: bytes = b"ok", *headers: tuple[bytes, bytes], status: int = 200) -> None:
@@ -336,7 +338,7 @@ class Http1Server:
         digest = hashlib.sha1(websocket.key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
         fields = [(b"sec-websocket-accept", base64.b64encode(digest))]
         fields += [(b"sec-websocket-protocol", name.encode()) for name in websocket.subprotocols[:1]]
-        self.switched = self.port.switch_protocols([*fields, *headers])
+        self.switched = self.h1.switch_protocols([*fields, *headers])
         self.driver.switched = True
 
     # -- looking -----------------------------------------------------------------------------------------

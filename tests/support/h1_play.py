@@ -35,15 +35,15 @@ class State(NamedTuple):
 
 
 def state_of(server: Http1Server) -> State:
-    port = server.port
-    active = port._active
-    behind = [name for name, there in (("requests", port._queue), ("error", port._error)) if there]
+    h1 = server.h1
+    active = h1.active
+    behind = [name for name, there in (("requests", h1.queue), ("error", h1._error)) if there]
     return State(
-        NAMES[port.phase],
-        "none" if active is None else "runs" if port._sink is not None else "left",
-        "-" if active is None else "none yet" if port._body == UNSTARTED else "begun",
+        NAMES[h1.phase],
+        "none" if active is None else "runs" if h1._sink is not None else "left",
+        "-" if active is None else "none yet" if h1.response.framing == UNSTARTED else "begun",
         "-" if active is None else "whole" if active.ended else "part",
-        "paused" if port._flow.paused else "on",
+        "paused" if h1._flow.paused else "on",
         " and ".join(behind) or "-",
     )
 
@@ -65,7 +65,7 @@ class Play:
     def sink(self) -> RecordingSink | None:
         """The exchange that may call its port."""
         sinks = self.server.sinks
-        if not sinks or sinks[-1].reason is not None or self.server.port.phase == GONE:
+        if not sinks or sinks[-1].reason is not None or self.server.h1.phase == GONE:
             return None
         return sinks[-1]
 
@@ -85,32 +85,32 @@ class Play:
     def receive(self, data: bytes) -> bool:
         if not self.readable:
             return False
-        self.server.port.receive_data(data)
+        self.server.h1.receive_data(data)
         return True
 
     def eof(self) -> bool:
         driver = self.server.driver
         if self.lost or driver.switched or driver.state not in ("open", "half"):
             return False
-        self.server.port.eof_received()
+        self.server.h1.eof_received()
         return True
 
     def lose(self) -> bool:
         if self.lost or self.server.driver.switched:
             return False
         self.lost = True
-        self.server.port.connection_lost("the client disconnected")
+        self.server.h1.connection_lost("the client disconnected")
         return True
 
     def wait(self) -> bool:
-        port, driver = self.server.port, self.server.driver
-        if port.deadline == NEVER or self.lost:
+        h1, driver = self.server.h1, self.server.driver
+        if h1.deadline == NEVER or self.lost:
             return False
-        driver.now = max(driver.now, port.deadline)
-        driver.timer = port.armed_for = NEVER
-        port.deadline_passed(driver.now)
-        if port.deadline < port.armed_for:
-            driver.rearm(port.deadline)
+        driver.now = max(driver.now, h1.deadline)
+        driver.timer = h1.armed_for = NEVER
+        h1.deadline_passed(driver.now)
+        if h1.deadline < h1.armed_for:
+            driver.rearm(h1.deadline)
         return True
 
     def turn(self) -> bool:
@@ -118,7 +118,7 @@ class Play:
         if not driver.soon or driver.is_full:
             return False
         driver.soon = 0
-        self.server.port.begin_next()
+        self.server.h1.begin_next()
         return True
 
     def fill(self, full: bool) -> bool:
@@ -132,7 +132,7 @@ class Play:
     def shut_down(self) -> bool:
         if self.lost:
             return False
-        self.server.port.shut_down()
+        self.server.h1.shut_down()
         return True
 
     def start(self, body: bytes, end: bool, *fields: tuple[bytes, bytes]) -> bool:
@@ -225,17 +225,17 @@ INPUTS: dict[str, Callable[[Play], bool]] = {
 
 def key_of(play: Play) -> tuple[object, ...]:
     """Return all that tells one state from another: what `State` says, and what decides about the inputs."""
-    port, sink, state = play.server.port, play.sink, state_of(play.server)
-    if port.phase >= LINGERING:
+    h1, sink, state = play.server.h1, play.sink, state_of(play.server)
+    if h1.phase >= LINGERING:
         return (state, play.driver)
     return (
         state,
-        port._active is None or port._keep_alive,
-        port._begin_scheduled,
-        len(port._queue),
-        bool(port._parser.head_pending),
-        port._parser.switched,
-        port._flow.sink_full,
+        h1.active is None or h1.response.keep_alive,
+        h1._begin_scheduled,
+        len(h1.queue),
+        bool(h1._parser.head_pending),
+        h1._parser.switched,
+        h1._flow.sink_full,
         play.server.driver.is_full,
         sink is not None
         and (sink is play.begun, sink is play.over, sink is play.unread, sink.ended, sink.buffered > 0),

@@ -372,6 +372,7 @@ TESTED_ELSEWHERE = {
     "daphne_ng.wire.http1.driver": "an interface alone",
     "daphne_ng.wire.http1.parser": "tests/unit/wire/http1/test_requests.py",
     "daphne_ng.wire.http1.read_flow": "tests/unit/wire/http1/test_limits.py",
+    "daphne_ng.wire.http1.response": "tests/unit/wire/http1/test_responses.py",
     "daphne_ng.wire.http1.writer": "tests/unit/wire/http1/test_responses.py",
     "daphne_ng.wire.http2.connection": "tests/unit/wire/http2/test_endings.py",
     "daphne_ng.wire.http2.context": "tests/unit/wire/http2/test_requests.py",

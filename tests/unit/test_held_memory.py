@@ -57,7 +57,7 @@ def test_a_body_behind_a_request_that_takes_long(size: int) -> None:
     server.feed(request(b"/slow"))
     wire = chunked_request(*small(size))
 
-    assert held(lambda: server.port.receive_data(wire)) < PAYLOAD * FACTOR + BESIDES
+    assert held(lambda: server.h1.receive_data(wire)) < PAYLOAD * FACTOR + BESIDES
 
 
 @on_loop

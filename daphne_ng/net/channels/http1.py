@@ -52,11 +52,11 @@ class Http1Channel(Channel):
 
     def begin(self, head: RequestHead) -> RequestSink | None:
         """See `Http1Driver.begin`."""
-        return self._context.begin(head, self._info, self.h1)
+        return self._context.begin(head, self._info, self.h1.response)
 
     def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
         """See `Http1Driver.begin_websocket`."""
-        handshake = Handshake(request, self.h1, self.h1.switch_protocols)
+        handshake = Handshake(request, self.h1.response, self.h1.switch_protocols)
         self._websocket = websocket = WebSocketChannel(
             self._context, self._transport, self._info, self.flow, handshake, self._deliver_to
         )
@@ -110,5 +110,6 @@ class Http1Channel(Channel):
     def step_aside(self) -> None:
         """Leave the transport to the channel of another protocol. The flow remains registered."""
         self._timer.cancel()
+        self.h1.let_go()
         self._websocket = None
         del self.h1, self.rearm, self.receive_data, self._timer, self._deliver_to

@@ -4,9 +4,8 @@ Theory of operation
 -------------------
 
 Bytes go in through `Http1Connection.receive_data`; the parser turns them into messages. One message at a time is
-*active*: it has an exchange (a `RequestSink`), and the exchange answers through the methods of `ResponsePort`,
-which the connection itself implements. Messages behind it wait in the queue, in order, so responses cannot
-overtake each other.
+*active*: it has an exchange (a `RequestSink`), and the exchange answers through the `ResponsePort` that is
+`Http1Connection.response`. Messages behind it wait in the queue, in order, so responses cannot overtake each other.
 
 1. An exchange begins after the parser has returned, never inside a callback or inside ``send()``. The next one
    begins on a later turn of the loop, and none while the transport is full: some are answered without an application
@@ -37,33 +36,22 @@ from daphne_ng.errors import WireError
 from daphne_ng.pieces import as_bytes
 from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
-from daphne_ng.wire.driver import COPY_MAX_BYTES
 from daphne_ng.wire.ending import GONE, LAST, LINGERING, NEVER, OPEN, PhasedConnection
 from daphne_ng.wire.http.defaults import ResponseDefaults
-from daphne_ng.wire.http.fields import CLOSES, DROP_LENGTH
-from daphne_ng.wire.http.response import (
-    CHUNKED,
-    FRAMING,
-    LENGTH,
-    NO_BODY,
-    UNSTARTED,
-    UNTIL_CLOSE,
-    is_bodiless,
-    overlong_body,
-)
-from daphne_ng.wire.http.status import STATUS_LINES, bodiless_status, status_line
+from daphne_ng.wire.http.response import UNSTARTED, UNTIL_CLOSE
 from daphne_ng.wire.http1.draining import Drain
 from daphne_ng.wire.http1.driver import Http1Driver
 from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
 from daphne_ng.wire.http1.read_flow import ReadFlow
-from daphne_ng.wire.http1.writer import encode_error, encode_fields, encode_switch, encode_trailers
+from daphne_ng.wire.http1.response import Http1Response
+from daphne_ng.wire.http1.writer import encode_error, encode_switch
 from daphne_ng.wire.websocket.handshake import from_upgrade
 
 __all__ = ["Http1Connection", "Http1Driver"]
 
 
 class Http1Connection(PhasedConnection[Http1Driver]):
-    """Protocol state of one connection; implements `ResponsePort` for the active exchange.
+    """Protocol state of one connection.
 
     Args:
         config: Limits and timeouts.
@@ -72,30 +60,24 @@ class Http1Connection(PhasedConnection[Http1Driver]):
     """
 
     __slots__ = (
-        "_active",
         "_begin_scheduled",
-        "_body",
         "_body_deadline",
-        "_continue_sent",
         "_defaults",
-        "_drain",
         "_error",
         "_exchange_deadline",
         "_flow",
         "_full",
         "_idle_timeout",
-        "_keep_alive",
         "_last",
         "_messages",
         "_parser",
-        "_queue",
-        "_remaining",
         "_served",
         "_sink",
         "_write",
-        "body_bytes_sent",
-        "when_flushed",
-        "writable",
+        "active",
+        "drain",
+        "queue",
+        "response",
     )
 
     def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http1Driver) -> None:
@@ -104,28 +86,24 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self._write = driver.write
         self._full = driver.full
         self._idle_timeout = config.keep_alive_timeout or NEVER
-        self.writable = driver.writable
-        self.when_flushed = driver.when_flushed
         self._messages: list[Http1Message] = []
         self._parser = Http1Parser(config, self._messages)
         self._flow = ReadFlow(config, driver, self._parser)
-        self._queue = self._flow.queue
-        self._drain = Drain(config)
+        self.queue = self._flow.queue
+        """Requests behind the active one."""
+        self.drain = Drain(config)
+        """What is read in vain."""
         self._error: WireError | None = None
         self._begin_scheduled = False
         self._served = False
         self._body_deadline = NEVER
         self._exchange_deadline = NEVER
         self._last: Http1Message | None = None  # what was answered last, if that ends the connection
-        # of the active message and the response to it
-        self._active: Http1Message | None = None
+        self.active: Http1Message | None = None
+        """The request that is served, or whose body is still read."""
         self._sink: RequestSink | None = None
-        self._keep_alive = True
-        self._continue_sent = False
-        self._body = UNSTARTED
-        self._remaining = 0
-        self.body_bytes_sent = 0
-        """See `ResponsePort.body_bytes_sent`; of the last response, when it has ended."""
+        self.response = Http1Response(config, defaults, driver, self)
+        """Answers the active request."""
 
     def opened(self) -> None:
         """Note that the connection is open: the first head is due."""
@@ -148,16 +126,16 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         except WireError as error:
             self._error = error
         messages = self._messages
-        active = self._active
+        active = self.active
         if active is None:
             if self._begin_scheduled or (messages and self._full()):
                 # Others are about to begin, or the client does not take its answers: what came now stands behind them.
-                self._queue.extend(messages)
+                self.queue.extend(messages)
                 messages.clear()
                 self._begin_later()
             elif messages:
                 if len(messages) > 1:
-                    self._queue.extend(messages[1:])
+                    self.queue.extend(messages[1:])
                 message = messages[0]
                 messages.clear()
                 self._begin(message)
@@ -170,7 +148,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 )
         else:
             if messages:
-                self._queue.extend(messages)
+                self.queue.extend(messages)
                 messages.clear()
             if not active.ended:
                 if self._error is not None:
@@ -180,7 +158,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                     self._body_deadline = self._driver.clock() + self._config.body_timeout
                     self._update_deadline()
             elif self._sink is None:
-                self._advance()  # the body that was being drained has ended
+                self.advance()  # the body that was being drained has ended
             elif not active.head.websocket and (
                 self._body_deadline != NEVER or (self._config.http_timeout and self._exchange_deadline == NEVER)
             ):
@@ -193,7 +171,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         if parser.wants_pause:
             parser.wants_pause = False
             flow.sink_full = True
-        if flow.sink_full or self._error is not None or (self._queue and flow.backlogged()):
+        if flow.sink_full or self._error is not None or (self.queue and flow.backlogged()):
             # After an error nothing more will be parsed: it is answered once the good requests before it are.
             self._pause()
 
@@ -202,7 +180,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         if self.phase == GONE:
             return
         # A body that only the end of the connection ends must not look whole: it may be cut off, not closed.
-        cut = self._active is not None and self._body == UNTIL_CLOSE
+        cut = self.active is not None and self.response.framing == UNTIL_CLOSE
         self._disconnect("the client closed its half of the connection")
         if cut:
             self._abort()
@@ -214,27 +192,20 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self._lost()
         self._disconnect(reason)
 
-    # The limits in the order in which they count, one branch each.
-    def deadline_passed(self, now: float) -> None:  # noqa: PLR0912
+    def let_go(self) -> None:
+        """Cut what refers back here, so that nothing is left for the garbage collector: no further call will come."""
+        self._parser.let_go()
+        del self.response
+
+    def deadline_passed(self, now: float) -> None:
         """Act on the deadline, if it has really passed."""
         if now < self.deadline:
             return
         self.deadline = NEVER
         if self.phase >= LINGERING:
             self._end_passed(now)
-        elif self._active is None:
-            if self._queue:  # the next exchange is about to begin
-                if now >= self._flow.probe_deadline:
-                    self._probe(now)
-                else:
-                    self._update_deadline()
-            elif self._parser.head_pending:
-                self._answer_error(WireError(408, "The request head took too long."))
-            elif self.phase == OPEN and (extension := self._idle_extension(now)):
-                self._set_deadline(now + extension)
-            else:
-                # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
-                self._close()
+        elif self.active is None:
+            self._waited(now)
         elif now >= self._exchange_deadline and self._sink is not None:
             self._exchange_deadline = NEVER
             self._update_deadline()
@@ -248,6 +219,21 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             else:
                 self._fail_active(WireError(408, "The request body took too long."))
 
+    # The time has passed in which a request should have come, or begun.
+    def _waited(self, now: float) -> None:
+        if self.queue:  # the next exchange is about to begin
+            if now >= self._flow.probe_deadline:
+                self._probe(now)
+            else:
+                self._update_deadline()
+        elif self._parser.head_pending:
+            self._answer_error(WireError(408, "The request head took too long."))
+        elif self.phase == OPEN and (extension := self._idle_extension(now)):
+            self._set_deadline(now + extension)
+        else:
+            # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
+            self._close()
+
     def shut_down(self) -> None:
         """Serve what has begun, and what a client sends that does not know of the end yet; then close.
 
@@ -257,12 +243,12 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self._enter(LAST)
         if self.phase >= LINGERING:
             return
-        if self._active is None:
-            if not self._queue:
+        if self.active is None:
+            if not self.queue:
                 self._await_last()
         elif self._sink is None:
             # The response has ended, and has promised to go on; what is waited for is the rest of its request.
-            self._body_deadline = min(self._body_deadline, self._clock() + self._drain.last_request_seconds)
+            self._body_deadline = min(self._body_deadline, self._clock() + self.drain.last_request_seconds)
             self._update_deadline()
 
     def switch_protocols(self, fields: Headers) -> bytes:
@@ -282,12 +268,12 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         Raises:
             InvalidHeader: Nothing was written; another answer is allowed.
         """
-        active = self._active
+        active = self.active
         assert active is not None  # it is an answer, and the only one
         assert active.head.websocket
-        assert self._body == UNSTARTED
+        assert self.response.framing == UNSTARTED
         self._write(encode_switch(fields, self._defaults))
-        self._active = self._sink = None
+        self.active = self._sink = None
         self._lost()
         rest = self._parser.rest
         self._parser.rest = b""
@@ -296,7 +282,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
     @property
     def idle(self) -> bool:
         """Whether no request is being served."""
-        return self._active is None
+        return self.active is None
 
     @property
     def discarding(self) -> bool:
@@ -309,142 +295,25 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         Returns:
             The request whose response that is, if it is known; and how many of the bytes are none of an active one's.
         """
-        message = self._active
+        message = self.active
         if message is None:
             return (self._last.head if self._last is not None else None), left
-        sent = self.body_bytes_sent
-        self.body_bytes_sent = max(sent - left, 0)
+        response = self.response
+        sent = response.body_bytes_sent
+        response.body_bytes_sent = max(sent - left, 0)
         return message.head, max(left - sent, 0)
 
-    # -- ResponsePort ------------------------------------------------------------------------------------
+    # -- for the response --------------------------------------------------------------------------------
 
-    # Hot: every response; a call would cost more than the branches.
-    def start(self, status: int, headers: Headers, body: bytes, end: bool, trailers: bool) -> None:  # noqa: C901, PLR0912, PLR0915
-        """See `ResponsePort.start`."""
-        active = self._active
-        assert active is not None  # an exchange calls its port between begin and end only
-        head = active.head
-        fields, length, flags = encode_fields(headers)
-        size = len(body)
-        remaining = length
-        framing = b""
-        line = STATUS_LINES.get(status) or status_line(status)
-        if (length >= 0 or end) and head.method != "HEAD" and status >= 200 and status != 204 and status != 304:
-            # FRAMING says the same, and costs more.
-            kind = LENGTH
-            if length < 0:
-                remaining = size
-                framing = b"\r\ncontent-length: %d" % size
-        else:
-            kind = FRAMING[is_bodiless(head.method, status), length >= 0, end, head.http_version]
-            if kind == CHUNKED:
-                framing = b"\r\ntransfer-encoding: chunked"
-            elif kind == UNTIL_CLOSE:
-                self._keep_alive = False
-            elif status == 204 and length >= 0:
-                # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response
-                # with a status code of 1xx (Informational) or 204 (No Content)."
-                fields, length, flags = encode_fields(headers, DROP_LENGTH)
-            elif length < 0 and end and size and not bodiless_status(status):
-                framing = b"\r\ncontent-length: %d" % size
-
-        if not active.ended and not self._drain.worth_reading(active, self._continue_sent):
-            # What cannot be known yet must not be promised, even if the application will read it all.
-            self._keep_alive = False
-        if flags & CLOSES or (self.phase > OPEN and not self._queue):
-            self._keep_alive = False
-        if not self._keep_alive:
-            framing += b"\r\nconnection: close\r\n\r\n"
-        elif head.http_version == "1.0":
-            framing += b"\r\nconnection: keep-alive\r\n\r\n"
-        else:
-            framing += b"\r\n\r\n"
-        block = self._defaults.block
-        if flags or not block:
-            block = self._defaults.block_for(flags, headers)
-
-        excess = 0
-        if kind == LENGTH:
-            excess = size - remaining
-            if excess > 0:
-                body = body[:remaining]
-                size = remaining
-            remaining -= size
-        elif kind == NO_BODY:
-            body = b""
-            size = 0
-        self._body = kind
-        self._remaining = remaining
-        self.body_bytes_sent = size
-        if size and kind == CHUNKED:
-            self._write_chunk(b"".join((line, fields, block, framing)), body, b"\r\n")
-        elif size < COPY_MAX_BYTES:
-            self._write(b"".join((line, fields, block, framing, body)))
-        else:
-            self._driver.write_sequence([line + fields + block + framing, body])
-        if excess > 0:
-            self._overlong(excess)
-        if end:
-            self._response_ended()
-
-    def body(self, data: bytes, end: bool) -> None:
-        """See `ResponsePort.body`."""
-        kind = self._body
-        excess = 0
-        if kind == LENGTH:
-            excess = len(data) - self._remaining
-            if excess > 0:
-                data = data[: self._remaining]
-            self._remaining -= len(data)
-        elif kind == NO_BODY:
-            data = b""
-        self.body_bytes_sent += len(data)
-        if kind != CHUNKED:
-            if data:
-                self._write(data)
-        elif data:
-            self._write_chunk(b"", data, b"\r\n0\r\n\r\n" if end else b"\r\n")
-        elif end:
-            self._write(b"0\r\n\r\n")
-        if excess > 0:
-            self._overlong(excess)
-        if end:
-            self._response_ended()
-
-    def trailers(self, headers: Headers) -> None:
-        """See `ResponsePort.trailers`."""
-        block = encode_trailers(headers)
-        if self._body == CHUNKED:
-            active = self._active
-            assert active is not None  # as in start
-            self._write(b"0\r\n" + (block if active.head.accepts_trailers else b"") + b"\r\n")
-        self._response_ended()
-
-    def informational(self, status: int, headers: Headers) -> None:
-        """See `ResponsePort.informational`. HTTP/1.0 knows none (RFC 9110 section 15.2)."""
-        active = self._active
-        if active is None or self._body != UNSTARTED or active.head.http_version == "1.0":
-            return
-        if status == 100:
-            if not active.head.expects_continue or self._continue_sent:
-                return
-            self._continue_sent = True
-            if active.body_bytes or active.ended:
-                return  # the client did not wait
-        elif not self._config.http1_early_hints:
-            return
-        fields, _length, _flags = encode_fields(headers, DROP_LENGTH)
-        self._write(status_line(status) + fields + b"\r\n\r\n")
-
-    def reset(self, reason: str) -> None:
-        """See `ResponsePort.reset`."""
+    def reset(self) -> None:
+        """See `Exchanges.reset`."""
         if self.phase == GONE:
             return
         self._sink = None
-        self._queue.clear()
+        self.queue.clear()
         self._abort()
 
-    def consumed(self, count: int) -> None:
+    def consumed(self) -> None:
         """See `ResponsePort.consumed`."""
         flow = self._flow
         if flow.sink_full:
@@ -453,7 +322,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
 
     def abandon(self) -> None:
         """See `ResponsePort.abandon`."""
-        active = self._active
+        active = self.active
         if active is None or self.phase >= LINGERING:
             return
         self._sink = None
@@ -461,10 +330,10 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         active.sink = None
         active.parts = ()
         self._parser.discarding = True
-        if not self._keep_alive:
+        if not self.response.keep_alive:
             self._linger()
             return
-        self._body_deadline = self._drain.body_deadline(self._clock(), self.phase == LAST)
+        self._body_deadline = self.drain.body_deadline(self._clock(), self.phase == LAST)
         self._exchange_deadline = NEVER
         self._update_deadline()
         self._resume()
@@ -474,20 +343,21 @@ class Http1Connection(PhasedConnection[Http1Driver]):
     def begin_next(self) -> None:
         """Begin the exchange of the first waiting message. The driver calls it after `Http1Driver.begin_soon`."""
         self._begin_scheduled = False
-        if self.phase >= LINGERING or self._active is not None:
+        if self.phase >= LINGERING or self.active is not None:
             return
-        if self._queue:
-            self._begin(self._queue.popleft())
+        if self.queue:
+            self._begin(self.queue.popleft())
             self._resume()
         elif self._error is not None:
             self._answer_error(self._error)
 
     def _begin(self, message: Http1Message) -> None:
-        self._active = message
-        self._body = UNSTARTED
-        self._continue_sent = False
-        self._keep_alive = keep_alive = message.head.keep_alive
-        self.body_bytes_sent = 0
+        self.active = message
+        response = self.response
+        response.framing = UNSTARTED
+        response.continue_sent = False
+        response.keep_alive = keep_alive = message.head.keep_alive
+        response.body_bytes_sent = 0
         if not keep_alive and message.head.websocket:
             self._begin_upgrade(message)
             return
@@ -505,8 +375,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             self._fail_active(self._error)
             return
         sink = self._driver.begin(message.head)
-        if sink is None or self._active is not message:
-            if self._active is message:
+        if sink is None or self.active is not message:
+            if self.active is message:
                 self.abandon()
             return
         self._sink = sink
@@ -532,32 +402,21 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             self._answer_error(error, bodiless=message.head.method == "HEAD")
             return
         sink = self._driver.begin_websocket(request)
-        if self._active is not message:
+        if self.active is not message:
             return  # answered already
         if sink is None:
             self.abandon()
         self._sink = sink
 
-    # The response has ended; its exchange makes no further call, but for abandon().
-    def _response_ended(self) -> None:
-        active = self._active
-        assert active is not None  # it had a response
-        if self._body == LENGTH and self._remaining:
-            self._driver.shortened(self._remaining)
-            self.reset("the body was shorter than its Content-Length")
-            return
-        if active.ended:
-            self._advance()
-
-    # The active message is over in both directions: go on to the next, or close.
-    def _advance(self) -> None:
-        active, self._active = self._active, None
+    def advance(self) -> None:
+        """See `Exchanges.advance`."""
+        active, self.active = self.active, None
         self._sink = None
         self._progress = None  # what an earlier rest has seen is no measure for this one
         flow = self._flow
         flow.sink_full = False
         self._served = True
-        if self._keep_alive and self.phase == OPEN and not (self._queue or flow.paused) and self._error is None:
+        if self.response.keep_alive and self.phase == OPEN and not (self.queue or flow.paused) and self._error is None:
             # Nothing is waiting and nothing is wrong.
             self._body_deadline = NEVER
             if self._parser.head_pending:
@@ -566,13 +425,13 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 self.deadline = deadline = self._clock() + self._idle_timeout
                 if deadline < self.armed_for:
                     self._driver.rearm(deadline)
-        elif not self._keep_alive:
+        elif not self.response.keep_alive:
             self._last = active
-            if self._queue or self._error is not None or self._parser.head_pending or self._parser.switched:
+            if self.queue or self._error is not None or self._parser.head_pending or self._parser.switched:
                 self._linger()
             else:
                 self._close()
-        elif self._queue or self._error is not None:
+        elif self.queue or self._error is not None:
             self._begin_later()
         else:
             self._body_deadline = NEVER
@@ -592,10 +451,10 @@ class Http1Connection(PhasedConnection[Http1Driver]):
 
     def _disconnect(self, reason: str, status: int | None = None) -> None:
         sink = self._sink
-        active = self._active
-        self._active = None
+        active = self.active
+        self.active = None
         self._sink = None
-        self._queue.clear()
+        self.queue.clear()
         if active is not None:
             active.sink = None
             active.parts = ()
@@ -607,8 +466,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
     # A message that the application has begun to read turned out to be broken, late or too large.
     def _fail_active(self, error: WireError) -> None:
         self._parser.discarding = True
-        started = self._body != UNSTARTED
-        active = self._active
+        started = self.response.framing != UNSTARTED
+        active = self.active
         bodiless = active is not None and active.head.method == "HEAD"
         begun = self._sink is not None
         self._disconnect(error.detail, None if started else error.status)
@@ -625,36 +484,25 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self._driver.refused(error.status, error.detail, begun)
         self._linger()
 
-    def _overlong(self, excess: int) -> None:
-        self._keep_alive = False
-        self._response_ended()
-        raise overlong_body(excess)
-
-    def _write_chunk(self, preamble: bytes, data: bytes, tail: bytes) -> None:
-        if len(data) < COPY_MAX_BYTES:
-            self._write(b"%b%x\r\n%b%b" % (preamble, len(data), data, tail))
-        else:
-            self._driver.write_sequence([b"%b%x\r\n" % (preamble, len(data)), data, tail])
-
     # Close our half, and throw away what the client still sends, within bounds.
     def _linger(self) -> None:
-        self._last = self._active or self._last
-        self._active = self._sink = None
-        self._queue.clear()
+        self._last = self.active or self._last
+        self.active = self._sink = None
+        self.queue.clear()
         if self.phase < LINGERING:
             self._flow.end_pause()
-            self._close_half(self._drain.begin(self._clock()))
+            self._close_half(self.drain.begin(self._clock()))
             self._driver.resume_reading()
 
     # The client went on sending after its answer. It has more time for it, unless that is over.
     def _throw_away(self) -> None:
         now = self._clock()
-        if self.phase == LINGERING and now < self._drain.until:
-            self._set_deadline(self._drain.extended(now))
+        if self.phase == LINGERING and now < self.drain.until:
+            self._set_deadline(self.drain.extended(now))
 
     # The connection is idle, and its client does not know yet that it is about to end.
     def _await_last(self) -> None:
-        seconds = self._drain.last_request_seconds
+        seconds = self.drain.last_request_seconds
         if seconds:
             self._set_deadline(min(self.deadline, self._clock() + seconds))
         else:
@@ -670,14 +518,14 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             self._update_deadline()
 
     def _resume(self) -> None:
-        if self._error is None and self._flow.resume() and self._active is not None:
-            if not self._active.ended and self._sink is not None and self._config.body_timeout:
+        if self._error is None and self._flow.resume() and self.active is not None:
+            if not self.active.ended and self._sink is not None and self._config.body_timeout:
                 self._body_deadline = self._clock() + self._config.body_timeout
             self._update_deadline()
 
     # While reading is paused no event tells that the client has left: ask, and bound the pause.
     def _probe(self, now: float) -> None:
-        active = self._active
+        active = self.active
         if self._driver.peer_gone():
             self.eof_received()
         elif active is not None and self._flow.overdue(now):

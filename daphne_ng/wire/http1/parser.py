@@ -203,6 +203,10 @@ class Http1Parser:
             self.head_pending = 1 if self._target else 0
         self._head_done = self._message is not None
 
+    def let_go(self) -> None:
+        """Cut what refers back here: no further call will come."""
+        del self._parser
+
     def _count_chunk_overhead(self, message: Http1Message, count: int) -> None:
         # llhttp swallows chunk extensions without a callback, so they are seen as the difference between what was
         # read and what came out as body. Chunks of a single byte need five for each; those are granted, or a client

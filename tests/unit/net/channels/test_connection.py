@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 from typing import Any
 
@@ -52,6 +53,29 @@ async def test_a_lost_connection_disconnects_and_gives_its_timer_back() -> None:
     assert not wire.runner.exchanges
     assert wire.records == [(None, 0)]
     assert [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()] == []  # type: ignore
+
+
+@pytest.mark.parametrize("ending", ["idle", "active", "silent"])
+@on_loop
+async def test_nothing_is_left_for_the_garbage_collector(ending: str) -> None:
+    names = ("Http1Channel", "Http1Connection", "Http1Response", "Http1Parser", "ServerConnection", "WriteFlow")
+    gc.collect()
+    gc.disable()
+    # Other tests of the same process may have kept some.
+    before = {id(thing) for thing in gc.get_objects() if type(thing).__name__ in names}
+    try:
+        wire = Wire(silent if ending == "active" else Application())
+        transport = wire.connect()
+        if ending != "silent":
+            transport.protocol.dataReceived(GET)
+        await settle()
+        transport.lost()
+        await settle()
+        transport.protocol = transport.producer = None
+        found = [thing for thing in gc.get_objects() if type(thing).__name__ in names]
+        assert [type(thing).__name__ for thing in found if id(thing) not in before] == []
+    finally:
+        gc.enable()
 
 
 @on_loop

@@ -445,7 +445,7 @@ class TestOrder:
         # A read may be handled after one exchange has ended and before the next one, which waits already, has begun.
         server = Http1Server().feed(request(b"/1") + request(b"/2"))
         server.port.start(200, [], b"one", True, False)
-        server.port.receive_data(request(b"/3"))
+        server.h1.receive_data(request(b"/3"))
         server.turn()
         server.answer(b"two")
         server.answer(b"three")
@@ -455,7 +455,7 @@ class TestOrder:
     def test_an_error_that_arrives_between_two_exchanges_waits_its_turn(self) -> None:
         server = Http1Server().feed(request(b"/1") + request(b"/2"))
         server.port.start(200, [], b"one", True, False)
-        server.port.receive_data(b"GET / HTTP/1.1\r\n\r\n")
+        server.h1.receive_data(b"GET / HTTP/1.1\r\n\r\n")
         server.turn()
         assert server.targets == [b"/1", b"/2"]
         server.answer(b"two")
@@ -465,7 +465,7 @@ class TestOrder:
         second = request(b"/2", method=b"POST", body=b"hello")
         server = Http1Server().feed(request(b"/1") + second[:-4])
         server.port.start(200, [], b"one", True, False)
-        server.port.receive_data(second[-4:] + request(b"/3"))
+        server.h1.receive_data(second[-4:] + request(b"/3"))
         server.turn()
         assert server.sink.body == b"hello"
         assert server.sink.ended

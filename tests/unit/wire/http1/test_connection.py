@@ -58,11 +58,11 @@ class TestKeepAlive:
 
     def test_idle_tells_whether_a_request_is_served(self) -> None:
         server = Http1Server()
-        assert server.port.idle
+        assert server.h1.idle
         server.feed(request(b"/"))
-        assert not server.port.idle
+        assert not server.h1.idle
         server.answer()
-        assert server.port.idle
+        assert server.h1.idle
 
 
 class TestTurns:
@@ -113,7 +113,7 @@ class TestUnreadBody:
         assert server.state == "open"
         server.feed(b"b" * 100)
         assert server.state == "open"
-        assert server.port.idle
+        assert server.h1.idle
 
     def test_with_chunks_to_come_the_head_says_close(self) -> None:
         data = chunked_request(b"b" * 50, b"b" * 50)
@@ -219,7 +219,7 @@ class TestUnreadBody:
         server = Http1Server(shutdown_idle_timeout=2).feed(UPLOAD)
         server.answer()
         server.advance(10)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(1.5)
         assert server.state == "open"
         if late:
@@ -233,7 +233,7 @@ class TestUnreadBody:
     def test_a_rest_that_is_kept_while_the_server_stops(self) -> None:
         server = Http1Server(shutdown_idle_timeout=2).feed(UPLOAD)
         server.port.start(200, [], b"", False, False)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.port.body(b"", True)
         server.port.abandon()
         server.advance(1.9)
@@ -317,7 +317,7 @@ class TestShutDown:
         server = Http1Server(Replies(), shutdown_idle_timeout=2)
         if used:
             server.feed(request(b"/"))
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(1.9)
         assert server.state == "open"
         server.feed(request(b"/", b"Content-Length: 1", method=b"POST"))
@@ -329,7 +329,7 @@ class TestShutDown:
     @pytest.mark.parametrize("part", [b"", b"GET / HT"])
     def test_an_idle_connection_does_not_wait_for_long(self, part: bytes) -> None:
         server = Http1Server(shutdown_idle_timeout=2).feed(part)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(2.1)
         assert server.statuses == ([408] if part else [])
         assert server.state == ("half" if part else "closed")
@@ -337,19 +337,19 @@ class TestShutDown:
     def test_an_idle_connection_that_is_about_to_close_does_not_live_longer(self) -> None:
         server = Http1Server(Replies(), keep_alive_timeout=3, shutdown_idle_timeout=2).feed(request(b"/"))
         server.advance(2.5)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(0.6)
         assert server.state == "closed"
 
     @pytest.mark.parametrize("settings", [{"shutdown_idle_timeout": 0}, {"graceful_timeout": 0}])
     def test_without_patience_an_idle_connection_closes(self, settings: dict[str, float]) -> None:
         server = Http1Server(Replies(), **settings).feed(request(b"/"))
-        server.port.shut_down()
+        server.h1.shut_down()
         assert server.state == "closed"
 
     def test_what_is_served_is_finished_and_the_client_told(self) -> None:
         server = Http1Server().feed(request(b"/"))
-        server.port.shut_down()
+        server.h1.shut_down()
         assert server.state == "open"
         server.answer(b"done")
         (response,) = server.responses()
@@ -360,7 +360,7 @@ class TestShutDown:
     def test_a_response_that_has_begun_is_finished(self) -> None:
         server = Http1Server().feed(request(b"/"))
         server.port.start(200, [], b"a", False, False)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.port.body(b"b", True)
         (response,) = server.responses()
         assert response.complete
@@ -369,7 +369,7 @@ class TestShutDown:
     def test_a_client_whose_response_had_begun_is_told_with_the_next(self) -> None:
         server = Http1Server(shutdown_idle_timeout=2).feed(request(b"/"))
         server.port.start(200, [], b"a", False, False)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.port.body(b"b", True)
         assert server.state == "open"
         server.feed(request(b"/"))
@@ -379,7 +379,7 @@ class TestShutDown:
 
     def test_pipelined_requests_are_served_and_the_last_is_told(self) -> None:
         server = Http1Server().feed(request(b"/1") + request(b"/2") + request(b"/3"))
-        server.port.shut_down()
+        server.h1.shut_down()
         for _ in range(3):
             server.answer()
         responses = server.responses()
@@ -389,7 +389,7 @@ class TestShutDown:
     def test_between_two_exchanges(self) -> None:
         server = Http1Server().feed(request(b"/1") + request(b"/2"))
         server.port.start(200, [], b"", True, False)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.turn()
         server.answer()
         assert server.statuses == [200, 200]
@@ -397,22 +397,22 @@ class TestShutDown:
 
     def test_an_unread_body_is_not_waited_for_long(self) -> None:
         server = Http1Server(drain_timeout=1).feed(UPLOAD)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.answer()
         server.advance(2.2)
         assert server.state in ("half", "closed")
 
     def test_twice_is_once(self) -> None:
         server = Http1Server()
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(1)
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(1.1)
         assert server.state == "closed"
 
     def test_a_connection_that_closes_already_is_left_alone(self) -> None:
         server = Http1Server().feed(b"BROKEN\r\n\r\n")
-        server.port.shut_down()
+        server.h1.shut_down()
         assert server.state == "half"
 
 
@@ -433,7 +433,7 @@ class TestClientLeaves:
     def test_bytes_after_its_end_are_ignored(self) -> None:
         server = Http1Server().feed(UPLOAD + b"b")
         server.eof()
-        server.port.receive_data(b"b" * 2000)
+        server.h1.receive_data(b"b" * 2000)
         assert server.sink.body == b"b"
 
     def test_in_mid_response(self) -> None:

@@ -222,7 +222,7 @@ class TestApplication:
 
     def test_off_by_default(self) -> None:
         server = Http1Server().feed(request(b"/"))
-        assert server.port.deadline == float("inf")
+        assert server.h1.deadline == float("inf")
 
 
 class TestDrain:
@@ -261,7 +261,7 @@ class TestDrain:
         server.advance(20)
         server.feed(b"b" * 1000)
         assert server.sink.expirations == 0
-        assert server.port.idle
+        assert server.h1.idle
 
     def test_a_body_that_ends_in_time_leaves_the_idle_deadline(self) -> None:
         server = Http1Server(keep_alive_timeout=75).feed(UPLOAD)
@@ -296,13 +296,13 @@ class TestClosing:
     def test_what_comes_when_lingering_is_over_does_not_extend_it(self) -> None:
         server = Http1Server(drain_timeout=30, drain_pause_timeout=5).feed(b"BROKEN\r\n\r\n")
         server.driver.now += 30  # the timer is late
-        deadline = server.port.deadline
+        deadline = server.h1.deadline
         server.feed(b"more")
-        assert server.port.deadline == deadline
+        assert server.h1.deadline == deadline
         server.advance(0)
         assert server.state == "closed"
-        server.port.receive_data(b"more")
-        assert server.port.deadline == server.driver.now + server.config.close_timeout
+        server.h1.receive_data(b"more")
+        assert server.h1.deadline == server.driver.now + server.config.close_timeout
 
     def test_the_clients_end_ends_lingering_at_once(self) -> None:
         server = Http1Server(drain_timeout=1).feed(b"BROKEN\r\n\r\n")
@@ -378,7 +378,7 @@ class TestClosing:
     def test_a_server_that_stops_waits_for_no_idle_client(self) -> None:
         server = Http1Server(Replies(), shutdown_idle_timeout=2).feed(request(b"/"))
         server.driver.queued = 4_000_000
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(2.1)
         assert server.state == "closed"
 
@@ -386,7 +386,7 @@ class TestClosing:
         server = Http1Server(Replies(), keep_alive_timeout=10, shutdown_idle_timeout=2).feed(request(b"/"))
         server.driver.queued = 4_000_000
         server.advance(11)  # its time is over, and it still takes
-        server.port.shut_down()
+        server.h1.shut_down()
         server.advance(2.1)
         assert server.state == "closed"
 
@@ -431,7 +431,7 @@ class TestTimer:
         assert server.driver.timer == 1020
         server.feed(request(b"/"))
         assert server.driver.timer == 1020
-        assert server.port.deadline == 1075
+        assert server.h1.deadline == 1075
 
     def test_an_earlier_deadline_moves_it(self) -> None:
         server = Http1Server(Replies(), head_timeout=20, keep_alive_timeout=75)
@@ -444,6 +444,6 @@ class TestTimer:
     @pytest.mark.parametrize("body", [b"", chunked(b"x")])
     def test_a_call_before_the_deadline_does_nothing(self, body: bytes) -> None:
         server = Http1Server().feed(request(b"/", b"Transfer-Encoding: chunked", method=b"POST") + body)
-        server.port.deadline_passed(server.driver.now)
+        server.h1.deadline_passed(server.driver.now)
         assert server.state == "open"
         assert server.reply == b""

@@ -155,22 +155,22 @@ def test_each_phase_has_had_each_input_that_can_come_in_it() -> None:
 def test_an_ending_has_a_deadline_until_nothing_is_waited_for() -> None:
     for path in {step.path for step in explore() if step.after.phase in ("LINGERING", "CLOSED", "GONE")}:
         play = played(path)
-        port = play.server.port
+        h1 = play.server.h1
         if play.driver in ("half", "closed"):
-            assert port.deadline < NEVER, path
-        elif port.phase == ending.GONE:
-            assert port.deadline == NEVER, path
+            assert h1.deadline < NEVER, path
+        elif h1.phase == ending.GONE:
+            assert h1.deadline == NEVER, path
 
 
 @given(st.lists(st.sampled_from(sorted(INPUTS)), max_size=60))
 def test_however_long_it_goes_on(names: list[str]) -> None:
     play = Play()
-    phase = play.server.port.phase
+    phase = play.server.h1.phase
     for name in names:
         INPUTS[name](play)
-        assert play.server.port.phase >= phase
-        phase = play.server.port.phase
+        assert play.server.h1.phase >= phase
+        phase = play.server.h1.phase
         assert state_of(play.server) in LISTED
         assert play.driver in DRIVERS[state_of(play.server).phase]
         if phase >= LINGERING:
-            assert play.server.port.idle or phase == ending.GONE
+            assert play.server.h1.idle or phase == ending.GONE

@@ -473,7 +473,7 @@ class TestStatus:
 
 
 class TestFramingTable:
-    """The fast path of `Http1Connection.start` and `FRAMING` say the same."""
+    """The fast path of `Http1Response.start` and `FRAMING` say the same."""
 
     @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
     @pytest.mark.parametrize("method", [b"GET", b"POST", b"HEAD"])
@@ -488,7 +488,7 @@ class TestFramingTable:
             headers = [] if length is None else [(b"content-length", b"%d" % length)]
             server.port.start(status, headers, body, end, False)
             kind = FRAMING[is_bodiless(method.decode(), status), length is not None, end, version.decode()]
-            assert server.port._body == kind, (length, body, end)
+            assert server.port.framing == kind, (length, body, end)
             head = server.reply.partition(b"\r\n\r\n")[0].lower()
             assert (b"\r\ntransfer-encoding: chunked" in head) is (kind == CHUNKED)
             if kind == LENGTH:

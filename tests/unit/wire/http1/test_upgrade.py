@@ -261,7 +261,7 @@ class TestSwitch:
         server = Http1Server().feed(upgrade() + FRAME)
         for name, value in [(b"x", b"a\r\nb: c"), (b"x y", b""), (b"x", "text"), (b"content-length", b"x")]:
             with pytest.raises(InvalidHeader):
-                server.port.switch_protocols([(name, value)])  # type: ignore[list-item]
+                server.h1.switch_protocols([(name, value)])  # type: ignore[list-item]
         assert server.reply == b""
         server.accept()
         assert server.switched == FRAME
@@ -269,31 +269,31 @@ class TestSwitch:
     def test_takes_the_connection_out_of_service(self) -> None:
         server = Http1Server(http_timeout=1).feed(upgrade())
         server.accept()
-        port = server.port
-        assert port.deadline == NEVER
-        assert port.idle
+        h1, port = server.h1, server.port
+        assert h1.deadline == NEVER
+        assert h1.idle
         # The strict driver fails the test at anything that these would do to the connection.
-        port.receive_data(SMUGGLED)
+        h1.receive_data(SMUGGLED)
         port.consumed(5)
         port.abandon()
         port.informational(103, [])
         port.reset("too late")
-        port.begin_next()
-        port.shut_down()
-        port.deadline_passed(1e9)
-        port.eof_received()
-        port.connection_lost("gone")
+        h1.begin_next()
+        h1.shut_down()
+        h1.deadline_passed(1e9)
+        h1.eof_received()
+        h1.connection_lost("gone")
         assert server.reply == ACCEPTED
         assert server.state == "open"
         assert server.sink.reason is None
-        assert port.deadline == NEVER
+        assert h1.deadline == NEVER
 
     def test_at_once(self) -> None:
         """A driver may decide before it has returned."""
         server = Http1Server(inbox_high_bytes=100, inbox_low_bytes=50)
         taken: list[bytes] = []
-        server.driver.refuse = lambda head: taken.append(server.port.switch_protocols([]))
-        server.port.receive_data(upgrade() + b"x" * 200)
+        server.driver.refuse = lambda head: taken.append(server.h1.switch_protocols([]))
+        server.h1.receive_data(upgrade() + b"x" * 200)
         assert taken == [b"x" * 200]
         assert server.driver.reading
         assert server.state == "open"
@@ -313,7 +313,7 @@ class TestUndecided:
         server.answer()
         server.feed(upgrade(), FRAME, FRAME)
         server.advance(1000)
-        assert server.port.deadline == NEVER
+        assert server.h1.deadline == NEVER
         assert server.state == "open"
         server.accept()
         assert server.switched == FRAME * 2
@@ -346,15 +346,15 @@ class TestUndecided:
 
     def test_a_shutdown_leaves_it_alone(self) -> None:
         server = Http1Server().feed(upgrade())
-        server.port.shut_down()
+        server.h1.shut_down()
         assert server.state == "open"
         server.accept()
         assert server.reply == ACCEPTED
 
     def test_a_shutdown_before_its_turn_does_not_forget_it(self) -> None:
         server = Http1Server(Replies())
-        server.port.receive_data(request(b"/1") + upgrade(b"/up"))
-        server.port.shut_down()
+        server.h1.receive_data(request(b"/1") + upgrade(b"/up"))
+        server.h1.shut_down()
         server.turn()
         assert server.targets == [b"/1", b"/up"]
 
