@@ -51,7 +51,7 @@ __all__ = ["Http1Connection", "Http1Driver"]
 
 
 class Http1Connection(PhasedConnection[Http1Driver]):
-    """Protocol state of one connection.
+    """Protocol state of one connection: its requests, one after the other, and its end.
 
     Args:
         config: Limits and timeouts.
@@ -68,7 +68,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         "_flow",
         "_full",
         "_idle_timeout",
-        "_last",
+        "_last_request",
         "_messages",
         "_parser",
         "_served",
@@ -98,7 +98,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self._served = False
         self._body_deadline = NEVER
         self._exchange_deadline = NEVER
-        self._last: Http1Message | None = None  # what was answered last, if that ends the connection
+        self._last_request: Http1Message | None = None  # the request whose response ends the connection
         self.active: Http1Message | None = None
         """The request that is served, or whose body is still read."""
         self._sink: RequestSink | None = None
@@ -115,7 +115,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
     def receive_data(self, data: bytes) -> None:  # noqa: C901, PLR0912
         """Take what one read delivered. The driver calls it for every read, in order."""
         if self.phase >= LINGERING:
-            self._throw_away()
+            self._discard()
             return
         if self._error is not None:
             return
@@ -129,10 +129,10 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         active = self.active
         if active is None:
             if self._begin_scheduled or (messages and self._full()):
-                # Others are about to begin, or the client does not take its answers: what came now stands behind them.
+                # An exchange is about to begin, or the client does not take its answers: these requests stand behind.
                 self.queue.extend(messages)
                 messages.clear()
-                self._begin_later()
+                self._schedule_next()
             elif messages:
                 if len(messages) > 1:
                     self.queue.extend(messages[1:])
@@ -162,7 +162,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             elif not active.head.websocket and (
                 self._body_deadline != NEVER or (self._config.http_timeout and self._exchange_deadline == NEVER)
             ):
-                # The body is complete: from here on it is the application's time.
+                # The body is complete: the time from here on is the application's.
                 self._body_deadline = NEVER
                 if self._config.http_timeout:
                     self._exchange_deadline = self._driver.clock() + self._config.http_timeout
@@ -205,7 +205,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         if self.phase >= LINGERING:
             self._end_passed(now)
         elif self.active is None:
-            self._waited(now)
+            self._request_overdue(now)
         elif now >= self._exchange_deadline and self._sink is not None:
             self._exchange_deadline = NEVER
             self._update_deadline()
@@ -220,7 +220,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 self._fail_active(WireError(408, "The request body took too long."))
 
     # The time has passed in which a request should have come, or begun.
-    def _waited(self, now: float) -> None:
+    def _request_overdue(self, now: float) -> None:
         if self.queue:  # the next exchange is about to begin
             if now >= self._flow.probe_deadline:
                 self._probe(now)
@@ -231,7 +231,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         elif self.phase == OPEN and (extension := self._idle_extension(now)):
             self._set_deadline(now + extension)
         else:
-            # Nothing was asked. A 408 here would be taken for the answer to a request just under way.
+            # A 408 here would be taken for the answer to a request that is just under way.
             self._close()
 
     def shut_down(self) -> None:
@@ -247,7 +247,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             if not self.queue:
                 self._await_last()
         elif self._sink is None:
-            # The response has ended, and has promised to go on; what is waited for is the rest of its request.
+            # The response has ended, and has promised to go on: the rest of its request is awaited.
             self._body_deadline = min(self._body_deadline, self._clock() + self.drain.last_request_seconds)
             self._update_deadline()
 
@@ -269,7 +269,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             InvalidHeader: Nothing was written; another answer is allowed.
         """
         active = self.active
-        assert active is not None  # it is an answer, and the only one
+        assert active is not None  # a handshake is answered while it is active, and once
         assert active.head.websocket
         assert self.response.framing == UNSTARTED
         self._write(encode_switch(fields, self._defaults))
@@ -297,7 +297,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         """
         message = self.active
         if message is None:
-            return (self._last.head if self._last is not None else None), left
+            return (self._last_request.head if self._last_request is not None else None), left
         response = self.response
         sent = response.body_bytes_sent
         response.body_bytes_sent = max(sent - left, 0)
@@ -392,7 +392,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 self._flow.sink_full = True
         message.parts = ()
 
-    # Nothing but the client's leaving ends the wait for the decision: its time is the driver's to measure.
+    # The driver measures the time of a handshake: here, nothing but the client's leaving ends the wait for an answer.
     def _begin_upgrade(self, message: Http1Message) -> None:
         self._body_deadline = self._exchange_deadline = NEVER
         self._set_deadline(self._flow.probe_deadline)
@@ -403,7 +403,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             return
         sink = self._driver.begin_websocket(request)
         if self.active is not message:
-            return  # answered already
+            return  # the driver has answered through the port
         if sink is None:
             self.abandon()
         self._sink = sink
@@ -412,12 +412,12 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         """See `Exchanges.advance`."""
         active, self.active = self.active, None
         self._sink = None
-        self._progress = None  # what an earlier rest has seen is no measure for this one
+        self._progress = None  # a watch over the client in an earlier idle time is no measure for this one
         flow = self._flow
         flow.sink_full = False
         self._served = True
         if self.response.keep_alive and self.phase == OPEN and not (self.queue or flow.paused) and self._error is None:
-            # Nothing is waiting and nothing is wrong.
+            # No request waits, and no error stands behind.
             self._body_deadline = NEVER
             if self._parser.head_pending:
                 self._set_idle_deadline()
@@ -426,13 +426,13 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 if deadline < self.armed_for:
                     self._driver.rearm(deadline)
         elif not self.response.keep_alive:
-            self._last = active
+            self._last_request = active
             if self.queue or self._error is not None or self._parser.head_pending or self._parser.switched:
                 self._linger()
             else:
                 self._close()
         elif self.queue or self._error is not None:
-            self._begin_later()
+            self._schedule_next()
         else:
             self._body_deadline = NEVER
             self._set_idle_deadline()
@@ -441,8 +441,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             if self.phase == LAST:
                 self._await_last()  # this response began before, and has told the client nothing
 
-    # What waits begins on a later turn, when the client has taken of its answers what is too much to keep.
-    def _begin_later(self) -> None:
+    # Begin the next request on a later turn, once the client has taken enough of its answers.
+    def _schedule_next(self) -> None:
         self._body_deadline = self._exchange_deadline = NEVER
         self._set_deadline(self._flow.probe_deadline)
         if not self._begin_scheduled:
@@ -477,7 +477,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         else:
             self._answer_error(error, begun, bodiless)
 
-    # Answer without the application, and close.
+    # Answer in the application's stead, and close.
     def _answer_error(self, error: WireError, begun: bool = False, bodiless: bool = False) -> None:
         self._error = error
         self._write(encode_error(error, self._defaults, bodiless or self._parser.method == b"HEAD"))
@@ -486,7 +486,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
 
     # Close our half, and throw away what the client still sends, within bounds.
     def _linger(self) -> None:
-        self._last = self.active or self._last
+        self._last_request = self.active or self._last_request
         self.active = self._sink = None
         self.queue.clear()
         if self.phase < LINGERING:
@@ -494,8 +494,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             self._close_half(self.drain.begin(self._clock()))
             self._driver.resume_reading()
 
-    # The client went on sending after its answer. It has more time for it, unless that is over.
-    def _throw_away(self) -> None:
+    # The client goes on sending behind its answer: it has more time to read it, within bounds.
+    def _discard(self) -> None:
         now = self._clock()
         if self.phase == LINGERING and now < self.drain.until:
             self._set_deadline(self.drain.extended(now))

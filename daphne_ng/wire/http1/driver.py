@@ -14,7 +14,7 @@ __all__ = ["Http1Driver"]
 
 
 class Http1Driver(ConnectionDriver, Protocol):
-    """What the connection needs from the I/O around it."""
+    """The I/O around one HTTP/1.1 connection."""
 
     write_sequence: Callable[[list[bytes]], None]
     writable: Callable[[], Awaitable[object] | None]
@@ -27,9 +27,9 @@ class Http1Driver(ConnectionDriver, Protocol):
     def begin_websocket(self, request: WebSocketRequest) -> RequestSink | None:
         """Start the exchange of a WebSocket handshake. None if the driver has answered through the port already.
 
-        It is answered either by `Http1Connection.switch_protocols` or, like any request, by a response. Of the sink,
-        nothing is called but `RequestSink.disconnected`: there is no body, and the time for an answer is the driver's
-        to measure.
+        The handshake is answered by `Http1Connection.switch_protocols` or, like any request, by a response. Nothing of
+        the sink is called but `RequestSink.disconnected`: there is no body, and the driver measures the time for an
+        answer.
         """
 
     def peer_gone(self) -> bool:
@@ -39,7 +39,7 @@ class Http1Driver(ConnectionDriver, Protocol):
         """Call `Http1Connection.begin_next` on a later turn of the loop, and not while the transport is full."""
 
     def refused(self, status: int, detail: str, begun: bool) -> None:
-        """A request was refused: for the logs. If its exchange had begun, that keeps the record of it."""
+        """Log that a request was refused. If its exchange had begun, that keeps the record of it."""
 
     def shortened(self, missing: int) -> None:
-        """The application's body ended before its Content-Length: for the logs."""
+        """Log that the application's body ended so many bytes before its Content-Length."""
