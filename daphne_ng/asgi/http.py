@@ -116,7 +116,7 @@ class HttpExchange(Exchange):
 
     # -- the application's side --------------------------------------------------------------------------
 
-    # Hot: every message that an application receives; a call would cost more than the branches.
+    # In one piece: another coroutine would cost each part of a body about 0.1 us.
     async def receive(self) -> Message:  # noqa: PLR0912
         """See `Exchange.receive`."""
         inbox = self._inbox
@@ -165,7 +165,8 @@ class HttpExchange(Exchange):
         self._knows_end = True
         return {"type": "http.disconnect"}
 
-    # Hot: every message that an application sends; a call would cost more than the branches.
+    # In one piece: each message of a response goes through it, and another coroutine would cost about 0.1 us. A call of
+    # the port stands in a ``try`` of this very frame: see `Exchange._break_off`.
     async def send(self, message: Message) -> None:  # noqa: C901, PLR0912, PLR0915
         """See `Exchange.send`.
 

@@ -194,7 +194,8 @@ class WebSocketExchange(Exchange):
             return {"type": "websocket.receive", "text": message}
         return {"type": "websocket.receive", "bytes": message}
 
-    # Hot: every message that an application sends; a call would cost more than the branches.
+    # In one piece: each message goes through it, and another coroutine would cost about 0.1 us. A call of the port
+    # stands in a ``try`` of this very frame: see `Exchange._break_off`.
     async def send(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
         """See `Exchange.send`.
 

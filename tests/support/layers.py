@@ -142,7 +142,9 @@ class Never(NamedTuple):
 
 # What is known of a WebSocket but for its handshake, which is a request: each version of HTTP hands one on.
 _OPEN_WEBSOCKET = [
-    f"daphne_ng.wire.websocket.{name}" for name in ("budget", "connection", "deflate", "driver", "frames")
+    module
+    for module in MODULES
+    if module.startswith("daphne_ng.wire.websocket.") and module != "daphne_ng.wire.websocket.handshake"
 ]
 
 NEVER = [

@@ -14,6 +14,7 @@ One ``feed`` may hold many requests; they come out as `Http1Message` in order. T
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -305,7 +306,7 @@ class Http1Parser:
         _name_memo.remember(name, lower, len(name))
         return lower
 
-    # Hot: every request; a call would cost more than the branches.
+    # In one piece: once for each request, and each call costs it about 60 ns.
     def on_headers_complete(self) -> None:  # noqa: C901, PLR0912, PLR0915
         """Check the head, and make a message of it."""
         if self._muted:
@@ -416,37 +417,22 @@ class Http1Parser:
 
     # Check Host, and apply the special fields to the head.
     # One branch for each field that means something to the protocol.
-    def _apply_special(self, head: RequestHead, host: bytes | None) -> None:  # noqa: C901, PLR0912
+    def _apply_special(self, head: RequestHead, host: bytes | None) -> None:
         if host is not None and host not in valid_hosts and not is_host(host):
             raise WireError(400, "The Host is malformed.")
         upgrade: bytes | None = None
         options: set[bytes] = set()
         for name, value in self._special:
-            if name == b"host":
-                raise WireError(400, "The request has more than one Host.")
-            if name == b"transfer-encoding":
-                _check_transfer_encoding(head, value)
-            elif name == b"connection":
+            if name == b"connection":
                 options |= connection_options(value)
-            elif name == b"expect":
-                # RFC 9110 section 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0
-                # request MUST ignore that expectation."
-                if value.lower() != b"100-continue":
-                    raise WireError(417, "Only 100-continue can be expected.")
-                head.expects_continue = head.http_version == "1.1"
             elif name == b"upgrade":
                 upgrade = value if upgrade is None else upgrade + b", " + value
-            elif name == b"te":
-                head.accepts_trailers |= b"trailers" in connection_options(value)
-            elif name == b"daphne-root-path":
-                head.root_path = root_path_of(value)
+            elif name in _APPLY:
+                _APPLY[name](head, value)
         if host is None and head.http_version == "1.1" and self._config.require_host:
             raise WireError(400, "The request has no Host.")
         if options:
-            if b"close" in options:
-                head.keep_alive = False
-            elif head.http_version == "1.0":
-                head.keep_alive = b"keep-alive" in options
+            _apply_connection(head, options)
         if upgrade is not None:
             # Asked of llhttp itself: where it stops must not depend on our reading of the fields. It heeds
             # Proxy-Connection and HTTP/1.0, too.
@@ -481,7 +467,11 @@ class _Stopped:
         return b""
 
 
-def _check_transfer_encoding(head: RequestHead, value: bytes) -> None:
+def _refuse_second_host(head: RequestHead, value: bytes) -> None:
+    raise WireError(400, "The request has more than one Host.")
+
+
+def _apply_transfer_encoding(head: RequestHead, value: bytes) -> None:
     # RFC 9112 section 6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding
     # header field MUST treat the message as if the framing is faulty" - and 501 for a coding not understood.
     if head.http_version == "1.0":
@@ -492,6 +482,40 @@ def _check_transfer_encoding(head: RequestHead, value: bytes) -> None:
         raise WireError(501, "Only the chunked transfer coding is implemented.")
     head.chunked = True
     head.content_length = -1
+
+
+def _apply_expect(head: RequestHead, value: bytes) -> None:
+    if value.lower() != b"100-continue":
+        raise WireError(417, "Only 100-continue can be expected.")
+    # RFC 9110 section 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore
+    # that expectation."
+    head.expects_continue = head.http_version == "1.1"
+
+
+def _apply_te(head: RequestHead, value: bytes) -> None:
+    head.accepts_trailers |= b"trailers" in connection_options(value)
+
+
+def _apply_root_path(head: RequestHead, value: bytes) -> None:
+    head.root_path = root_path_of(value)
+
+
+def _apply_connection(head: RequestHead, options: set[bytes]) -> None:
+    if b"close" in options:
+        head.keep_alive = False
+    elif head.http_version == "1.0":
+        head.keep_alive = b"keep-alive" in options
+
+
+# Name -> what such a field does to a head, by itself. Connection and Upgrade are read together, and Proxy-Connection is
+# llhttp's alone.
+_APPLY: dict[bytes, Callable[[RequestHead, bytes], None]] = {
+    b"host": _refuse_second_host,
+    b"transfer-encoding": _apply_transfer_encoding,
+    b"expect": _apply_expect,
+    b"te": _apply_te,
+    b"daphne-root-path": _apply_root_path,
+}
 
 
 # Return the path of an absolute-form or asterisk-form target (RFC 9112 section 3.2.2 and 3.2.4).

@@ -108,7 +108,8 @@ _value_of = itemgetter(1)
 _strip = bytes.strip
 
 
-# Hot: every field of every request, in one pass; a call for each would cost more than the branches.
+# In one piece: it is called for each request and goes once through its fields, and each call costs it about 60 ns. What
+# few requests need is in functions of its own.
 def check_request_fields(  # noqa: C901, PLR0912, PLR0915
     fields: Fields, config: Config, ended: bool = False, extended_connect: bool = False
 ) -> Http2Head:
@@ -198,21 +199,8 @@ def check_request_fields(  # noqa: C901, PLR0912, PLR0915
             # identifies an entity that differs from the entity in the ":authority" pseudo-header field."
             elif value != authority and value.lower() != authority.lower():
                 raise MalformedRequest("The Host and the authority disagree.")
-        elif code == _TE:
-            # Section 8.2.2: "it MUST NOT contain any value other than "trailers"".
-            if value.lower() != b"trailers":
-                raise MalformedRequest("TE says more than trailers.")
-            head.accepts_trailers = True
+        elif _apply_rare(head, code, value, ended):
             append(field)
-        elif code == _EXPECT:
-            if value.lower() != b"100-continue":
-                raise WireError(417, "Only 100-continue can be expected.")
-            head.expects_continue = not ended
-            append(field)
-        elif code == _ROOT_PATH:
-            head.root_path = root_path_of(value)
-        elif code == _CONNECTION:
-            raise MalformedRequest("A field is specific to connections of HTTP/1.1.")
     if crumbs is not None and len(crumbs) > 1:
         headers[cookie_at] = (b"cookie", b"; ".join(crumbs))
 
@@ -244,19 +232,44 @@ def check_request_fields(  # noqa: C901, PLR0912, PLR0915
         method = _other_method(head, method_name, pseudo)
     head.method = method
     if length >= 0:
-        head.length_known = True
-        # Section 8.1.1: "A request or response is also malformed if the value of a Content-Length header field does not
-        # equal the sum of the DATA frame payload lengths".
-        if ended and length:
-            raise MalformedRequest("The body is shorter than its Content-Length.")
-        if config.body_max_bytes and length > config.body_max_bytes:
-            raise WireError(413, "The request body is too large.")
-        head.content_length = length
-        if not length:
-            head.expects_continue = False
+        _apply_length(head, length, config, ended)
     elif not ended and not head.websocket:
         head.content_length = -1
     return head
+
+
+# Apply a field that few requests have. Returns whether it is the application's to see.
+def _apply_rare(head: Http2Head, code: int, value: bytes, ended: bool) -> bool:
+    if code == _TE:
+        # Section 8.2.2: "it MUST NOT contain any value other than "trailers"".
+        if value.lower() != b"trailers":
+            raise MalformedRequest("TE says more than trailers.")
+        head.accepts_trailers = True
+        return True
+    if code == _EXPECT:
+        if value.lower() != b"100-continue":
+            raise WireError(417, "Only 100-continue can be expected.")
+        head.expects_continue = not ended
+        return True
+    if code == _ROOT_PATH:
+        head.root_path = root_path_of(value)
+    elif code == _CONNECTION:
+        raise MalformedRequest("A field is specific to connections of HTTP/1.1.")
+    return False
+
+
+# Check the length of the body against what came with the head, and note it.
+def _apply_length(head: Http2Head, length: int, config: Config, ended: bool) -> None:
+    head.length_known = True
+    # Section 8.1.1: "A request or response is also malformed if the value of a Content-Length header field does not
+    # equal the sum of the DATA frame payload lengths".
+    if ended and length:
+        raise MalformedRequest("The body is shorter than its Content-Length.")
+    if config.body_max_bytes and length > config.body_max_bytes:
+        raise WireError(413, "The request body is too large.")
+    head.content_length = length
+    if not length:
+        head.expects_continue = False
 
 
 def check_trailer_fields(fields: Fields, config: Config) -> None:
