@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from daphne_ng._types import Field
 from daphne_ng.config import Config
 from daphne_ng.config.trust import TrustedPeers
 from daphne_ng.port.head import RequestHead
@@ -83,7 +84,7 @@ def _name(header: str | None) -> bytes | None:
 
 
 # A Host has one line at most; HTTP/1.0 may come without.
-def _with_host(headers: list[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:
+def _with_host(headers: list[Field], host: bytes) -> list[Field]:
     changed = [(name, host) if name == b"host" else (name, value) for name, value in headers]
     if not any(name == b"host" for name, _value in headers):
         changed.insert(0, (b"host", host))

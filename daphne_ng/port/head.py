@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from daphne_ng._types import Field
+
 __all__ = ["RequestHead"]
 
 
@@ -22,7 +24,7 @@ class RequestHead:
     """The path as received, without the query."""
     query_string: bytes = b""
     """What follows the first ``?``, still encoded."""
-    headers: list[tuple[bytes, bytes]]
+    headers: list[Field]
     """Field lines in order, names lower-cased, names with ``_`` dropped."""
     http_version: str = "1.1"
     """``1.0``, ``1.1`` or ``2``."""

@@ -26,7 +26,7 @@ from typing import Any
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from zope.interface import implementer
 
-from daphne_ng._types import Headers
+from daphne_ng._types import Fields
 from daphne_ng.net.channels.flow import socket_transport, unacknowledged_bytes, unsent_bytes
 from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
@@ -207,7 +207,7 @@ class Tunnel:
         self._window_kept += len(data)
         return True
 
-    def body_ended(self, trailers: Headers) -> None:
+    def body_ended(self, trailers: Fields) -> None:
         """See `RequestSink.body_ended`."""
         if self._held or not self._opened:
             # A handshake may still be answered with a response, which takes no more than our half.

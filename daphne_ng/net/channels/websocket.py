@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from daphne_ng._types import Headers
+from daphne_ng._types import Fields
 from daphne_ng.net.channels.channel import Channel, DeadlineTimer
 from daphne_ng.net.channels.endings import peer_gone
 from daphne_ng.net.channels.flow import WriteFlow
@@ -77,7 +77,7 @@ class WebSocketChannel(Channel):
         """See `RequestSink.body_received`. A handshake with a body has been refused."""
         return False
 
-    def body_ended(self, trailers: Headers) -> None:
+    def body_ended(self, trailers: Fields) -> None:
         """See `RequestSink.body_ended`."""
 
     def disconnected(self, reason: str, status: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daphne_ng._types import Fields, Headers
+from daphne_ng._types import Field, Fields, Headers
 from daphne_ng.wire.http.fields import HAS_DATE, HAS_SERVER
 
 __all__ = ["ResponseDefaults"]
@@ -60,7 +60,7 @@ class ResponseDefaults:
         """Whether the fields are the same for all responses that set neither Date nor Server."""
         return not self._extra
 
-    def fields_for(self, flags: int, headers: Headers) -> list[tuple[bytes, bytes]]:
+    def fields_for(self, flags: int, headers: Headers) -> list[Field]:
         """Return as pairs what `block_for` returns as lines."""
         fields = []
         if self._text and not flags & HAS_DATE:
@@ -71,6 +71,6 @@ class ResponseDefaults:
             fields += self._missing(headers)
         return fields
 
-    def _missing(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+    def _missing(self, headers: Headers) -> list[Field]:
         present = {name.lower() for name, _value in headers}
         return [(name, value) for name, value in self._extra if name.lower() not in present]

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from daphne_ng._types import Headers
+from daphne_ng._types import Field, Headers
 from daphne_ng.errors import InvalidHeader
 from daphne_ng.wire.memo import Memo
 from daphne_ng.wording import printable
@@ -234,7 +234,7 @@ def wrong_length(value: bytes, problem: int) -> InvalidHeader:
     return InvalidHeader(f"Content-Length {printable(repr(value))} is not a length")
 
 
-def pairs_of_bytes(headers: Headers) -> list[tuple[bytes, bytes]]:
+def pairs_of_bytes(headers: Headers) -> list[Field]:
     """Return an application's fields as pairs of bytes, in whatever kind of sequence each has come.
 
     Raises:
