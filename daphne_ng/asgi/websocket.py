@@ -54,8 +54,7 @@ __all__ = ["WebSocketExchange"]
 # The states, which the module's docstring draws. Plain integers: a look-up of an Enum's member costs a call, and every
 # message has several.
 _CONNECTING: Final = 0
-_HELD: Final = 1
-"""DENIAL_HELD."""
+_DENIAL_HELD: Final = 1
 _DENIAL: Final = 2
 _OPEN: Final = 3
 _DONE: Final = DONE
@@ -246,7 +245,7 @@ class WebSocketExchange(Exchange):
                 self._break_off()
                 setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
                 raise
-        elif kind == "websocket.http.response.body" and _HELD <= self._state <= _DENIAL:
+        elif kind == "websocket.http.response.body" and _DENIAL_HELD <= self._state <= _DENIAL:
             await self._send_denial(message, kind)
         elif self._gone is not None and self.status is None and kind in ("websocket.send", "websocket.accept"):
             await self._send_late()
@@ -306,7 +305,7 @@ class WebSocketExchange(Exchange):
         except KeyError:
             raise UnexpectedMessage(f"{kind} has no 'status'") from None
         self._held = validated_start(kind, status, message.get("headers", ()))
-        self._state = _HELD
+        self._state = _DENIAL_HELD
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol")
@@ -350,14 +349,14 @@ class WebSocketExchange(Exchange):
             await waiter
             if self._gone is not None:
                 raise self._disconnected_error()
-            if not _HELD <= self._state <= _DENIAL:
+            if not _DENIAL_HELD <= self._state <= _DENIAL:
                 raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
             waiter = response.writable()
         end = not message.get("more_body", False)
         state = self._state
         self._state = _DONE if end else _DENIAL
         try:
-            if state == _HELD:
+            if state == _DENIAL_HELD:
                 self.status, headers = self._held
                 response.start(self.status, headers, body, end, False)
             else:
@@ -491,7 +490,7 @@ _OTHER_MESSAGES: dict[tuple[int, str], Callable[[WebSocketExchange, Message], No
 
 _WHERE = {
     _CONNECTING: "before websocket.accept",
-    _HELD: "after websocket.http.response.start; websocket.http.response.body is due",
+    _DENIAL_HELD: "after websocket.http.response.start; websocket.http.response.body is due",
     _DENIAL: "while the response in place of the WebSocket is being sent",
     _OPEN: "after websocket.accept",
     _DONE: "after the end",
