@@ -416,7 +416,6 @@ class Http1Parser:
     # -- fields that decide about framing and the connection ---------------------------------------------
 
     # Check Host, and apply the special fields to the head.
-    # One branch for each field that means something to the protocol.
     def _apply_special(self, head: RequestHead, host: bytes | None) -> None:
         if host is not None and host not in valid_hosts and not is_host(host):
             raise WireError(400, "The Host is malformed.")
