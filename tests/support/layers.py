@@ -369,7 +369,6 @@ TESTED_ELSEWHERE = {
     "daphne_ng.supervisor.service": "tests/integration/test_systemd.py",
     "daphne_ng.supervisor.sockets": "tests/integration/test_sharing.py",
     "daphne_ng.wire.driver": "an interface alone",
-    "daphne_ng.wire.http.defaults": "tests/unit/wire/http1/test_responses.py",
     "daphne_ng.wire.http1.draining": "tests/unit/wire/http1/test_deadlines.py",
     "daphne_ng.wire.http1.driver": "an interface alone",
     "daphne_ng.wire.http1.parser": "tests/unit/wire/http1/test_requests.py",
