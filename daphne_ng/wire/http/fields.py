@@ -125,12 +125,7 @@ def content_length(value: bytes, earlier: int) -> int:
     Returns:
         The length in bytes, or one of `NOT_A_LENGTH`, `TOO_LONG_A_LENGTH` and `CONFLICTING_LENGTHS`, which are below
         `NO_LENGTH`: the caller refuses the message in its own words.
-
-    Raises:
-        TypeError: The value, which is an application's, is not bytes.
     """
-    if not isinstance(value, bytes):
-        raise TypeError("a value is not bytes")
     if not value.isdigit():
         return NOT_A_LENGTH
     if len(value) > _DIGITS_MAX:

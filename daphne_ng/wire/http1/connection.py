@@ -167,11 +167,10 @@ class Http1Connection(PhasedConnection[Http1Driver]):
                 if self._config.http_timeout:
                     self._exchange_deadline = self._driver.clock() + self._config.http_timeout
                 self._update_deadline()
-        flow = self._flow
         if parser.wants_pause:
             parser.wants_pause = False
-            flow.sink_full = True
-        if flow.sink_full or self._error is not None or (self.queue and flow.backlogged()):
+            self._flow.sink_full = True
+        if self._flow.sink_full or self._error is not None or (self.queue and self._flow.backlogged()):
             # After an error nothing more will be parsed: it is answered once the good requests before it are.
             self._pause()
 

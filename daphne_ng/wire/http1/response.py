@@ -149,8 +149,8 @@ class Http1Response:
 
         excess = 0
         if kind == LENGTH:
-            excess = size - remaining
-            if excess > 0:
+            if size > remaining:
+                excess = size - remaining
                 body = body[:remaining]
                 size = remaining
             remaining -= size
@@ -160,13 +160,13 @@ class Http1Response:
         self.framing = kind
         self._remaining = remaining
         self.body_bytes_sent = size
-        if size < COPY_MAX_BYTES and (kind != CHUNKED or not size):
-            self._write(b"".join((line, fields, block, framing, body)))
-        elif kind == CHUNKED:
+        if kind == CHUNKED and size:
             self._write_chunk(b"".join((line, fields, block, framing)), body, b"\r\n")
+        elif size < COPY_MAX_BYTES:
+            self._write(b"".join((line, fields, block, framing, body)))
         else:
             self._driver.write_sequence([line + fields + block + framing, body])
-        if excess > 0:
+        if excess:
             self._overlong(excess)
         if end:
             if active.ended and (kind != LENGTH or not remaining):

@@ -92,11 +92,12 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
             if code == ORDINARY_FIELD:
                 append(_encode_line(field, prefix, value))
             elif code == LENGTH_FIELD:
+                line = prefix + value  # which a value that is no bytes does not get by
                 length = content_length(value, length)
                 if length < NO_LENGTH:
                     raise wrong_length(value, length)
                 if not options & DROP_LENGTH:
-                    append(prefix + value)
+                    append(line)
             elif code == CONNECTION_FIELD:
                 if b"close" in connection_options(value):
                     flags |= CLOSES

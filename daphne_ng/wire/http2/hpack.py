@@ -226,7 +226,8 @@ def encode_status(status: int) -> bytes:
     return line
 
 
-def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
+# Hot: every response; a call would cost more than the branches.
+def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:  # noqa: PLR0912
     """Encode the application's fields, as `daphne_ng.wire.http1.writer.encode_fields` does for HTTP/1.1.
 
     Names become lower-case and values lose the blanks around them; fields that belong to a connection are left out.
@@ -259,6 +260,8 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
             if code == DROPPED_FIELD:
                 continue
             if code == LENGTH_FIELD:
+                if not isinstance(value, bytes):
+                    raise TypeError("a value is not bytes")
                 length = content_length(value, length)
                 if length < NO_LENGTH:
                     raise wrong_length(value, length)
