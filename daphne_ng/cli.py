@@ -22,6 +22,7 @@ code   meaning
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import logging
 import os
@@ -227,13 +228,12 @@ class CommandLineInterface:
                 raise ConfigurationError(f"--workers: {type(server).__name__} cannot serve on sockets that are shared")
             server.run()
             return
-        from daphne_ng.serving.hooks import ServerHooks
         from daphne_ng.serving.process import ExitWatchdog, ForkGuard, take_interrupt
 
         take_interrupt(from_program=True)  # what the application has set
         ForkGuard(lambda: server.listeners).install()
         watchdog = ExitWatchdog()
-        server.hooks = ServerHooks(manages_processes=True, exit_watchdog=watchdog)
+        server.hooks = dataclasses.replace(server.hooks, manages_processes=True, exit_watchdog=watchdog)
         if self._assignment:
             from daphne_ng.supervisor.worker import run_worker
 

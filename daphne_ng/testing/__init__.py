@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import importlib
 import multiprocessing
 import os
@@ -130,7 +131,6 @@ class DaphneProcess(multiprocessing.Process):
         from daphne_ng.config import Config
         from daphne_ng.endpoints import build_endpoint_description_strings
         from daphne_ng.server import Server
-        from daphne_ng.serving.hooks import ServerHooks
 
         keywords = dict(self.kwargs)
         told = keywords.pop("ready_callable", None)
@@ -150,7 +150,7 @@ class DaphneProcess(multiprocessing.Process):
             ready_callable=ready,
             **keywords,
         )
-        server.hooks = ServerHooks(listen_failed=self._report)
+        server.hooks = dataclasses.replace(server.hooks, listen_failed=self._report)
         return server
 
     def _report(self, error: BaseException) -> None:

@@ -176,6 +176,7 @@ class PhasedConnection(Generic[_Driver]):
     def _close(self, *, read: bool = False) -> None:
         if self.phase < GONE:
             self._enter(CLOSED)
+            self._progress = None  # also where the client's end comes behind ours
             if read:
                 self._driver.close()
             else:

@@ -799,3 +799,28 @@ def test_they_ask_for_the_flag_as_daphnes_do() -> None:
     with pytest.raises(ArgumentError, match="--proxy-headers has to be passed"):
         interface._get_forwarded_host(args)
     assert interface._get_forwarded_port(args) is None
+
+
+_OWN_HOOKS = """
+import dataclasses
+from daphne_ng.cli import CommandLineInterface
+from daphne_ng.server import Server
+
+class Mine(Server):
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.hooks = dataclasses.replace(self.hooks, run_id="mine")
+
+    def run(self):
+        print(self.hooks.run_id, self.hooks.manages_processes)
+
+class Interface(CommandLineInterface):
+    server_class = Mine
+
+Interface().run(["-p", "0", "daphne_ng.demo:application"])
+"""
+
+
+def test_what_a_server_class_has_in_its_hooks_stays_there() -> None:
+    run = subprocess.run([sys.executable, "-c", _OWN_HOOKS], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout == "mine True\n"

@@ -110,8 +110,8 @@ class CertificateDirectory(ReloadingSource):
         self._password_file = password_file
         self._entry: SSL.Context | None = None
         self._authorities = b""
-        # Of the files as they were read.
-        self._fingerprints: set[tuple[object, ...]] = set()
+        # Names, and their files as they were read. A default may be the file of a name too, read at another moment.
+        self._fingerprints: set[tuple[str, tuple[object, ...]]] = set()
         # By name in lower case; replaced as a whole, never changed.
         self._served: dict[str, _Served] = {}
         self._names: list[str] = []
@@ -162,7 +162,7 @@ class CertificateDirectory(ReloadingSource):
     # client may know. Reading it here takes a moment, once.
     def _read_awaited(self, name: str) -> _Served | None:
         path = self._awaited.get(name)
-        if path is None or fingerprint([path, self._password_file]) in self._fingerprints:
+        if path is None or (name, fingerprint([path, self._password_file])) in self._fingerprints:
             return None
         self.refresh()
         return self._served.get(name)
@@ -194,8 +194,9 @@ class CertificateDirectory(ReloadingSource):
         news = []
         for origin in self._origins(files):
             before = self._served.get(origin.name)
-            fingerprints.add(origin.fingerprint)
-            if force or origin.fingerprint not in self._fingerprints:
+            state = (origin.name, origin.fingerprint)
+            fingerprints.add(state)
+            if force or state not in self._fingerprints:
                 identity = self._read_or_keep(origin, before)
             else:
                 identity = before.identity if before is not None else None

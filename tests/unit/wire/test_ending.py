@@ -220,3 +220,18 @@ def test_the_driver_of_the_test_has_what_an_ending_calls() -> None:
     """Names, at least: a protocol cannot be checked at run time."""
     for name in ("close", "finish", "close_writing", "release", "abort", "break_off", "drop"):
         assert hasattr(ConnectionDriver, name)
+
+
+def test_the_end_of_the_client_behind_ours_begins_the_watch_over_it_anew() -> None:
+    made, driver = connection(CLOSED)
+    driver.left = 1_000_000
+    driver.now += 5
+    made._end_passed(driver.now)
+    driver.now += 50
+    made._close(read=True)
+    driver.now += 15  # 65 s behind the first look
+    made._end_passed(driver.now)
+    assert driver.ends == ["close"]
+    driver.now += 60
+    made._end_passed(driver.now)
+    assert driver.ends == ["close", "drop"]

@@ -310,3 +310,28 @@ def test_a_directory_that_vanishes_keeps_what_was_in_it(directory: Path, caplog:
     source.reload()
     assert len(messages(caplog, logging.WARNING)) == 1
     shake_hands(source.context(), context_of(), "a.test")
+
+
+def test_a_file_that_changes_while_it_is_read_for_its_name_and_as_the_default_is_read_again(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem, password = directory / "a.test.pem", tmp_path / "password"
+    write_pem(pem, "a.test")
+    password.write_text("none\n")
+    default = CertificateFile(str(pem), "", str(password))
+    source = CertificateDirectory(POLICY, str(directory), default, password_file=str(password))
+    read, later = source._read_or_keep, []
+
+    def read_and_replace(*arguments: Any) -> Any:
+        found = read(*arguments)
+        if not later:
+            later.append(write_pem(pem, "a.test"))
+        return found
+
+    monkeypatch.setattr(source, "_read_or_keep", read_and_replace)
+    write_pem(pem, "a.test")
+    source.reload()
+    source.reload()
+    assert source.certificate("a.test") == source.certificate("default")
+    newest = x509.load_pem_x509_certificate(later[0].cert_chain_pems[0].bytes())
+    assert source.certificate("a.test") == newest

@@ -123,6 +123,13 @@ class TestIdleness:
         assert server.driver.state == "aborted"
         assert server.driver.drops == 1
 
+    def test_a_refused_request_whose_answer_waits_keeps_the_connection(self) -> None:
+        server = Http2Server(client={"initial_window_size": 0}, auto_credit=False, keep_alive_timeout=5)
+        server.feed(h2.headers(1, [*h2.fields(b"GET", b"/"), (b"expect", b"tea")], end=False))
+        assert server.client.responses[1].status == 417
+        server.advance(6)
+        assert server.client.goaways == []
+
     def test_a_ping_behind_what_a_slow_client_takes_has_time(self) -> None:
         server = Http2Server(http2_ping_interval=10, keep_alive_timeout=0)
         server.auto_ack = False
