@@ -235,3 +235,19 @@ def test_the_end_of_the_client_behind_ours_begins_the_watch_over_it_anew() -> No
     driver.now += 60
     made._end_passed(driver.now)
     assert driver.ends == ["close", "drop"]
+
+
+@pytest.mark.parametrize("kind", [PhasedConnection, WebSocketLike])
+def test_a_client_that_has_taken_the_last_of_it_while_we_linger_owes_an_answer_on_a_websocket_alone(
+    kind: type[PhasedConnection[Any]],
+) -> None:
+    made, driver = connection(LINGERING, kind)
+    driver.left = 100_000
+    made._end_passed(driver.now)
+    driver.left = 0
+    driver.now += 5
+    made._end_passed(driver.now)
+    assert driver.ends == ([] if kind is WebSocketLike else ["finish"])
+    driver.now += 5
+    made._end_passed(driver.now)
+    assert driver.ends == (["finish"] if kind is WebSocketLike else ["finish", "release"])

@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from daphne_ng.errors import WireError
 from daphne_ng.port.head import RequestHead
-from daphne_ng.wire.websocket.handshake import accept_key, from_upgrade
+from daphne_ng.wire.websocket.handshake import accept_fields, accept_key, from_connect, from_upgrade
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -331,3 +331,13 @@ def test_every_key_is_answered_as_autobahn_answers_it(nonce: bytes) -> None:
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
     )
     assert b"\r\nSec-WebSocket-Accept: " + accept_key(key) + b"\r\n" in transport.value()
+
+
+def test_the_answer_proves_that_the_key_was_read_and_the_one_over_http2_has_none() -> None:
+    upgrade = from_upgrade(head((b"sec-websocket-protocol", b"chat")))
+    assert accept_fields(upgrade, "chat", [(b"x-a", b"1")], None) == [
+        (b"sec-websocket-accept", ACCEPT),
+        (b"sec-websocket-protocol", b"chat"),
+        (b"x-a", b"1"),
+    ]
+    assert accept_fields(from_connect(head(method="CONNECT", key=False)), None, [], None) == []
