@@ -391,6 +391,41 @@ def test_it_ends_at_once_whatever_is_open(tmp_path: Path, reload: bool, number: 
         assert taken < END_SECONDS * SLACK + (0.4 if not whole_group else 0)
 
 
+_LOSES_THE_FIRST = """
+import signal, sys, time
+
+came = []
+
+def lose(number, frame):
+    came.append(number)
+    if len(came) == 2:
+        sys.exit(0)
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lose)
+print("ready", flush=True)
+time.sleep(30)
+sys.exit(1)
+"""
+_OUTER = """
+import sys
+from daphne_ng.management.commands.runserver import _run_again_and_again
+sys.exit(_run_again_and_again([sys.executable, "-c", sys.argv[1]], "INNER"))
+"""
+
+
+def test_a_sigterm_that_the_inner_process_loses_is_sent_again() -> None:
+    command = [sys.executable, "-c", _OUTER, _LOSES_THE_FIRST]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        assert outer.stdout.readline() == "ready\n"
+        began = time.monotonic()
+        outer.send_signal(signal.SIGTERM)
+        assert outer.communicate(timeout=30) == ("", "")
+    assert outer.returncode == 0
+    assert time.monotonic() - began < 5.5  # and not killed, which is after six
+
+
 # -- where it listens -------------------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,9 @@ _EXIT_SECONDS = 0.3
 # With the autoreloader there are two processes. The outer one gives the inner one this long to end, in seconds, before
 # it is killed.
 _KILL_SECONDS = 6.0
+# Django's handler of SIGTERM raises SystemExit, which is lost where exceptions are ignored, such as in a weak
+# reference's callback. The inner process ignores the signal once it has come to its end.
+_AGAIN_SECONDS = 2.0
 # A terminal sends Ctrl-C to both. Whoever sends SIGINT to the outer one alone gets it passed on after this time.
 _PASS_ON_SECONDS = 0.4
 # With this code the inner process asks to be started again: django.utils.autoreload.
@@ -486,7 +489,7 @@ def _run_again_and_again(command: list[str], variable: str) -> int:
             return
         told.set()
         pass_on = 0.0 if number == signal.SIGTERM else _PASS_ON_SECONDS
-        for seconds, action in ((pass_on, "terminate"), (_KILL_SECONDS, "kill")):
+        for seconds, action in ((pass_on, "terminate"), (_AGAIN_SECONDS, "terminate"), (_KILL_SECONDS, "kill")):
             timer = threading.Timer(seconds, lambda action: inner is not None and getattr(inner, action)(), [action])
             timer.daemon = True
             timer.start()
