@@ -231,6 +231,8 @@ def key_of(play: Play) -> tuple[object, ...]:
     return (
         state,
         h1.active is None or h1.response.keep_alive,
+        # whether four bytes end its body
+        h1.active is not None and h1.active.head.content_length - h1.active.body_bytes <= 4,
         h1._begin_scheduled,
         len(h1.queue),
         bool(h1._parser.head_pending),

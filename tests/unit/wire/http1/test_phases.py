@@ -25,6 +25,7 @@ SERVED = [
         [
             ("whole", "on", "-"),
             ("whole", "on", "requests"),
+            ("whole", "paused", "-"),
             ("whole", "paused", "requests"),
             ("whole", "paused", "error"),
             ("whole", "paused", "requests and error"),
