@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from daphne_ng._types import ASGIApplication, Message
 from daphne_ng.errors import LifespanError, UnexpectedMessage
+from daphne_ng.stopping import STATE_KEY, StopNotice
 from daphne_ng.wording import one_line
 
 __all__ = ["Lifespan"]
+
+# The message that asgiref #588 proposes. Starlette takes any second message for the shutdown, so only an application
+# that has this key in its ``lifespan.startup.complete`` is sent it.
+NOTICE: Final = "lifespan.shutdown.notice"
+OPT_IN: Final = "shutdown_notice"
 
 
 class _Phase(Enum):
@@ -28,19 +35,34 @@ class Lifespan:
         application: The ASGI application.
         mode: ``auto``, ``on`` or ``off``; see ``--lifespan``.
         log: Where its failures are reported.
+        notice: What every request has in its ``state``, so that the application can wait for the end of the server.
+        context: The context that the application runs in; None for a copy of the current one.
 
-    Call `startup`, and if that returns, `shutdown` once at the end.
+    Call `startup`, and if that returns, `shutdown` once at the end; `notify` before, as soon as the end begins.
     """
 
-    def __init__(self, application: ASGIApplication, mode: str, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        application: ASGIApplication,
+        mode: str,
+        log: logging.Logger,
+        notice: StopNotice | None = None,
+        context: contextvars.Context | None = None,
+    ) -> None:
         self._application = application
         self._mode = mode
         self._log = log
+        self._notice = notice
+        self._context = context
         self._phase = _Phase.STARTING
         self._task: asyncio.Task[None] | None = None
         self._reply: asyncio.Future[str | None] | None = None
         self._received_startup = False
-        self._shutdown_due = asyncio.Event()
+        self._wants_notice = False
+        self._notice_due = False
+        self._shutdown_due = False
+        # Completed when something is due.
+        self._due = asyncio.Event()
         self._scope_state: dict[str, Any] = {}
         self.state: dict[str, Any] | None = None
         """What the application put into the scope's ``state``; None if it has no lifespan."""
@@ -59,7 +81,7 @@ class Lifespan:
             return
         loop = asyncio.get_running_loop()
         self._reply = reply = loop.create_future()
-        self._task = task = loop.create_task(self._run(), name="lifespan")
+        self._task = task = loop.create_task(self._run(), name="lifespan", context=self._context)
         await asyncio.wait({task, reply}, timeout=timeout or None, return_when=asyncio.FIRST_COMPLETED)
         if self._phase is _Phase.OVER:
             return  # shutdown() came first
@@ -67,7 +89,10 @@ class Lifespan:
             failure = reply.result()
             if failure is None:
                 self._phase = _Phase.RUNNING
-                self.state = self._scope_state
+                self.state = state = self._scope_state
+                # Not before: to the startup the state is an empty namespace (ASGI Lifespan, "Lifespan State").
+                if self._notice is not None:
+                    state.setdefault(STATE_KEY, self._notice)
                 return
             self._phase = _Phase.OVER
             await self._end()
@@ -89,6 +114,18 @@ class Lifespan:
         else:
             self._log.debug("The application has no lifespan; serving without it")
 
+    def notify(self) -> bool:
+        """Tell an application that has asked for it that the server is stopping, while its requests still run.
+
+        Returns:
+            Whether it has asked.
+        """
+        if self._phase is not _Phase.RUNNING or not self._wants_notice or self._shutdown_due:
+            return False
+        self._notice_due = True
+        self._due.set()
+        return True
+
     async def shutdown(self, timeout: float) -> None:
         """Run the application's shutdown, after the last connection has closed. Failures are logged.
 
@@ -109,7 +146,8 @@ class Lifespan:
             return
         self._phase = _Phase.STOPPING
         self._reply = reply = asyncio.get_running_loop().create_future()
-        self._shutdown_due.set()
+        self._shutdown_due = True
+        self._due.set()
         try:
             await asyncio.wait({task, reply}, timeout=timeout or None, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -133,6 +171,7 @@ class Lifespan:
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._scope_state,
+            "extensions": {NOTICE: {}},
         }
         await self._application(scope, self._receive, self._send)
 
@@ -140,8 +179,15 @@ class Lifespan:
         if not self._received_startup:
             self._received_startup = True
             return {"type": "lifespan.startup"}
-        await self._shutdown_due.wait()
-        return {"type": "lifespan.shutdown"}
+        while True:
+            await self._due.wait()
+            if self._notice_due:
+                self._notice_due = False
+                if not self._shutdown_due:
+                    self._due.clear()
+                return {"type": NOTICE}
+            if self._shutdown_due:
+                return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
         try:
@@ -155,6 +201,8 @@ class Lifespan:
         assert reply is not None  # set before the phase that allows an answer
         if reply.done():
             raise UnexpectedMessage(f"{kind} was sent already")
+        if kind == "lifespan.startup.complete" and message.get(OPT_IN):
+            self._wants_notice = True
         reply.set_result(None if kind.endswith("complete") else str(message.get("message", "")))
 
     # Give the application's task a moment to return, then cancel it.

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 
-from daphne_ng.asgi.exchange import Exchange
+from daphne_ng.asgi.exchange import NOTICE_SECONDS, Exchange
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
@@ -42,6 +42,7 @@ class Drain:
         lifespan: What is shut down last.
         hurry: Set by a second signal.
         decline: Takes a request that is too late, in place of the runner.
+        notify: Tells the applications that the server is stopping; returns whether one waited for that.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Drain:
         lifespan: Lifespan,
         hurry: asyncio.Event,
         decline: Callable[[Exchange], None],
+        notify: Callable[[], bool],
     ) -> None:
         self._config = config
         self._application_timeout, self._close_timeout = shutdown_limits(config)
@@ -60,6 +62,7 @@ class Drain:
         self._lifespan = lifespan
         self._hurry = hurry
         self._decline = decline
+        self._notify = notify
         self._waits_for: Callable[[], str] | None = None
         self._ends_at = 0.0
 
@@ -98,10 +101,13 @@ class Drain:
         context.ending = True
         for connection in list(context.connections):
             connection.shut_down()
+        # With their connections told, so that a response that ends now ends its connection too.
+        notified = self._notify()
+        patience = max(config.graceful_timeout, NOTICE_SECONDS if notified else 0.0)
         if runner.exchanges and config.graceful_timeout:
             logger.info("Waiting for %s to end", counted(len(runner.exchanges), "running request"))
         self._wait_for(lambda: f"{self._requests()} and {self._connections()}", config.graceful_timeout)
-        await self._unless_hurried(self._serve_the_last())
+        await self._unless_hurried(self._serve_the_last(patience))
         # Requests pipelined behind those that are cancelled now would begin.
         context.start_application = self._decline
         killed = len(runner.exchanges)
@@ -114,10 +120,10 @@ class Drain:
 
     # Until no application runs and no connection waits for a last request, which may begin another; at most for the
     # grace period.
-    async def _serve_the_last(self) -> None:
+    async def _serve_the_last(self, seconds: float) -> None:
         config, context, runner = self._config, self._context, self._runner
         clock = context.clock
-        end = clock() + config.graceful_timeout
+        end = clock() + seconds
         while await runner.wait_idle(max(end - clock(), 0.0)):
             patience = min(config.shutdown_idle_timeout, end - clock())
             if patience <= 0 or await context.wait_closed(patience) or not runner.exchanges:

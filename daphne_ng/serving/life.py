@@ -27,6 +27,7 @@ from daphne_ng.serving.hooks import ServerHooks
 from daphne_ng.serving.logconfig import enable_loggers
 from daphne_ng.serving.process import size_executor
 from daphne_ng.serving.wrappers import ServerWrappers
+from daphne_ng.stopping import StopNotice, context_of_server, server_starts, server_stops
 from daphne_ng.wording import counted, http2_support
 
 __all__ = ["EXIT_LISTEN", "LivingServer", "ServerLife"]
@@ -100,7 +101,9 @@ class ServerLife:
         server.listeners.clear()
         server.listening_addresses.clear()
         size_executor(loop, config.asgi_threads)
-        self.runner = runner = Runner(server.application, config, loop, logger)
+        self._notice = notice = StopNotice()
+        serving = context_of_server(notice)
+        self.runner = runner = serving.run(Runner, server.application, config, loop, logger)
         runner.generator_abandoned = generator_abandoned
         runner.interrupted = interrupted
         record_refused = None
@@ -112,7 +115,7 @@ class ServerLife:
         self.context = context = ServerContext(config, runner, logger, record_refused)
         if create_application is not None:
             context.start_application = self._start_by_override
-        self._lifespan = Lifespan(server.application, config.lifespan, logger)
+        self._lifespan = Lifespan(server.application, config.lifespan, logger, notice, serving)
 
     # -- start -------------------------------------------------------------------------------------------
 
@@ -124,6 +127,7 @@ class ServerLife:
         Raises:
             LifespanError: The application's startup failed.
         """
+        server_starts(self._notice)
         if not isinstance(self.reactor, DaphneReactor):
             self._own_reactor = DaphneReactor(self.loop)
             self._own_reactor.attach()
@@ -238,7 +242,7 @@ class ServerLife:
             self._hooks.stopping()
         if self.wrappers is not None:
             self.wrappers.stop()
-        drain = Drain(self._config, self.context, self.runner, self._lifespan, self.hurry, self._decline)
+        drain = Drain(self._config, self.context, self.runner, self._lifespan, self.hurry, self._decline, self._notify)
         await drain.run(self._server.listeners)
         self.context.stop_clock()
         detach = getattr(self._server.action_logger, "detach", None)
@@ -248,6 +252,11 @@ class ServerLife:
         if own is not None:
             await own.detach()
             own.close()
+
+    # Both, whoever waited for which.
+    def _notify(self) -> bool:
+        awaited = server_stops(self._notice)
+        return self._lifespan.notify() or awaited
 
     def _decline(self, exchange: Exchange) -> None:
         exchange.began_at = self.loop.time()

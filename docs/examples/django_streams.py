@@ -8,6 +8,8 @@ from django.db import connections
 from django.http import StreamingHttpResponse
 from django.urls import path
 
+from daphne_ng import stopping
+
 settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="only an example")
 
 FILE = Path(__file__)
@@ -35,9 +37,10 @@ async def events(request):
         try:
             for number in range(3600):
                 yield f"data: {number}\n\n"
-                await asyncio.sleep(1)
+                if await stopping.wait_stopping(timeout=1):
+                    break
         finally:
-            print("The stream has ended.")  # also when the client has left
+            print("The stream has ended.")  # also when the client has left, or the server stops
 
     return StreamingHttpResponse(numbers(), content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

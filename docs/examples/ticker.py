@@ -1,4 +1,4 @@
-import asyncio
+from daphne_ng import stopping
 
 
 async def application(scope, receive, send):
@@ -9,5 +9,6 @@ async def application(scope, receive, send):
     for tick in range(60):
         # Raises a kind of OSError once the client has left; daphne-ng takes it as the end of the request.
         await send({"type": "http.response.body", "body": b"data: %d\n\n" % tick, "more_body": True})
-        await asyncio.sleep(1)
+        if await stopping.wait_stopping(timeout=1):
+            break
     await send({"type": "http.response.body", "body": b""})

@@ -417,12 +417,34 @@ RUN = {
 }
 
 
+# What waits for the end of the server: what is needed besides, application and path, what comes first and in the end.
+ENDING: dict[str, tuple[tuple[str, ...], str, str, bytes, bytes]] = {
+    "ticker.py": ((), "ticker:application", "/", b"data: 0\n", b"\n"),
+    "ending_fastapi.py": (("fastapi",), "ending_fastapi:app", "/events", b"data: 0\n", b"\n"),
+    "ending_fastapi.py, /poll": (
+        ("fastapi",),
+        "ending_fastapi:app",
+        "/poll",
+        b"",
+        b'{"news":null,"ask":"elsewhere"}',
+    ),
+    "ending_django.py": (
+        ("django",),
+        "ending_django:application",
+        "/poll",
+        b"",
+        b'{"news": null, "ask": "elsewhere"}',
+    ),
+    "ending_message.py": ((), "ending_message:application", "/", b"I wait.\n", b"The server is stopping.\n"),
+    "django_streams.py": (("django",), "django_streams:application", "/events", b"data: 0\n", b"\n"),
+}
 # Whoever shows no certificate gets 401; tests/integration/test_tls.py shows some.
 ELSEWHERE = {"client_name.py"}
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SERVED, *WEBSOCKETS, *RUN, *ELSEWHERE}
+    ending = {name.partition(",")[0] for name in ENDING}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SERVED, *WEBSOCKETS, *RUN, *ELSEWHERE, *ending}
 
 
 @pytest.mark.parametrize("example", SERVED)
@@ -431,6 +453,29 @@ def test_an_example_application_is_served(example: str) -> None:
     with served("-p", "0", *arguments) as serving:
         assert fetch(serving, *request) == expected
         assert serving.stop() == 0
+    assert "ERROR" not in serving.output
+
+
+@pytest.mark.parametrize("example", ENDING)
+def test_an_example_that_waits_for_the_end_of_the_server_ends_by_itself(example: str) -> None:
+    needs, application, path, first, last = ENDING[example]
+    for module in needs:
+        pytest.importorskip(module)
+    with served("-p", "0", application) as serving:
+        port = int(serving.wait_for(r"Listening on TCP address 127\.0\.0\.1:(\d+)")[1])
+        # Shorter than the time that the server would wait for it otherwise.
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)) as connection:
+            connection.request("GET", path)
+            if first:
+                response = connection.getresponse()
+                assert response.readline() == first
+            serving.process.send_signal(signal.SIGTERM)
+            if not first:
+                response = connection.getresponse()
+            assert response.status == 200
+            assert response.read().endswith(last)  # whole: an IncompleteRead otherwise
+        assert serving.process.wait(START_SECONDS) == 0  # another signal would have it hurry
+    assert "Killed" not in serving.output
     assert "ERROR" not in serving.output
 
 

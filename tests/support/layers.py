@@ -46,7 +46,9 @@ GROUND = [
 
 # Lowest first. A module imports from its own layer and from those below.
 LAYERS = [
-    Layer("ground", GROUND, "settings, errors, and the port between protocols and applications"),
+    Layer(
+        "ground", [*GROUND, "daphne_ng.stopping"], "settings, errors, and the port between protocols and applications"
+    ),
     Layer(
         "wire", ["daphne_ng.wire", "daphne_ng.wire.*"], "protocols without I/O: bytes in, calls on a sink, bytes out"
     ),
@@ -190,6 +192,8 @@ NEVER = [
         ],
     ),
     *[Never(module, ["twisted", "zope", "asyncio", "os", "socket", "time"]) for module in GROUND],
+    # Applications import it, also where another server serves.
+    Never("daphne_ng.stopping", ["daphne_ng", "twisted", "zope", "os", "socket", "time"]),
     Never("daphne_ng.acme.schedule", ["twisted", "zope", "asyncio", "os", "socket", "time", "threading", "logging"]),
     # The processes know no protocol.
     Never("daphne_ng.supervisor*", ["daphne_ng.wire", "daphne_ng.asgi"]),

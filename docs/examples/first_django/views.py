@@ -1,6 +1,6 @@
-import asyncio
-
 from django.http import HttpResponse, StreamingHttpResponse
+
+from daphne_ng import stopping
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -24,6 +24,7 @@ async def ticks(request):
     async def numbers():
         for number in range(10):
             yield f"data: {number}\n\n"
-            await asyncio.sleep(1)
+            if await stopping.wait_stopping(timeout=1):
+                break
 
     return StreamingHttpResponse(numbers(), content_type="text/event-stream")

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from daphne_ng import stopping
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.errors import LifespanError, UnexpectedMessage
+from daphne_ng.stopping import StopNotice
 from tests.support.asgi import LOG, on_loop, settle
 
 STARTED = {"type": "lifespan.startup.complete"}
@@ -298,3 +300,111 @@ async def test_a_startup_that_is_cancelled_leaves_no_task_behind() -> None:
         await starting
     await lifespan.shutdown(30)
     assert application.cancelled
+
+
+# -- the notice --------------------------------------------------------------------------------------------------
+
+
+ASKED = {**STARTED, "shutdown_notice": True}
+
+
+def asking(received: list[str], *, answer: dict[str, Any] = ASKED) -> Any:
+    """Return an application that writes down its messages until the shutdown."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["extensions"] == {"lifespan.shutdown.notice": {}}
+        await receive()
+        await send(answer)
+        while not received or received[-1] != "lifespan.shutdown":
+            received.append((await receive())["type"])
+        await send(STOPPED)
+
+    return application
+
+
+@on_loop
+async def test_an_application_that_asks_for_the_notice_gets_it_once_before_the_shutdown() -> None:
+    received: list[str] = []
+    lifespan = Lifespan(asking(received), "on", LOG)
+    await lifespan.startup(60)
+    await settle()
+    assert lifespan.notify()
+    await settle()
+    assert received == ["lifespan.shutdown.notice"]
+    await lifespan.shutdown(30)
+    assert received == ["lifespan.shutdown.notice", "lifespan.shutdown"]
+
+
+@on_loop
+async def test_an_application_that_listens_late_gets_the_notice_first() -> None:
+    received: list[str] = []
+    lifespan = Lifespan(asking(received), "on", LOG)
+    await lifespan.startup(60)
+    assert lifespan.notify()
+    await lifespan.shutdown(30)
+    assert received == ["lifespan.shutdown.notice", "lifespan.shutdown"]
+
+
+@pytest.mark.parametrize("answer", [STARTED, {**STARTED, "shutdown_notice": False}], ids=["no key", "False"])
+@on_loop
+async def test_an_application_that_does_not_ask_gets_no_notice(answer: dict[str, Any]) -> None:
+    """Starlette takes any second message for the shutdown, and would close its pools under requests that run."""
+    received: list[str] = []
+    lifespan = Lifespan(asking(received, answer=answer), "on", LOG)
+    await lifespan.startup(60)
+    assert not lifespan.notify()
+    await settle()
+    assert received == []
+    await lifespan.shutdown(30)
+    assert received == ["lifespan.shutdown"]
+
+
+@on_loop
+async def test_a_startup_that_failed_or_is_not_over_and_an_end_that_is_over_give_no_notice() -> None:
+    lifespan = Lifespan(asking([]), "off", LOG)
+    assert not lifespan.notify()
+    await lifespan.startup(60)
+    assert not lifespan.notify()
+    failed = Lifespan(Application({"type": "lifespan.startup.failed", "shutdown_notice": True}), "on", LOG)
+    with pytest.raises(LifespanError):
+        await failed.startup(60)
+    assert not failed.notify()
+    ended = Lifespan(asking([]), "on", LOG)
+    await ended.startup(60)
+    await ended.shutdown(30)
+    assert not ended.notify()
+
+
+@pytest.mark.parametrize("own", [None, "the application's own"])
+@on_loop
+async def test_requests_find_the_notice_in_the_state_and_the_startup_an_empty_one(own: str | None) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["state"] == {}
+        await receive()
+        if own is not None:
+            scope["state"]["server_stopping"] = own
+        await send(STARTED)
+        await receive()
+
+    notice = StopNotice()
+    lifespan = Lifespan(application, "auto", LOG, notice)
+    await lifespan.startup(60)
+    assert lifespan.state == {"server_stopping": own or notice}
+    await lifespan.shutdown(30)
+
+
+@on_loop
+async def test_the_application_runs_in_the_context_that_the_server_has_made() -> None:
+    contexts: list[bool] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        contexts.append(stopping.is_supported())
+        await receive()
+        await send(STARTED)
+        await receive()
+
+    notice = StopNotice()
+    lifespan = Lifespan(application, "on", LOG, notice, stopping.context_of_server(notice))
+    await lifespan.startup(60)
+    await lifespan.shutdown(30)
+    assert contexts == [True]

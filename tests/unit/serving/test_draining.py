@@ -30,7 +30,7 @@ def test_a_port_that_does_not_close_holds_up_no_other_and_the_end_not_for_long(
     nobody: Any = None
     ports = [Port(Deferred()), Port(OSError("on purpose")), Port(Deferred()), Port(None)]
     late = list(ports)
-    drain = Drain(Config(close_timeout=60, shutdown_close_timeout=0.05), nobody, nobody, nobody, nobody, nobody)
+    drain = Drain(Config(close_timeout=60, shutdown_close_timeout=0.05), nobody, nobody, nobody, nobody, nobody, nobody)
     asyncio.run(drain._close_ports(ports))
     assert all(port.stopped for port in late)
     assert ports == []
