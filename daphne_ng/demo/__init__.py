@@ -28,7 +28,7 @@ from daphne_ng._types import Receive, Scope, Send
 from daphne_ng.demo.chat import Chat
 from daphne_ng.demo.exchange import Clock, Exchange
 from daphne_ng.demo.page import render_not_found, render_page
-from daphne_ng.demo.streams import EventStreams, clock_events
+from daphne_ng.demo.streams import clock_events, serve_events
 from daphne_ng.demo.uploads import Upload, Uploads, progress_events, receive_upload
 
 __all__ = ["Clock", "Demo", "application"]
@@ -54,7 +54,6 @@ class Demo:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.streams = EventStreams()
         self.uploads = Uploads(self.clock.monotonic)
         self.chat = Chat(self.clock.now)
         self._routes = (
@@ -98,11 +97,9 @@ class Demo:
 
     async def _lifespan(self, exchange: Exchange) -> None:
         await exchange.receive()
-        self.streams.open()
         self.chat.open()
         await exchange.send({"type": "lifespan.startup.complete"})
         await exchange.receive()
-        self.streams.close()
         self.chat.close()
         await exchange.send({"type": "lifespan.shutdown.complete"})
 
@@ -110,11 +107,11 @@ class Demo:
         await exchange.respond(HTTPStatus.OK, "text/html; charset=utf-8", render_page(exchange.scope))
 
     async def _clock(self, exchange: Exchange, _: re.Match[str]) -> None:
-        await self.streams.serve(exchange, clock_events(self.clock))
+        await serve_events(exchange, clock_events(self.clock))
 
     async def _progress(self, exchange: Exchange, found: re.Match[str]) -> None:
         upload = Upload() if exchange.head_only else self.uploads.watch(found[1])
-        await self.streams.serve(exchange, progress_events(self.clock, upload))
+        await serve_events(exchange, progress_events(self.clock, upload))
 
     async def _upload(self, exchange: Exchange, _: re.Match[str]) -> None:
         await receive_upload(exchange, self.uploads, self.clock)

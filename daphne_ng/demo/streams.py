@@ -1,4 +1,4 @@
-"""Server-sent events of the demo: streams that a shutdown ends, and the clock."""
+"""Server-sent events of the demo: streams that end when the server stops, and the clock."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
+from daphne_ng import stopping
 from daphne_ng._types import Message, Send
 from daphne_ng.demo.exchange import Clock, Exchange, converse, until_disconnect
 from daphne_ng.demo.page import COMMON_HEADERS
 
-__all__ = ["CLOCK_TICKS", "EventStreams", "clock_events", "event"]
+__all__ = ["CLOCK_TICKS", "clock_events", "event", "serve_events"]
 
 CLOCK_TICKS = 3600
 """Ticks before ``/clock`` ends: an hour. The browser then opens a new stream."""
@@ -31,46 +32,25 @@ def event(data: object, *, name: str = "message") -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-class EventStreams:
-    """The open event streams, so that a shutdown can end them all at once."""
-
-    def __init__(self) -> None:
-        self._stops: set[asyncio.Future[None]] = set()
-        self._closed = False
-
-    def open(self) -> None:
-        """Serve streams (again)."""
-        self._closed = False
-
-    def close(self) -> None:
-        """End every stream, and from now on each one as soon as it has begun."""
-        self._closed = True
-        for stop in self._stops:
-            if not stop.done():
-                stop.set_result(None)
-
-    async def serve(self, exchange: Exchange, events: AsyncGenerator[bytes, None]) -> None:
-        """Answer with ``events`` until they end, the client leaves or `close` is called."""
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM_HEADERS})
-        present = True
-        if not exchange.head_only and not self._closed:
-            present = await self._run(exchange, events)
-        if present:
-            await exchange.send({"type": "http.response.body", "body": b""})
-
-    async def _run(self, exchange: Exchange, events: AsyncGenerator[bytes, None]) -> bool:
-        stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stops.add(stop)
+async def serve_events(exchange: Exchange, events: AsyncGenerator[bytes, None]) -> None:
+    """Answer with ``events`` until they end, the client leaves or the server gives notice that it stops."""
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM_HEADERS})
+    present = True
+    if not exchange.head_only and not stopping.is_stopping():
+        stop = asyncio.ensure_future(stopping.wait_stopping())
         try:
-            return await converse(until_disconnect(exchange.receive), self._pump(exchange.send, events), stop)
+            present = await converse(until_disconnect(exchange.receive), _pump(exchange.send, events), stop)
         finally:
-            self._stops.discard(stop)
+            stop.cancel()
+    if present:
+        await exchange.send({"type": "http.response.body", "body": b""})
 
-    async def _pump(self, send: Send, events: AsyncGenerator[bytes, None]) -> None:
-        await send(_part(f"retry: {RETRY_MILLISECONDS}\n\n".encode()))
-        async with aclosing(events):
-            async for item in events:
-                await send(_part(item))
+
+async def _pump(send: Send, events: AsyncGenerator[bytes, None]) -> None:
+    await send(_part(f"retry: {RETRY_MILLISECONDS}\n\n".encode()))
+    async with aclosing(events):
+        async for item in events:
+            await send(_part(item))
 
 
 def _part(body: bytes) -> Message:

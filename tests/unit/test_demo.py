@@ -17,6 +17,7 @@ from daphne_ng.demo import Clock, Demo, chat, streams
 from daphne_ng.demo import uploads as uploads_module
 from daphne_ng.demo.page import SCRIPT, address_text
 from daphne_ng.demo.uploads import UPLOAD_ENTRIES, UPLOAD_EXPIRES, UPLOAD_LONGEST_PAUSE, UPLOAD_SLOW_RATE, Uploads
+from daphne_ng.stopping import StopNotice, context_of_server
 
 T = TypeVar("T")
 
@@ -432,13 +433,11 @@ def test_the_clock_ends_by_itself_after_an_hour(monkeypatch: pytest.MonkeyPatch)
 def test_closing_twice_is_closing_once() -> None:
     async def main() -> None:
         app = Demo(FakeTime().clock)
-        clock, socket = Peer(app, http_scope("/clock"), LAST), Peer(app, chat_scope(), CONNECT)
+        socket = Peer(app, chat_scope(), CONNECT)
         await settle()
         for _ in range(2):
-            app.streams.close()
             app.chat.close()
-        await asyncio.gather(clock.task, socket.task)
-        assert clock.complete
+        await socket.task
         assert socket.complete
 
     run(main())
@@ -452,30 +451,49 @@ def test_head_of_the_clock_ends_at_once() -> None:
 # -- the lifespan ------------------------------------------------------------------------------------------
 
 
-def test_shutdown_ends_streams_and_sockets_at_once_and_admits_no_more() -> None:
+def test_the_notice_ends_streams_and_admits_no_more() -> None:
+    async def main() -> None:
+        app, notice = Demo(FakeTime().clock), StopNotice()
+        serving = context_of_server(notice)
+        clock = serving.run(Peer, app, http_scope("/clock"), LAST)
+        progress = serving.run(Peer, app, http_scope("/upload/x/progress"), LAST)
+        other_server = Peer(app, http_scope("/clock"), LAST)
+        await settle()
+        assert not clock.complete
+        notice.give()
+        await asyncio.gather(clock.task, progress.task)
+        assert clock.complete
+        assert progress.complete
+
+        late = serving.run(Peer, app, http_scope("/clock"), LAST)
+        await late.task
+        assert (late.complete, late.events) == (True, [])
+        assert not other_server.complete
+
+    run(main())
+
+
+def test_shutdown_ends_sockets_at_once_and_admits_no_more() -> None:
     async def main() -> None:
         app = Demo(FakeTime().clock)
         lifespan = Peer(app, {"type": "lifespan"}, {"type": "lifespan.startup"})
-        clock = Peer(app, http_scope("/clock"), LAST)
         socket = Peer(app, chat_scope(), CONNECT)
         await settle()
         assert lifespan.sent == [{"type": "lifespan.startup.complete"}]
 
         lifespan.give({"type": "lifespan.shutdown"})
-        await asyncio.gather(lifespan.task, clock.task, socket.task)
+        await asyncio.gather(lifespan.task, socket.task)
         assert lifespan.sent[1:] == [{"type": "lifespan.shutdown.complete"}]
-        assert clock.complete
         assert socket.sent[-1] == {"type": "websocket.close", "code": 1001}
 
-        late_clock, late_socket = Peer(app, http_scope("/clock"), LAST), Peer(app, chat_scope(), CONNECT)
-        await asyncio.gather(late_clock.task, late_socket.task)
-        assert late_clock.complete
+        late_socket = Peer(app, chat_scope(), CONNECT)
+        await late_socket.task
         assert late_socket.sent == [{"type": "websocket.close"}]
 
         Peer(app, {"type": "lifespan"}, {"type": "lifespan.startup"})
-        again = Peer(app, http_scope("/clock"), LAST)
+        again = Peer(app, chat_scope(), CONNECT)
         await settle()
-        assert again.events
+        assert again.sent[0]["type"] == "websocket.accept"
 
     run(main())
 
