@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable
+from platform import python_implementation
 from typing import Any
 
 from autobahn.exception import PayloadExceededError
@@ -26,7 +27,7 @@ from daphne_ng.config import Config
 from daphne_ng.pieces import append_piece
 from daphne_ng.wire.websocket.deflate import Deflater, is_whole
 from daphne_ng.wire.websocket.driver import EngineReports
-from daphne_ng.wire.websocket.frames import unmask
+from daphne_ng.wire.websocket.frames import UNMASK_NATIVE_MIN_BYTES, unmask
 
 __all__ = ["EngineFactory", "native_unmask"]
 
@@ -302,29 +303,25 @@ def _accept_compression(offers: list[Any]) -> Any:
 
 # Autobahn's own way to its native masker makes two objects for each payload, which take longer than the masking of
 # 4 KiB. The extension beneath is called directly if it is the one that we know.
-def _masker() -> Callable[[bytes | memoryview, bytes], bytes]:
+def _masker() -> Callable[[memoryview, bytes], bytes]:
     try:
-        from _nvx_xormasker import ffi, lib  # type: ignore[import-not-found]
+        from _nvx_xormasker import lib  # type: ignore[import-not-found]
 
-        new, process, free, from_buffer = (
-            lib.nvx_xormask_new,
-            lib.nvx_xormask_process,
-            lib.nvx_xormask_free,
-            ffi.from_buffer,
-        )
+        new, process, free = lib.nvx_xormask_new, lib.nvx_xormask_process, lib.nvx_xormask_free
 
-        def native(data: bytes | memoryview, key: bytes) -> bytes:
-            masked = bytearray(data)
+        def native(data: memoryview, key: bytes) -> bytes:
+            payload = bytes(data)
             masker = new(key)
-            try:
-                process(masker, from_buffer(masked), len(masked))
-            finally:
-                free(masker)
-            return bytes(masked)
+            # CPython lets an object of bytes be written as long as only its maker knows it, and these are not shared:
+            # a memory view of more than one byte always becomes a new object. A second copy would cost as much as the
+            # masking.
+            process(masker, payload, len(payload))
+            free(masker)
+            return payload
 
-        sample = bytes(range(256)) * 3
-        if all(
-            native(sample[:size], b"\x01\x80\xff\x7e") == unmask(sample[:size], b"\x01\x80\xff\x7e") for size in _SIZES
+        sample, key = memoryview(bytes(range(256)) * 3), b"\x01\x80\xff\x7e"
+        if python_implementation() == "CPython" and all(
+            native(sample[:size], key) == unmask(sample[:size], key) for size in _SIZES
         ):
             return native
     except (ImportError, AttributeError, TypeError):
@@ -332,13 +329,16 @@ def _masker() -> Callable[[bytes | memoryview, bytes], bytes]:
     return _autobahn_unmask if USES_NVX else unmask
 
 
-def _autobahn_unmask(data: bytes | memoryview, key: bytes) -> bytes:
+def _autobahn_unmask(data: memoryview, key: bytes) -> bytes:
     if len(data) < 1400:
         return unmask(data, key)
     return create_xor_masker(key, len(data)).process(data)  # type: ignore[no-any-return]
 
 
-_SIZES = (0, 1, 5, 16, 33, 700, 768)
+_SIZES = (UNMASK_NATIVE_MIN_BYTES, 200, 255, 700, 768)
 
 native_unmask = _masker()
-"""Applies a masking key, as `daphne_ng.wire.websocket.frames.unmask` does, faster for payloads that are not small."""
+"""Applies a masking key, as `daphne_ng.wire.websocket.frames.unmask` does, faster for payloads that are not small.
+
+It is for `UNMASK_NATIVE_MIN_BYTES` and more.
+"""

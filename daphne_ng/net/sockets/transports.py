@@ -113,6 +113,7 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
     reactor: Any
     protocol: Any
     _read_bytes = FIRST_READ_BYTES
+    _read_was_full = False
     _send: Any = None
     _recv: Any = None
 
@@ -154,8 +155,12 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
         size = len(data)
         if size == self._read_bytes:
             self._read_bytes = READ_BYTES if size < READ_BYTES else LARGE_READ_BYTES
-        elif size < FIRST_READ_BYTES < self._read_bytes:
-            self._read_bytes = FIRST_READ_BYTES
+            self._read_was_full = True
+        elif self._read_bytes > FIRST_READ_BYTES:
+            if self._read_was_full:
+                self._read_was_full = False  # this is the rest of it, however short
+            elif size < FIRST_READ_BYTES:
+                self._read_bytes = FIRST_READ_BYTES
         try:
             self.protocol.dataReceived(data)
         except Exception as exception:

@@ -176,8 +176,12 @@ class _Tls(WriteThrough):
             return
         if size == self._read_bytes:
             self._read_bytes = READ_BYTES if size < READ_BYTES else LARGE_READ_BYTES
-        elif size < FIRST_READ_BYTES < self._read_bytes:
-            self._read_bytes = FIRST_READ_BYTES
+            self._read_was_full = True
+        elif self._read_bytes > FIRST_READ_BYTES:
+            if self._read_was_full:
+                self._read_was_full = False  # this is the rest of it, however short
+            elif size < FIRST_READ_BYTES:
+                self._read_bytes = FIRST_READ_BYTES
         if self._established:
             self._decrypt(wire)
         else:

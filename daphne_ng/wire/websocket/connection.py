@@ -476,7 +476,7 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
     def _may_wait(self, b0: int, data: bytes, start: int) -> bool:
         if b0 != _TEXT:
             return True
-        part = data[start:]
+        part = memoryview(data)[start:]
         key = data[start - 4 : start]
         plain = self._native_unmask(part, key) if len(part) >= UNMASK_NATIVE_MIN_BYTES else unmask(part, key)
         try:

@@ -49,8 +49,8 @@ class WebSocketEngine(Protocol):
 class WebSocketEngines(Protocol):
     """What the WebSockets of a server share."""
 
-    unmask: Callable[[bytes | memoryview, bytes], bytes]
-    """A faster `daphne_ng.wire.websocket.frames.unmask` for large payloads."""
+    unmask: Callable[[memoryview, bytes], bytes]
+    """A faster `daphne_ng.wire.websocket.frames.unmask`, for payloads of `UNMASK_NATIVE_MIN_BYTES` and more."""
 
     def lend(self, reports: EngineReports) -> WebSocketEngine:
         """Lend an engine to a connection without compression."""

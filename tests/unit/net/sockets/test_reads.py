@@ -1,0 +1,84 @@
+"""How much a transport asks its socket for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daphne_ng.net.sockets.transports import FIRST_READ_BYTES, LARGE_READ_BYTES, TCPServer
+from daphne_ng.net.tls.transport import TLSServer
+
+LARGE_MESSAGE_BYTES = 64 * 1024 + 14
+
+
+class Protocol:
+    def dataReceived(self, data: bytes) -> None:
+        pass
+
+
+class Memory:
+    """TLS that takes all for plaintext."""
+
+    end = None
+    oversized = False
+
+    def decrypt(self, wire: bytes) -> bytes:
+        return wire
+
+    def output(self) -> bytes:
+        return b""
+
+
+class Reads:
+    """A transport whose socket has one message at a time."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        self.asked: list[int] = []
+        self.waiting = 0
+        self.transport: Any = kind.__new__(kind)
+        self.transport.protocol = Protocol()
+        self.transport.connected = 1
+        self.transport._aborting = False
+        self.transport._established = True
+        self.transport._tls = Memory()
+        self.transport._recv = self._receive
+
+    def _receive(self, size: int) -> bytes:
+        self.asked.append(size)
+        data = bytes(min(size, self.waiting))
+        self.waiting -= len(data)
+        return data
+
+    def message(self, size: int) -> list[int]:
+        """Return what was asked for until all of a message was read."""
+        self.asked.clear()
+        self.waiting = size
+        while self.waiting:
+            self.transport.read_ready()
+        return list(self.asked)
+
+
+@pytest.fixture(params=[TCPServer, TLSServer])
+def reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Reads:
+    # What TLS counts of reads without data needs a clock, and is not what is looked at here.
+    monkeypatch.setattr(TLSServer, "_is_barren", lambda *_sizes: False)
+    return Reads(request.param)
+
+
+def test_messages_larger_than_a_read_come_to_be_read_at_once(reads: Reads) -> None:
+    for _ in range(3):
+        reads.message(LARGE_MESSAGE_BYTES)
+    assert [reads.message(LARGE_MESSAGE_BYTES) for _ in range(4)] == [[LARGE_READ_BYTES]] * 4
+
+
+def test_after_large_messages_small_ones_take_small_reads(reads: Reads) -> None:
+    for _ in range(4):
+        reads.message(LARGE_MESSAGE_BYTES)
+    for _ in range(2):
+        reads.message(70)
+    assert reads.message(70) == [FIRST_READ_BYTES]
+
+
+def test_small_messages_take_small_reads(reads: Reads) -> None:
+    assert [reads.message(70) for _ in range(3)] == [[FIRST_READ_BYTES]] * 3
