@@ -111,6 +111,7 @@ class Config:
     head_timeout: float = TimeoutSettings.head_timeout
     body_timeout: float = TimeoutSettings.body_timeout
     keep_alive_timeout: float = TimeoutSettings.keep_alive_timeout
+    head_memo_timeout: float = TimeoutSettings.head_memo_timeout
     write_timeout: float = TimeoutSettings.write_timeout
     write_min_rate: float = TimeoutSettings.write_min_rate
     paused_read_timeout: float = TimeoutSettings.paused_read_timeout

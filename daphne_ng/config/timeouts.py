@@ -50,6 +50,15 @@ class TimeoutSettings(SettingGroup, heading="Timeouts"):
         minimum=0,
         why="Longer than the 60 s of nginx and of cloud balancers: the proxy closes first, and no request is lost.",
     )
+    head_memo_timeout = setting(
+        5.0,
+        "longest time that a connection over HTTP/1.1 keeps the header fields of its last request, so that the same "
+        "fields are not parsed again with the next one; 0 to parse each",
+        unit="seconds",
+        minimum=0,
+        why="Clients that gain by it send requests all the time. An idle connection should not hold 1 or 2 KiB for one "
+        "that may never come.",
+    )
     write_timeout = setting(
         60.0,
         "longest time in which a client may take less of a response than --write-min-rate asks for, in its middle as "

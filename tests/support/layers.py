@@ -375,6 +375,7 @@ TESTED_ELSEWHERE = {
     "daphne_ng.wire.driver": "an interface alone",
     "daphne_ng.wire.http1.draining": "tests/unit/wire/http1/test_deadlines.py",
     "daphne_ng.wire.http1.driver": "an interface alone",
+    "daphne_ng.wire.http1.message": "tests/unit/wire/http1/test_requests.py",
     "daphne_ng.wire.http1.parser": "tests/unit/wire/http1/test_requests.py",
     "daphne_ng.wire.http1.read_flow": "tests/unit/wire/http1/test_limits.py",
     "daphne_ng.wire.http1.response": "tests/unit/wire/http1/test_responses.py",

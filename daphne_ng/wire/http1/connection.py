@@ -41,7 +41,8 @@ from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http.response import UNSTARTED, UNTIL_CLOSE
 from daphne_ng.wire.http1.draining import Drain
 from daphne_ng.wire.http1.driver import Http1Driver
-from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
+from daphne_ng.wire.http1.message import Http1Message
+from daphne_ng.wire.http1.parser import Http1Parser
 from daphne_ng.wire.http1.read_flow import ReadFlow
 from daphne_ng.wire.http1.response import Http1Response
 from daphne_ng.wire.http1.writer import encode_error, encode_switch
@@ -73,6 +74,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         "_parser",
         "_served",
         "_sink",
+        "_wake_after",
         "_write",
         "active",
         "drain",
@@ -86,6 +88,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         self._write = driver.write
         self._full = driver.full
         self._idle_timeout = config.keep_alive_timeout or NEVER
+        # After how long without a request the timer fires: the parser forgets the last one then.
+        self._wake_after = min(self._idle_timeout, config.head_memo_timeout or NEVER)
         self._messages: list[Http1Message] = []
         self._parser = Http1Parser(config, self._messages)
         self._flow = ReadFlow(config, driver, self._parser)
@@ -199,6 +203,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
     def deadline_passed(self, now: float) -> None:
         """Act on the deadline, if it has really passed."""
         if now < self.deadline:
+            self._parser.forget()  # the timer has come early: see `advance`
             return
         self.deadline = NEVER
         if self.phase >= LINGERING:
@@ -421,9 +426,11 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             if self._parser.head_pending:
                 self._set_idle_deadline()
             else:
-                self.deadline = deadline = self._clock() + self._idle_timeout
-                if deadline < self.armed_for:
-                    self._driver.rearm(deadline)
+                now = self._clock()
+                self.deadline = now + self._idle_timeout
+                # The timer may come early, and does for the sake of what the parser remembers.
+                if (wake := now + self._wake_after) < self.armed_for:
+                    self._driver.rearm(wake)
         elif not self.response.keep_alive:
             self._last_request = active
             if self.queue or self._error is not None or self._parser.head_pending or self._parser.switched:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from daphne_ng.config import Config
 from daphne_ng.wire.ending import NEVER
-from daphne_ng.wire.http1.parser import Http1Message
+from daphne_ng.wire.http1.message import Http1Message
 
 __all__ = ["Drain"]
 

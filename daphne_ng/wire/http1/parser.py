@@ -20,11 +20,9 @@ from urllib.parse import unquote
 
 import httptools
 
-from daphne_ng._types import Field, Fields
+from daphne_ng._types import Field
 from daphne_ng.config import Config
 from daphne_ng.errors import WireError
-from daphne_ng.pieces import append_piece
-from daphne_ng.port import RequestSink
 from daphne_ng.port.head import RequestHead
 from daphne_ng.wire.http.fields import (
     COMMON_REQUEST_NAMES,
@@ -35,9 +33,11 @@ from daphne_ng.wire.http.fields import (
     valid_hosts,
 )
 from daphne_ng.wire.http.forwarded import root_path_of
+from daphne_ng.wire.http1.head_memo import ORDINARY, RememberedHead, remembered
+from daphne_ng.wire.http1.message import Http1Message
 from daphne_ng.wire.memo import Memo
 
-__all__ = ["Http1Message", "Http1Parser"]
+__all__ = ["Http1Parser"]
 
 # A record of type handshake, version 3.x (RFC 8446 section 5.1).
 _TLS_HANDSHAKE = b"\x16\x03"
@@ -69,29 +69,6 @@ _name_memo: Memo[bytes, bytes] = Memo(
 _names = _name_memo.known
 
 
-class Http1Message:
-    """One request on the connection: its head, and its body until an exchange takes it over."""
-
-    # Defaults on the class, as in `RequestHead`.
-    sink: RequestSink | None = None
-    parts: Any = ()
-    """Body parts that came before the exchange."""
-    body_bytes = 0
-    """Body bytes parsed so far."""
-    ended = False
-    trailers: Fields = ()
-
-    def __init__(self, head: RequestHead) -> None:
-        self.head = head
-
-    def add_part(self, data: bytes) -> None:
-        """Keep a body part for the exchange to come."""
-        if self.parts:
-            append_piece(self.parts, data)
-        else:
-            self.parts = [data]
-
-
 class Http1Parser:
     """Feeds bytes to llhttp and turns its callbacks into checked messages.
 
@@ -114,7 +91,9 @@ class Http1Parser:
         "_message",
         "_messages",
         "_muted",
+        "_ordinary",
         "_parser",
+        "_remembered",
         "_special",
         "_target",
         "_trailer_bytes",
@@ -142,6 +121,10 @@ class Http1Parser:
         self._upgraded = False
         self._message: Http1Message | None = None
         self._fed = 0
+        # Whether the last head was one that may be remembered, and what is remembered: only while llhttp stands between
+        # two messages, since each call of it begins with forgetting.
+        self._ordinary = False
+        self._remembered: RememberedHead | None = None
         self._chunk_raw_bytes = 0
         self._trailer_bytes = 0
         self.head_pending = 0
@@ -162,14 +145,23 @@ class Http1Parser:
 
     # -- feeding -----------------------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> None:
+    # Hot: every read of a connection; a call would cost more than the branches.
+    def feed(self, data: bytes) -> None:  # noqa: PLR0912
         """Parse what one read delivered.
 
         Raises:
             WireError: The bytes break the protocol or a limit. Messages that were complete before stand in the
                 list; the parser cannot be used again.
         """
+        known = self._remembered
+        if known is not None:
+            whole = known.take(data)
+            if whole is not None:
+                self._messages.append(whole)
+                return
+            self._remembered = None
         message = self._message
+        fresh = message is None and not self.head_pending
         self._fed = self.head_pending + len(data)
         if message is not None and message.head.chunked:
             self._count_chunk_overhead(message, len(data))
@@ -202,7 +194,19 @@ class Http1Parser:
         else:
             # A message ended in this feed, and llhttp does not say where; one byte stands for what follows it.
             self.head_pending = 1 if self._target else 0
+            if (
+                fresh
+                and self._ordinary
+                and not self._target
+                and len(self._messages) == 1
+                and self._config.head_memo_timeout
+            ):
+                self._remembered = remembered(data, self._messages[0].head, self._config)
         self._head_done = self._message is not None
+
+    def forget(self) -> None:
+        """Give back what is remembered of the last request."""
+        self._remembered = None
 
     def let_go(self) -> None:
         """Cut what refers back here: no further call will come."""
@@ -363,6 +367,7 @@ class Http1Parser:
         if config.body_max_bytes and head.content_length > config.body_max_bytes:
             raise WireError(413, "The request body is too large.")
 
+        self._ordinary = not special or ORDINARY.issuperset(special)
         self._message = message = Http1Message(head)
         self._messages.append(message)
         self._head_done = True

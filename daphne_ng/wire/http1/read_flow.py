@@ -14,7 +14,8 @@ from daphne_ng.config import Config
 from daphne_ng.wire.driver import PROBE_SECONDS
 from daphne_ng.wire.ending import NEVER
 from daphne_ng.wire.http1.driver import Http1Driver
-from daphne_ng.wire.http1.parser import Http1Message, Http1Parser
+from daphne_ng.wire.http1.message import Http1Message
+from daphne_ng.wire.http1.parser import Http1Parser
 
 __all__ = ["ReadFlow"]
 

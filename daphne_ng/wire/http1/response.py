@@ -24,7 +24,7 @@ from daphne_ng.wire.http.response import (
 from daphne_ng.wire.http.status import STATUS_LINES, bodiless_status, status_line
 from daphne_ng.wire.http1.draining import Drain
 from daphne_ng.wire.http1.driver import Http1Driver
-from daphne_ng.wire.http1.parser import Http1Message
+from daphne_ng.wire.http1.message import Http1Message
 from daphne_ng.wire.http1.writer import encode_fields, encode_trailers
 
 __all__ = ["Exchanges", "Http1Response"]

@@ -427,7 +427,7 @@ class TestTimer:
     """One timer, lazily re-armed: the driver is asked to move it only to an earlier time."""
 
     def test_a_later_deadline_leaves_the_timer_alone(self) -> None:
-        server = Http1Server(Replies(), head_timeout=20, keep_alive_timeout=75)
+        server = Http1Server(Replies(), head_timeout=20, keep_alive_timeout=75, head_memo_timeout=0)
         assert server.driver.timer == 1020
         server.feed(request(b"/"))
         assert server.driver.timer == 1020
