@@ -353,13 +353,13 @@ def test_a_startup_that_fails_waits_for_a_change_instead_of_trying_for_ever(tmp_
 
 
 @contextlib.contextmanager
-def streaming(server: Developing) -> Iterator[None]:
+def streaming(server: Developing, path: bytes = b"/events") -> Iterator[socket.socket]:
     with server.connect() as connection:
-        connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
         received = b""
         while b"tick" not in received:
             received += connection.recv(4096)
-        yield
+        yield connection
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,8 @@ def streaming(server: Developing) -> Iterator[None]:
     ids=["Ctrl-C", "SIGINT to the outer process alone", "SIGTERM", "Ctrl-C, noreload", "SIGTERM, noreload"],
 )
 def test_it_ends_at_once_whatever_is_open(tmp_path: Path, reload: bool, number: int, whole_group: bool) -> None:
-    with develop(tmp_path, *([] if reload else ["--noreload"])) as server:
+    with develop(tmp_path, *([] if reload else ["--noreload"])) as server, contextlib.ExitStack() as clients:
+        noticing = clients.enter_context(streaming(server, b"/until"))
         with server.dial("/room") as ws, streaming(server), server.connect() as idle, server.connect() as waiting:
             waiting.sendall(b"GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
             server.wait_for_log("^stuck$")
@@ -384,6 +385,9 @@ def test_it_ends_at_once_whatever_is_open(tmp_path: Path, reload: bool, number: 
                 ws.recv(5)
             assert ws.close_code == 1012
             assert idle.recv(1) == b""
+        # It waits for the notice, and so it ends by itself.
+        rest = b"".join(iter(lambda: noticing.recv(4096), b""))
+        assert rest.endswith(b"data: last\n\n\r\n0\r\n\r\n")
         assert server.process.returncode == 0
         for line in ("lifespan shutdown", "stream ended", "socket 1012"):
             assert line in server.log

@@ -8,6 +8,7 @@ fails the test too, unless the test announced it.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import re
@@ -230,6 +231,15 @@ def require_program(name: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+def require_module(name: str) -> None:
+    """Skip the test without a module that `tests/requirements.txt` lists; fail it where ``CI`` is set."""
+    if importlib.util.find_spec(name) is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 needs_procfs = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux /proc")

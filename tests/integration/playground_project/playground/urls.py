@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
+from daphne_ng import stopping
 from playground.words import GREETING
 
 
@@ -48,6 +49,17 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     return StreamingHttpResponse(stream(), content_type="text/event-stream")
 
 
+async def until(request: HttpRequest) -> HttpResponseBase:
+    """Send an event, and another when the server stops."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"data: tick\n\n"
+        await stopping.wait_stopping()
+        yield b"data: last\n\n"
+
+    return StreamingHttpResponse(stream(), content_type="text/event-stream")
+
+
 async def slow(request: HttpRequest) -> HttpResponse:
     """Take a long time."""
     await asyncio.sleep(600)
@@ -66,6 +78,7 @@ urlpatterns = [
     path("whence", whence),
     path("status/<int:code>", status),
     path("events", events),
+    path("until", until),
     path("slow", slow),
     path("stuck", stuck),
 ]
