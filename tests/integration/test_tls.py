@@ -227,6 +227,7 @@ def test_http_1_1_http_2_and_websockets_all_see_the_extension(pem: Path, ca: Pat
     for each in told:
         tls = each["tls"]
         assert set(tls) == {
+            "spec_version",
             "server_cert",
             "client_cert_chain",
             "client_cert_name",
@@ -234,6 +235,7 @@ def test_http_1_1_http_2_and_websockets_all_see_the_extension(pem: Path, ca: Pat
             "tls_version",
             "cipher_suite",
         }
+        assert tls["spec_version"] == "0.2"
         assert tls["server_cert"] in pem.read_text()
         assert tls["client_cert_chain"][0] == leaf.cert_chain_pems[0].bytes().decode()
         assert tls["client_cert_name"] == subject_of(leaf)

@@ -555,6 +555,12 @@ class Client:
                 return b""
 
 
+def own_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return what the application has put into the state of the lifespan; the server's notice must be there too."""
+    assert "server_stopping" in state
+    return {key: value for key, value in state.items() if key != "server_stopping"}
+
+
 def on_sockets(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Make two tests of an ``async def`` one: on uvloop and on asyncio's loop, with real time and a bound on it."""
 

@@ -17,11 +17,14 @@ __all__ = ["handshake_complete", "handshake_failure", "tls_extension"]
 def tls_extension(connection: Any) -> dict[str, Any]:
     """Return ``scope["extensions"]["tls"]`` for a connection whose handshake is complete.
 
+    Every key of version 0.2, and which version that is: asgiref #590 would leave most of them out of the next one.
+
     Args:
         connection: What the transport's ``getHandle()`` returns. What it cannot tell is None.
     """
     chain, name, error = _client(connection)
     return {
+        "spec_version": "0.2",
         "server_cert": _server_certificate(connection),
         "client_cert_chain": chain,
         "client_cert_name": name,

@@ -231,6 +231,7 @@ def test_a_handle_that_knows_nothing_gives_an_extension_that_says_so() -> None:
         "client_cert_error": None,
         "tls_version": None,
         "cipher_suite": None,
+        "spec_version": "0.2",
     }
     assert not handshake_complete(None)
 
