@@ -8,11 +8,11 @@ the one before it when it is put behind it, and the objects of a list are in pro
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["JOIN_MAX_BYTES", "append_piece", "as_bytes"]
 
-JOIN_MAX_BYTES = 16 * 1024
+JOIN_MAX_BYTES: Final = 16 * 1024
 """So of n bytes there are at most ``2 * n / JOIN_MAX_BYTES + 1`` pieces; and to copy 16 KiB costs about as much as the
 system call that read them."""
 

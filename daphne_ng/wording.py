@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = ["counted", "http2_support", "message_of", "one_line", "printable"]
 
-_TEXT_MAX = 300
+_TEXT_MAX: Final = 300
 
 
 def printable(text: str, longest: int = _TEXT_MAX) -> str:

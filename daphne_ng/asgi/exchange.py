@@ -12,7 +12,6 @@ written out each time: see `Exchange._break_off`.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
@@ -39,23 +38,24 @@ __all__ = [
     "send_error",
     "sentence_of",
     "stack_lines",
+    "stack_of",
     "validated_start",
     "waiting_place",
 ]
 
-BURST_MAX_BYTES = 512 * 1024
+BURST_MAX_BYTES: Final = 512 * 1024
 """What one exchange may send before others get a turn of the loop."""
 
-MESSAGE_BURST_BYTES = 512
+MESSAGE_BURST_BYTES: Final = 512
 """What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds."""
 
 DONE: Final = 4
 """The last state of every exchange: all that it had to send has been sent."""
 
-NOTICE_SECONDS = 0.1
+NOTICE_SECONDS: Final = 0.1
 """How long an application that is about to be cancelled may take to end by itself."""
 
-SPARE_FRAMES = 100
+SPARE_FRAMES: Final = 100
 """How many frames the stack gets beyond the recursion limit for the end of what the limit has broken off."""
 
 
@@ -98,6 +98,9 @@ class Exchange:
     _gone: str | None = None
     _cut_off = False
     _knows_end = False
+    # The application once the task has had its first step, and then what the application's call has given: a coroutine,
+    # mostly. None before, and after its end.
+    _awaited: Any = None
     # Whether a failure of the application after that is worth a warning.
     _late_failure_warns = False
     _burst = 0
@@ -149,14 +152,13 @@ class Exchange:
     async def run(self) -> None:
         """Run the application to its end. Raises nothing but what must end the process."""
         runner = self._runner
+        self._awaited = application = runner.application
         try:
-            await runner.application(self.scope, self.receive, self.send)
-        except ClientDisconnected as error:
+            self._awaited = awaitable = application(self.scope, self.receive, self.send)
+            await awaitable
+        except (ClientDisconnected, asyncio.CancelledError) as end:
             if self._gone is None:
-                self._failed(error)
-        except asyncio.CancelledError as error:
-            if self._gone is None:
-                self._failed(error)
+                self._failed(end)
         except KeyboardInterrupt:
             self._fail(500)
             if runner.interrupted is None:
@@ -208,6 +210,7 @@ class Exchange:
     # The application's task has ended, or never will begin.
     def _ended(self) -> None:
         self.task = None
+        self._awaited = None
         if self._overdue_timer is not None:
             self._overdue_timer.cancel()
             self._overdue_timer = None
@@ -230,7 +233,7 @@ class Exchange:
             self._tell_ended()  # it was not started at all
             return
         task.cancel()
-        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+        if self._awaited is None:
             # Cancelled before its first step a task runs nothing, not even a ``finally``.
             self._ended()
 
@@ -238,7 +241,7 @@ class Exchange:
     # handler does, would leave their exceptions behind if it were cancelled in the middle.
     def _cancel_task_after(self, notice: float) -> None:
         task = self.task
-        if notice <= 0 or task is None or inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+        if notice <= 0 or task is None or self._awaited is None:
             self._cancel_task()
             return
         if self._overdue_timer is not None:
@@ -271,12 +274,19 @@ class Exchange:
         self._runner.log.warning(
             "Application instance for %s took too long to shut down and was killed. %s",
             self.describe(),
-            waiting_place(task),
+            waiting_place(self.stack()),
         )
         self._knows_end = True
         task.cancel()
 
     # -- for the logs ------------------------------------------------------------------------------------
+
+    def stack(self) -> list[Any]:
+        """Return the frames of the application's chain of awaits, innermost last; empty before it begins.
+
+        They are reached from what `run` awaits, since a compiled coroutine has no frame and does not tell.
+        """
+        return stack_of(self._awaited)
 
     def describe(self) -> str:
         """Name the exchange in a log line: what it is, path and age; safe to print."""
@@ -389,19 +399,17 @@ def _with_place(error: BaseException) -> str:
     return line
 
 
-def waiting_place(task: asyncio.Task[Any]) -> str:
-    """Say in one clause where a task waits: the innermost frame of its chain of awaits."""
-    stack = stack_of(task)
+def waiting_place(stack: list[Any]) -> str:
+    """Say in one sentence where a task waits: in the innermost frame of its `stack_of`."""
     if not stack:
         return "It waits at an unknown place."
     frame = stack[-1]
     return f"It waits in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})."
 
 
-def stack_of(task: asyncio.Task[Any]) -> list[Any]:
-    """Return the frames of a task's chain of awaits, innermost last; its `get_stack()` has the outermost alone."""
+def stack_of(awaitable: Any) -> list[Any]:
+    """Return the frames of a chain of awaits, innermost last. A task's `get_stack()` has the outermost alone."""
     frames = []
-    awaitable: Any = task.get_coro()
     for _ in range(100):
         inner = getattr(awaitable, "cr_frame", None) or getattr(awaitable, "gi_frame", None)
         if inner is not None:
@@ -413,7 +421,7 @@ def stack_of(task: asyncio.Task[Any]) -> list[Any]:
     return frames
 
 
-def stack_lines(task: asyncio.Task[Any]) -> Iterator[str]:
-    """Yield a line for each frame of a task's chain of awaits."""
-    for frame in stack_of(task):
+def stack_lines(stack: list[Any]) -> Iterator[str]:
+    """Yield a line for each frame of a `stack_of`."""
+    for frame in stack:
         yield f"    {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

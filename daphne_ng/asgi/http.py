@@ -56,11 +56,11 @@ _DONE: Final = DONE
 
 # How many messages are ignored after the end, and for how many seconds, while an application that listens has not ended
 # the task that sends. One that makes its body without ever waiting would otherwise make all of it.
-_LATE_SENDS_MAX = 64
-_LATE_SECONDS = 1.0
+_LATE_SENDS_MAX: Final = 64
+_LATE_SECONDS: Final = 1.0
 # A loop may be so busy that the last notice is over before the application's tasks have had their turns: the reader's,
 # those of the tasks that wait for it, and theirs.
-_NOTICE_TURNS = 16
+_NOTICE_TURNS: Final = 16
 
 
 class HttpExchange(Exchange):
@@ -144,8 +144,8 @@ class HttpExchange(Exchange):
             if inbox.closed:
                 return self._disconnect()
             await inbox.wait()
-            if self._delivered:  # another reader took the end, or the response is complete
-                return await self.receive()  # type: ignore[unreachable]
+            if self._is_delivered():  # another reader took the end, or the response is complete
+                return await self.receive()
         data, resume = inbox.take()
         if resume and self._gone is None and self._state != _DONE:
             try:
@@ -208,10 +208,10 @@ class HttpExchange(Exchange):
             waiter = port.writable()
             while waiter is not None:
                 await waiter
-                if self._gone is not None:
-                    await self._send_late()  # type: ignore[unreachable]
+                if self._is_gone():
+                    await self._send_late()
                     return
-                state = self._state
+                state = self._state_now()
                 if state > _BODY:
                     return
                 if state == _START:
@@ -223,10 +223,10 @@ class HttpExchange(Exchange):
                 if self._burst > BURST_MAX_BYTES:
                     self._burst = 0
                     await asyncio.sleep(0)
-                    if self._gone is not None:
-                        await self._send_late()  # type: ignore[unreachable]
+                    if self._is_gone():
+                        await self._send_late()
                         return
-                    if self._state != _BODY:
+                    if self._state_now() != _BODY:
                         return
             # The state first, so that whatever the port reports from here on finds it true.
             if message.get("more_body", False):
@@ -290,6 +290,17 @@ class HttpExchange(Exchange):
             self._had_listener = False
         self._knows_end = True
         raise ClientDisconnected(self._gone)
+
+    # Asked after an await, which may have changed what was known before it. A type checker goes on believing that, and
+    # so would compiled code.
+    def _is_gone(self) -> bool:
+        return self._gone is not None
+
+    def _is_delivered(self) -> bool:
+        return self._delivered
+
+    def _state_now(self) -> int:
+        return self._state
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
@@ -420,13 +431,13 @@ class HttpExchange(Exchange):
 
 
 # (state, message type) -> what becomes of a message that `send` does not handle itself. Any other is refused.
-_OTHER_MESSAGES: dict[tuple[int, str], Callable[[HttpExchange, Message], None]] = {
+_OTHER_MESSAGES: Final[dict[tuple[int, str], Callable[[HttpExchange, Message], None]]] = {
     (_HELD, "http.response.early_hint"): HttpExchange._send_early_hint,
     (_BODY, "http.response.early_hint"): HttpExchange._ignore_early_hint,
     (_TRAILERS, "http.response.trailers"): HttpExchange._send_trailers,
 }
 
-_WHERE = {
+_WHERE: Final = {
     _START: "before http.response.start",
     _HELD: "after http.response.start, before the first http.response.body",
     _BODY: "while the body is being sent",

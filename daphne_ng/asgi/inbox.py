@@ -9,13 +9,13 @@ plus one read.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from daphne_ng.pieces import JOIN_MAX_BYTES, append_piece, as_bytes
 
 __all__ = ["MESSAGE_COST_BYTES", "Inbox", "MessageInbox"]
 
-MESSAGE_COST_BYTES = 256
+MESSAGE_COST_BYTES: Final = 256
 """What a message counts in a `MessageInbox` beyond its payload: else a client could fill memory with empty ones."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote
 
 from daphne_ng.port.head import RequestHead
@@ -11,8 +11,8 @@ from daphne_ng.port.info import ConnectionInfo
 
 __all__ = ["ASGI_VERSION", "SPEC_VERSION", "decoded", "http_scope", "prepending", "websocket_scope"]
 
-ASGI_VERSION = "3.0"
-SPEC_VERSION = "2.5"
+ASGI_VERSION: Final = "3.0"
+SPEC_VERSION: Final = "2.5"
 """HTTP and WebSocket message format that we implement, with ``send()`` raising after a disconnect."""
 
 
@@ -90,7 +90,7 @@ def decoded(subprotocols: Iterable[str]) -> list[str]:
     return names
 
 
-_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+_WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 _Maker = TypeVar("_Maker", bound=Callable[..., dict[str, Any]])
 

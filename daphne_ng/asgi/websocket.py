@@ -63,14 +63,14 @@ _DONE: Final = DONE
 # and how long each of these calls waits, so that no loop can spin. Consumers of Channels take one message after the
 # other, and an exception in one keeps them from the last, the disconnect, in whose handler they clean up. Daphne
 # ignores all of it.
-_LATE_SENDS_MAX = 64
-_LATE_SEND_SECONDS = 0.02
+_LATE_SENDS_MAX: Final = 64
+_LATE_SEND_SECONDS: Final = 0.02
 
 # The close codes that the server sends: RFC 6455 section 7.4.1 and the IANA registry.
-_NORMAL = 1000
-_ABNORMAL = 1006
-_INTERNAL_ERROR = 1011
-_SERVICE_RESTART = 1012
+_NORMAL: Final = 1000
+_ABNORMAL: Final = 1006
+_INTERNAL_ERROR: Final = 1011
+_SERVICE_RESTART: Final = 1012
 
 
 class WebSocketExchange(Exchange):
@@ -470,7 +470,7 @@ class WebSocketExchange(Exchange):
             record(self, action)
 
 
-_KINDS = frozenset(
+_KINDS: Final = frozenset(
     (
         "websocket.accept",
         "websocket.send",
@@ -481,14 +481,14 @@ _KINDS = frozenset(
 )
 
 # (state, message type) -> what becomes of a message that `send` does not handle itself. Any other is refused.
-_OTHER_MESSAGES: dict[tuple[int, str], Callable[[WebSocketExchange, Message], None]] = {
+_OTHER_MESSAGES: Final[dict[tuple[int, str], Callable[[WebSocketExchange, Message], None]]] = {
     (_CONNECTING, "websocket.accept"): WebSocketExchange._accept,
     (_CONNECTING, "websocket.close"): WebSocketExchange._close_unaccepted,
     (_CONNECTING, "websocket.http.response.start"): WebSocketExchange._hold_denial,
     (_OPEN, "websocket.close"): WebSocketExchange._close_open,
 }
 
-_WHERE = {
+_WHERE: Final = {
     _CONNECTING: "before websocket.accept",
     _DENIAL_HELD: "after websocket.http.response.start; websocket.http.response.body is due",
     _DENIAL: "while the response in place of the WebSocket is being sent",

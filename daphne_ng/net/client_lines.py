@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from daphne_ng.wire.bucket import TokenBucket
 
 __all__ = ["ClientLines"]
 
-_SUMMARY_SECONDS = 10.0
+_SUMMARY_SECONDS: Final = 10.0
 
 
 class ClientLines:

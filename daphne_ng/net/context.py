@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from daphne_ng.asgi.exchange import Exchange
 from daphne_ng.asgi.http import HttpExchange
@@ -28,11 +28,11 @@ from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 __all__ = ["REFUSALS_MAX", "OpenConnection", "ServerContext"]
 
-REFUSALS_MAX = 100
+REFUSALS_MAX: Final = 100
 """Most connections beyond the limit that are being refused at once: even telling them of the limit is bounded."""
 
-_AT_THE_LIMIT = "The server is at its limit of concurrent requests."
-_OVERLOADED = error_answer(503, _AT_THE_LIMIT, ((b"retry-after", b"1"),))
+_AT_THE_LIMIT: Final = "The server is at its limit of concurrent requests."
+_OVERLOADED: Final = error_answer(503, _AT_THE_LIMIT, ((b"retry-after", b"1"),))
 
 
 class OpenConnection(Protocol):

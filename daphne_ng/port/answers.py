@@ -7,24 +7,25 @@ an application that failed.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from daphne_ng._types import Field, Fields
 
 __all__ = ["CLIENT_LEFT", "REASONS", "error_answer", "error_text", "reason_phrase"]
 
-CLIENT_LEFT = 499
+CLIENT_LEFT: Final = 499
 """The status of a request whose client has left, or whose stream has ended, before a response began; never sent.
 
 It is nginx's, which tools that read access logs know. Action loggers that were written for Daphne compare the status
 with numbers: Daphne does not call them for such a request.
 """
 
-REASONS = {int(status): status.phrase for status in HTTPStatus}
+REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 """Reason phrases of the registered statuses (RFC 9110 section 15)."""
 # Names that RFC 9110 changed after some of the Python versions we run on were frozen.
 REASONS.update({413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"})
 
-_PLAIN_TEXT: Field = (b"content-type", b"text/plain; charset=utf-8")
+_PLAIN_TEXT: Final[Field] = (b"content-type", b"text/plain; charset=utf-8")
 
 
 def reason_phrase(status: int) -> str:

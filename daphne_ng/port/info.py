@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["LOCAL_CLIENT", "ConnectionInfo"]
 
-LOCAL_CLIENT = "a local client"
+LOCAL_CLIENT: Final = "a local client"
 """What the log calls a client that has no address, as over a UNIX socket."""
 
 
@@ -47,7 +46,7 @@ class ConnectionInfo:
 
     def claimed(self, client: tuple[str, int] | None, scheme: str | None) -> ConnectionInfo:
         """Return a copy for one request, with what a trusted proxy says; None for what it does not say."""
-        info = copy.copy(self)
+        info = ConnectionInfo(self.scheme, self.client, self.server, self.trusted, self.extensions)
         if client is not None:
             info.client = [*client]
             info.client_text = f"{client[0]}:{client[1]}"

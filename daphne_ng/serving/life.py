@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from daphne_ng._types import ASGIApplication
-from daphne_ng.asgi.exchange import Exchange, stack_lines
+from daphne_ng.asgi.exchange import Exchange, stack_lines, stack_of
 from daphne_ng.asgi.lifespan import Lifespan
 from daphne_ng.asgi.runner import Runner
 from daphne_ng.config import Config
@@ -215,13 +215,13 @@ class ServerLife:
         for exchange in list(runner.exchanges):
             yield exchange.describe()
             if exchange.task is not None:
-                yield from stack_lines(exchange.task)
+                yield from stack_lines(exchange.stack())
         for connection in list(context.connections):
             yield connection.describe()
         serving = {exchange.task for exchange in list(runner.exchanges)}
         for task in asyncio.all_tasks(self.loop) - serving:
             yield f"Task {task.get_name()}"
-            yield from stack_lines(task)
+            yield from stack_lines(stack_of(task.get_coro()))
 
     # -- end ---------------------------------------------------------------------------------------------
 

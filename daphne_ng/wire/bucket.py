@@ -20,7 +20,7 @@ class TokenBucket:
     def __init__(self, burst: int, rate_per_second: float) -> None:
         self._burst = burst
         self._rate = rate_per_second
-        self._tokens: float = burst
+        self._tokens = float(burst)
         self._refilled_at = 0.0
 
     def take(self, now: float, count: int = 1) -> bool:

@@ -12,14 +12,14 @@ its own: Python calls the methods of a dictionary much faster than those of anyt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["Memo"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-_NAME_MAX_BYTES = 64
+_NAME_MAX_BYTES: Final = 64
 
 
 class Memo(Generic[K, V]):

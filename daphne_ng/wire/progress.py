@@ -14,18 +14,20 @@ hold a connection, and all that waits on it, for ever.
 
 from __future__ import annotations
 
+from typing import Final
+
 from daphne_ng.config import Config
 from daphne_ng.wire.driver import ConnectionDriver
 
 __all__ = ["FAREWELL_BYTES", "Progress", "first_look", "pong_patience", "watched"]
 
-FAREWELL_BYTES = 256
+FAREWELL_BYTES: Final = 256
 """No more than this is left by a client that has vanished from an idle connection: a FIN, which counts as one byte, our
 close_notify, a GOAWAY or a Close frame. An end does not wait for that. The kernel goes on sending it, and nothing is
 cut off that the log should speak of."""
 
-_LOOKS = 4
-_LOOK_MAX_SECONDS = 5.0
+_LOOKS: Final = 4
+_LOOK_MAX_SECONDS: Final = 5.0
 
 
 def first_look(timeout: float) -> float:

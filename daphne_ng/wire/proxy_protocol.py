@@ -19,18 +19,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
 
 from daphne_ng.errors import ProxyHeaderError
 
 __all__ = ["MAX_BYTES", "Address", "ProxyHeader", "parse"]
 
-MAX_BYTES = 4096
+MAX_BYTES: Final = 4096
 """Longest header, in bytes. "Both formats are designed to fit in the smallest TCP segment", which is 536 bytes. With
 TLVs that hold names from a certificate version 2 may become longer, and its length field would allow 65 KiB. nginx
 takes as much as this."""
 
 # "If the CRLF sequence is not found in the first 107 characters, the receiver should declare the line invalid."
-_MAX_LINE_BYTES = 107
+_MAX_LINE_BYTES: Final = 107
 
 Address = tuple[str, int] | bytes
 """Host and port, or the path of a UNIX socket: empty if it has no name, with a leading NUL if it is abstract."""
@@ -73,11 +74,13 @@ def parse(data: bytes) -> ProxyHeader | None:
 
 # -- version 1: a line of text -------------------------------------------------------------------------
 
-_LINE_BEGINS = b"PROXY "
+_LINE_BEGINS: Final = b"PROXY "
 # "the receiver must ignore anything presented before the CRLF"
-_UNKNOWN = b"PROXY UNKNOWN"
-_LINE = re.compile(rb"PROXY (?:TCP4|TCP6) ([0-9a-fA-F:.]+) ([0-9a-fA-F:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})")
-_LINE_SO_FAR = re.compile(rb"PROXY (?:TCP4|TCP6) [0-9a-fA-F:. ]*\r?")
+_UNKNOWN: Final = b"PROXY UNKNOWN"
+_LINE: Final = re.compile(
+    rb"PROXY (?:TCP4|TCP6) ([0-9a-fA-F:.]+) ([0-9a-fA-F:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})"
+)
+_LINE_SO_FAR: Final = re.compile(rb"PROXY (?:TCP4|TCP6) [0-9a-fA-F:. ]*\r?")
 
 
 def _parse_line(data: bytes) -> ProxyHeader | None:
@@ -135,19 +138,24 @@ def _host(family: type[IPv4Address] | type[IPv6Address], text: str | bytes) -> s
 
 # -- version 2: binary ---------------------------------------------------------------------------------
 
-_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-_FIXED_BYTES = 16
-_LOCAL, _PROXY = 0x20, 0x21
-_UNSPEC, _INET, _INET6, _UNIX = range(4)
-_STREAM, _DGRAM = 1, 2
+_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+_FIXED_BYTES: Final = 16
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+_UNSPEC: Final = 0
+_INET: Final = 1
+_INET6: Final = 2
+_UNIX: Final = 3
+_STREAM: Final = 1
+_DGRAM: Final = 2
 # Two addresses, and for IP two ports.
-_ADDRESS_BYTES = {_INET: 12, _INET6: 36, _UNIX: 216}
-_TLV_CHECKSUM = 0x03
-_TLV_TLS = 0x20
+_ADDRESS_BYTES: Final = {_INET: 12, _INET6: 36, _UNIX: 216}
+_TLV_CHECKSUM: Final = 0x03
+_TLV_TLS: Final = 0x20
 # "the value is itself a defined like this": one byte of bits, four that tell of the client's certificate, more TLVs.
-_TLS_BYTES = 5
+_TLS_BYTES: Final = 5
 # "The PP2_CLIENT_SSL flag indicates that the client connected over SSL/TLS." Proxies send the TLV without it, too.
-_TLS_CLIENT = 0x01
+_TLS_CLIENT: Final = 0x01
 
 
 def _parse_binary(data: bytes) -> ProxyHeader | None:
@@ -237,7 +245,7 @@ def _crc_of_byte(value: int) -> int:
     return value
 
 
-_CRC_OF_BYTE = tuple(map(_crc_of_byte, range(256)))
+_CRC_OF_BYTE: Final = tuple(map(_crc_of_byte, range(256)))
 
 
 def _crc32c(data: bytes) -> int:

@@ -414,15 +414,16 @@ class Bridge:
         self.runner.record_websocket = lambda exchange, action: self.actions.append(action)
 
     def begin_websocket(
-        self, *subprotocols: str, head: RequestHead | None = None
+        self, *subprotocols: str, head: RequestHead | None = None, start: bool = True
     ) -> tuple[WebSocketExchange, StrictWebSocketPort]:
-        """Start an exchange for a WebSocket."""
+        """Make an exchange for a WebSocket, and start it."""
         head = head or request_head()
         info = connection()
         port = StrictWebSocketPort()
         scope = websocket_scope(head, info, "", self.runner.state, subprotocols)
         exchange = WebSocketExchange(self.runner, head, info, port, scope, subprotocols)
-        self.runner.start(exchange)
+        if start:
+            self.runner.start(exchange)
         return exchange, port
 
     def begin(self, head: RequestHead | None = None) -> tuple[HttpExchange, StrictPort]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import h2.config
@@ -32,6 +33,7 @@ from daphne_ng.wire.http2.sieve import REQUEST, FrameSieve
 from daphne_ng.wire.http2.states import COMPLETE_HELD, HOLDING
 from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
+from tests.support.build import needs_pure
 from tests.support.h1 import DATE, NEVER, RecordingSink
 
 HELD = (HOLDING, COMPLETE_HELD)
@@ -160,20 +162,25 @@ def request_decoder(max_header_list_size: int = 65536, max_fields: int = 200) ->
 # -- the second way, to compare with the first ------------------------------------------------------------
 
 
-class FramesForH2(FrameSieve):
-    """A sieve that reports requests as frames, so that the parser of h2 opens their streams."""
+@cache
+def _frames_for_h2() -> type[FrameSieve]:
+    # Made when it is asked for: the class cannot exist beside a compiled sieve.
+    class FramesForH2(FrameSieve):
+        """A sieve that reports requests as frames, so that the parser of h2 opens their streams."""
 
-    __slots__ = ()
+        __slots__ = ()
 
-    def feed(self, data: bytes, now: float) -> list[Any]:
-        return [self._as_frame(item) for item in super().feed(data, now)]
+        def feed(self, data: bytes, now: float) -> list[Any]:
+            return [_as_frame(item) for item in super().feed(data, now)]
 
-    @staticmethod
-    def _as_frame(item: Any) -> Any:
-        if isinstance(item, tuple) and item[0] == REQUEST:
-            _kind, stream, (block, end) = item
-            return frame(HEADERS, END_HEADERS | end, stream, block)
-        return item
+    return FramesForH2
+
+
+def _as_frame(item: Any) -> Any:
+    if isinstance(item, tuple) and item[0] == REQUEST:
+        _kind, stream, (block, end) = item
+        return frame(HEADERS, END_HEADERS | end, stream, block)
+    return item
 
 
 class ValidatingEngine(Engine):
@@ -693,7 +700,8 @@ class Http2Server:
 
     def let_h2_open_streams(self) -> Http2Server:
         """Have requests opened by the parser of h2 instead of past it."""
-        self.h2._sieve.__class__ = FramesForH2
+        needs_pure("no interpreted class can inherit from the sieve")
+        self.h2._sieve.__class__ = _frames_for_h2()
         return self
 
     def let_h2_validate(self) -> Http2Server:

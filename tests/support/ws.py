@@ -358,16 +358,6 @@ class RecordingWebSocketDriver:
         self.failures.append((code, reason))
 
 
-class EngineOnlyConnection(WebSocketConnection):
-    """Leaves every frame to the engine: what the direct path does must look the same."""
-
-    __slots__ = ()
-
-    def __init__(self, config: Config, handshake: Handshake, driver: Any) -> None:
-        super().__init__(config, handshake, driver)
-        self._direct_max = -1
-
-
 @lru_cache(maxsize=64)
 def engines(config: Config) -> EngineFactory:
     """Make the engines for a configuration."""
@@ -393,8 +383,10 @@ class WebSocketServer:
         self.sink = RecordingSink(high)
         response: Any = object()
         request = WebSocketRequest(request_head(), None, [], deflate or "")
-        connection = WebSocketConnection if direct else EngineOnlyConnection
-        self.ws = connection(self.config, Handshake(request, response, self._answer), self.driver)
+        self.ws = WebSocketConnection(self.config, Handshake(request, response, self._answer), self.driver)
+        if not direct:
+            # Every frame is left to the engine: what the direct path does must look the same.
+            self.ws._direct_max = -1
         self.fields: list[tuple[bytes, bytes]] = []
         """Those with which the handshake was accepted."""
         self._behind = b""

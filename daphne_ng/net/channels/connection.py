@@ -16,7 +16,7 @@ An Upgrade to ``h2c`` is ignored, as RFC 9113 section 3.1 has it: that token is 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -42,8 +42,8 @@ from daphne_ng.wire.http2.preface import PREFACE, refusal
 __all__ = ["OverloadedConnection", "ServerConnection", "connection_info"]
 
 
-_TLS_1_2 = 0x0303
-_ACME = b"acme-tls/1"
+_TLS_1_2: Final = 0x0303
+_ACME: Final = b"acme-tls/1"
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -254,7 +254,7 @@ class ServerConnection(Protocol):
             release(transport)
 
 
-_AT_THE_LIMIT = "The server is at its limit of connections."
+_AT_THE_LIMIT: Final = "The server is at its limit of connections."
 
 
 @implementer(IHandshakeListener)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.interfaces import ISSLTransport
 
@@ -34,11 +34,11 @@ from daphne_ng.net.channels.flow import socket_transport, unacknowledged_bytes, 
 __all__ = ["abort", "close_half", "finish", "is_ending", "peer_gone", "release", "release_or_abort"]
 
 # An answer that is no longer than this is on its way to the client, or in its kernel, within a round trip.
-_SMALL_BYTES = 16 * 1024
-_TCP = (socket.AF_INET, socket.AF_INET6)
+_SMALL_BYTES: Final = 16 * 1024
+_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 
-_HALF = getattr(select, "POLLRDHUP", 0)
-_GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL | _HALF
+_HALF: Final = getattr(select, "POLLRDHUP", 0)
+_GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL | _HALF
 
 
 def close_half(transport: Any) -> None:

@@ -14,7 +14,7 @@ import logging
 import zlib
 from collections.abc import Callable
 from platform import python_implementation
-from typing import Any
+from typing import Any, Final
 
 from autobahn.exception import PayloadExceededError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -32,14 +32,16 @@ from daphne_ng.wire.websocket.frames import UNMASK_NATIVE_MIN_BYTES, unmask
 __all__ = ["EngineFactory", "native_unmask"]
 
 # Autobahn opens only after a handshake; this is the one it gets. `wire.websocket.handshake` has checked the client's.
-_HANDSHAKE = (
+_HANDSHAKE: Final = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-_HANDSHAKE_DEFLATE = _HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+_HANDSHAKE_DEFLATE: Final = _HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 # Engines that wait to be borrowed. More are needed only while as many clients are in the middle of a long frame.
-_FREE_MAX = 32
-_REASON_MAX_BYTES = 123  # RFC 6455 section 5.5: a control frame's payload is 125 bytes at most, and the code takes two
+_FREE_MAX: Final = 32
+_REASON_MAX_BYTES: Final = (
+    123  # RFC 6455 section 5.5: a control frame's payload is 125 bytes at most, and the code takes two
+)
 
 
 # Autobahn explains itself at every step, in arguments that cost more than the step. What concerns our users is logged
@@ -335,7 +337,7 @@ def _autobahn_unmask(data: memoryview, key: bytes) -> bytes:
     return create_xor_masker(key, len(data)).process(data)  # type: ignore[no-any-return]
 
 
-_SIZES = (UNMASK_NATIVE_MIN_BYTES, 200, 255, 700, 768)
+_SIZES: Final = (UNMASK_NATIVE_MIN_BYTES, 200, 255, 700, 768)
 
 native_unmask = _masker()
 """Applies a masking key, as `daphne_ng.wire.websocket.frames.unmask` does, faster for payloads that are not small.

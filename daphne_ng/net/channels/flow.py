@@ -15,7 +15,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
@@ -29,7 +29,7 @@ if sys.platform != "win32":
 __all__ = ["WriteFlow", "kernel_bytes", "socket_transport", "unacknowledged_bytes", "unsent_bytes"]
 
 # getsockopt(SOL_SOCKET, SO_NWRITE) of macOS, which Python has no name for: bytes in the send buffer.
-_SO_NWRITE = 0x1024
+_SO_NWRITE: Final = 0x1024
 
 
 @implementer(IPushProducer)

@@ -37,6 +37,7 @@ class Http2Channel(Channel):
         flow: The producer that is registered with the transport.
     """
 
+    __deletable__ = ("_timer", "h2", "rearm")  # what `connection_lost` cuts
     __slots__ = (
         "_flush_handle",
         "_has_refused",

@@ -36,6 +36,7 @@ class WebSocketChannel(Channel):
         soon: Calls on a later turn of the loop; without it, the loop's own.
     """
 
+    __deletable__ = ("_timer", "rearm", "receive_data", "ws")  # what `connection_lost` cuts
     __slots__ = ("_deliver_to", "_soon", "_timer", "rearm", "receive_data", "ws")
 
     def __init__(

@@ -69,14 +69,14 @@ __all__ = [
 
 # -- grammar ---------------------------------------------------------------------------------------------
 
-TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A field name or a method. RFC 9110 section 5.6.2::
 
     token = 1*tchar
     tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA
 """
 
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
+HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?")
 """The value of Host, or an authority. RFC 9112 section 3.2 with RFC 3986 section 3.2.2::
 
     Host = uri-host [ ":" port ]
@@ -88,8 +88,8 @@ empty field value"). Characters such as "/", "?", "#" and "@" are what makes a f
 that an application builds from it.
 """
 
-host_memo: Memo[bytes | None, None] = Memo(1024)
-valid_hosts = host_memo.known
+host_memo: Final[Memo[bytes | None, None]] = Memo(1024)
+valid_hosts: Final = host_memo.known
 """Values that `is_host` has found to be well-formed; asked before it, for the sake of a call."""
 
 
@@ -112,7 +112,7 @@ NOT_A_LENGTH: Final = -2
 TOO_LONG_A_LENGTH: Final = -3
 CONFLICTING_LENGTHS: Final = -4
 """There are two, which do not agree."""
-_DIGITS_MAX = 18
+_DIGITS_MAX: Final = 18
 
 
 def content_length(value: bytes, earlier: int) -> int:
@@ -136,7 +136,7 @@ def content_length(value: bytes, earlier: int) -> int:
 
 # -- requests --------------------------------------------------------------------------------------------
 
-METHODS: dict[bytes, str] = {
+METHODS: Final[dict[bytes, str]] = {
     name.encode("ascii"): name
     for name in (
         "ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY "
@@ -146,10 +146,10 @@ METHODS: dict[bytes, str] = {
 }
 """What a server of documents is asked; llhttp also knows the methods of RTSP and of Icecast."""
 
-HOP_BY_HOP = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+HOP_BY_HOP: Final = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 """Fields that belong to a connection and not to a message (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2)."""
 
-COMMON_REQUEST_NAMES = (
+COMMON_REQUEST_NAMES: Final = (
     "Host Connection Content-Length Content-Type Transfer-Encoding User-Agent Accept Accept-Encoding "
     "Accept-Language Cookie Referer Origin Authorization Cache-Control Pragma Upgrade-Insecure-Requests If-None-Match "
     "If-Modified-Since Range TE X-Forwarded-For X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Host X-Real-IP "
@@ -169,7 +169,7 @@ CONNECTION_FIELD: Final = 4
 DROPPED_FIELD: Final = 5
 """A field of the application's that is the server's business: left out."""
 
-RESPONSE_FIELDS: dict[bytes, int] = {
+RESPONSE_FIELDS: Final[dict[bytes, int]] = {
     **dict.fromkeys(HOP_BY_HOP, DROPPED_FIELD),
     b"content-length": LENGTH_FIELD,
     b"date": DATE_FIELD,
@@ -190,13 +190,13 @@ CLOSES: Final = 4
 DROP_LENGTH: Final = 8
 """Leave Content-Length out."""
 
-SECRET_FIELDS = frozenset((b"set-cookie", b"cookie", b"authorization", b"proxy-authorization"))
+SECRET_FIELDS: Final = frozenset((b"set-cookie", b"cookie", b"authorization", b"proxy-authorization"))
 """Fields that hold secrets: in no memo, and in no index of HPACK (RFC 7541 section 7.1.3)."""
 
-VOLATILE_FIELDS = SECRET_FIELDS | {b"etag", b"location", b"last-modified", b"expires"}
+VOLATILE_FIELDS: Final = SECRET_FIELDS | {b"etag", b"location", b"last-modified", b"expires"}
 """Fields whose lines are not remembered: they differ from response to response, or hold secrets."""
 
-FORBIDDEN_OCTETS = b"\0\r\n"
+FORBIDDEN_OCTETS: Final = b"\0\r\n"
 """What no value may hold (RFC 9110 section 5.5): it would end the field, or the response."""
 
 
@@ -261,7 +261,7 @@ def shown_field(name: bytes, value: Any) -> str:
 
 # -- trailers --------------------------------------------------------------------------------------------
 
-FORBIDDEN_TRAILERS = frozenset(
+FORBIDDEN_TRAILERS: Final = frozenset(
     (
         b"content-length content-type content-encoding content-range transfer-encoding connection keep-alive "
         b"host te trailer upgrade authorization set-cookie cache-control expect max-forwards pragma range "

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from daphne_ng._types import Fields
@@ -33,12 +33,12 @@ __all__ = ["HOPS_MAX", "Claims", "ForwardedFields", "Node", "parse_node", "root_
 Node = tuple[str, int | None]
 """An address in its shortest spelling, and the port if there is one."""
 
-HOPS_MAX = 64
+HOPS_MAX: Final = 64
 """Proxies that a request can come through. The longest real chains have a handful; a head has room for 30,000."""
 
-_ELEMENT_MAX_BYTES = 1024
+_ELEMENT_MAX_BYTES: Final = 1024
 # Commas that a Forwarded element may hold, within quotes.
-_COMMAS_MAX = 8
+_COMMAS_MAX: Final = 8
 
 
 class Claims(NamedTuple):
@@ -120,7 +120,7 @@ class ForwardedFields:
         return Claims(client, scheme, host, None if prefix is None else _prefix_of(_last(prefix)))
 
 
-_SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
+_SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
 
 # -- the walk --------------------------------------------------------------------------------------------
@@ -174,11 +174,13 @@ def _last(values: Sequence[bytes] | None) -> bytes:
 #   quoted-string  = DQUOTE *( qdtext / quoted-pair ) DQUOTE
 #   qdtext         = HTAB / SP / %x21 / %x23-5B / %x5D-7E / obs-text
 # Blanks around ";" are not in the grammar. Some write them, and nothing can be meant by them.
-_QUOTED = rb'"(?:[^"\\]|\\.)*+"'
-_PAIR = rb"(%(token)b)=(%(token)b|%(quoted)b)" % {b"token": TOKEN.pattern, b"quoted": _QUOTED}
-_ELEMENT = re.compile(rb"[ \t]*+(?:%(pair)b)?(?:[ \t]*+;[ \t]*+(?:%(pair)b)?)*+[ \t]*+" % {b"pair": _PAIR}, re.DOTALL)
-_PAIRS = re.compile(_PAIR, re.DOTALL)
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_QUOTED: Final = rb'"(?:[^"\\]|\\.)*+"'
+_PAIR: Final = rb"(%(token)b)=(%(token)b|%(quoted)b)" % {b"token": TOKEN.pattern, b"quoted": _QUOTED}
+_ELEMENT: Final = re.compile(
+    rb"[ \t]*+(?:%(pair)b)?(?:[ \t]*+;[ \t]*+(?:%(pair)b)?)*+[ \t]*+" % {b"pair": _PAIR}, re.DOTALL
+)
+_PAIRS: Final = re.compile(_PAIR, re.DOTALL)
+_ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 Pairs = dict[bytes, bytes]
 
@@ -261,7 +263,7 @@ def _pairs(element: bytes) -> Pairs | None:
 #   obfport   = "_" 1*(ALPHA / DIGIT / "." / "_" / "-")
 # X-Forwarded-For, which nobody has specified, has IPv6 addresses without brackets, too. No zone: it means something on
 # the machine of whoever wrote it.
-_NODE = re.compile(
+_NODE: Final = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::(?:([0-9]{1,5})|_[0-9A-Za-z._-]{1,64}))?|([0-9A-Fa-f:.]{2,45})"
 )
 
@@ -312,7 +314,7 @@ def _checked_host(value: bytes) -> bytes | None:
 
 # A dot segment, a second slash at the beginning (which makes a host of what follows it) and controls would make other
 # URLs of those that the application builds from its root path.
-_BAD_PREFIX = re.compile(r"(?:^|/)\.\.?(?:/|$)|^//.|[\x00-\x1f\x7f-\x9f\\]")
+_BAD_PREFIX: Final = re.compile(r"(?:^|/)\.\.?(?:/|$)|^//.|[\x00-\x1f\x7f-\x9f\\]")
 
 
 def root_path_of(value: bytes) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from daphne_ng.port.answers import REASONS
 
 __all__ = ["STATUS_LINES", "bodiless_status", "status_line"]
 
-STATUS_LINES: dict[int, bytes] = {
+STATUS_LINES: Final[dict[int, bytes]] = {
     status: b"HTTP/1.1 %d %s" % (status, reason.encode("ascii")) for status, reason in REASONS.items()
 }
 """Status lines of the registered codes, without their line ends."""

@@ -60,6 +60,7 @@ class Http1Connection(PhasedConnection[Http1Driver]):
         driver: The I/O around it.
     """
 
+    __deletable__ = ("response",)  # what `let_go` cuts
     __slots__ = (
         "_begin_scheduled",
         "_body_deadline",
@@ -379,8 +380,8 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             self._fail_active(self._error)
             return
         sink = self._driver.begin(message.head)
-        if sink is None or self.active is not message:
-            if self.active is message:
+        if sink is None or not self._is_active(message):
+            if self._is_active(message):
                 self.abandon()
             return
         self._sink = sink
@@ -395,6 +396,11 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             if sink.body_received(as_bytes(part)):
                 self._flow.sink_full = True
         message.parts = ()
+
+    # Asked after a call of the driver, which may have answered. A type checker goes on believing what was known before,
+    # and so would compiled code.
+    def _is_active(self, message: Http1Message) -> bool:
+        return self.active is message
 
     # The driver measures the time of a handshake: here, nothing but the client's leaving ends the wait for an answer.
     def _begin_upgrade(self, message: Http1Message) -> None:

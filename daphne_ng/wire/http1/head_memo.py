@@ -52,7 +52,7 @@ _REQUEST_LINE: Final = re.compile(
 
 # A request line -> method, target, raw path, path and query.
 _Line = tuple[str, bytes, bytes, str, bytes]
-_line_memo: Memo[bytes, _Line] = Memo(1024, longest=256)
+_line_memo: Final[Memo[bytes, _Line]] = Memo(1024, longest=256)
 _lines: Final = _line_memo.known
 
 

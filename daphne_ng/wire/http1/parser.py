@@ -15,7 +15,7 @@ One ``feed`` may hold many requests; they come out as `Http1Message` in order. T
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
@@ -40,11 +40,11 @@ from daphne_ng.wire.memo import Memo
 __all__ = ["Http1Parser"]
 
 # A record of type handshake, version 3.x (RFC 8446 section 5.1).
-_TLS_HANDSHAKE = b"\x16\x03"
+_TLS_HANDSHAKE: Final = b"\x16\x03"
 
 # llhttp reads connection options from both.
-_HOP = frozenset((b"connection", b"proxy-connection"))
-_SPECIAL = _HOP | {
+_HOP: Final = frozenset((b"connection", b"proxy-connection"))
+_SPECIAL: Final = _HOP | {
     b"host",
     b"content-length",
     b"transfer-encoding",
@@ -56,7 +56,7 @@ _SPECIAL = _HOP | {
 
 # Raw field name -> lower-cased name, for those that mean nothing to this server. Bounded, so that a client cannot grow
 # it.
-_name_memo: Memo[bytes, bytes] = Memo(
+_name_memo: Final[Memo[bytes, bytes]] = Memo(
     2048,
     preset={
         name.encode(): lower.encode()
@@ -66,7 +66,7 @@ _name_memo: Memo[bytes, bytes] = Memo(
         if lower.encode() not in _SPECIAL
     },
 )
-_names = _name_memo.known
+_names: Final = _name_memo.known
 
 
 class Http1Parser:
@@ -79,6 +79,7 @@ class Http1Parser:
     After every `feed`, look at the messages, at `wants_pause`, and at `head_pending`.
     """
 
+    __deletable__ = ("_parser",)  # what `let_go` cuts
     __slots__ = (
         "_chunk_raw_bytes",
         "_config",
@@ -513,7 +514,7 @@ def _apply_connection(head: RequestHead, options: set[bytes]) -> None:
 
 # Name -> what such a field does to a head, by itself. Connection and Upgrade are read together, and Proxy-Connection is
 # llhttp's alone.
-_APPLY: dict[bytes, Callable[[RequestHead, bytes], None]] = {
+_APPLY: Final[dict[bytes, Callable[[RequestHead, bytes], None]]] = {
     b"host": _refuse_second_host,
     b"transfer-encoding": _apply_transfer_encoding,
     b"expect": _apply_expect,

@@ -7,6 +7,7 @@ application sends, the client reads exactly one response with exactly these fiel
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from daphne_ng._types import Headers
 from daphne_ng.errors import InvalidHeader, WireError
@@ -40,20 +41,20 @@ from daphne_ng.wire.memo import Memo
 __all__ = ["encode_error", "encode_fields", "encode_switch", "encode_trailers"]
 
 # An option of `encode_fields` beside `DROP_LENGTH`: the pairs are tuples of bytes by now.
-_ARE_PAIRS = 16
+_ARE_PAIRS: Final = 16
 
 # Field name as the application spells it -> what it means, and its bytes on the wire up to the value.
-_name_memo: Memo[bytes, tuple[int, bytes]] = Memo(2048)
-_names = _name_memo.known
+_name_memo: Final[Memo[bytes, tuple[int, bytes]]] = Memo(2048)
+_names: Final = _name_memo.known
 
 # Most fields of most responses are the same few: (name, value) -> its checked line.
-_line_memo: Memo[object, bytes] = Memo(1024, longest=128)
-_lines = _line_memo.known
-_VOLATILE = frozenset(b"\r\n%b: " % name for name in VOLATILE_FIELDS)
+_line_memo: Final[Memo[object, bytes]] = Memo(1024, longest=128)
+_lines: Final = _line_memo.known
+_VOLATILE: Final = frozenset(b"\r\n%b: " % name for name in VOLATILE_FIELDS)
 
 # Connection is not just left out here: the application may close with it. A response may offer an upgrade (RFC 9110
 # section 15.5.22).
-_MEANINGS = RESPONSE_FIELDS | {b"connection": CONNECTION_FIELD, b"upgrade": ORDINARY_FIELD}
+_MEANINGS: Final = RESPONSE_FIELDS | {b"connection": CONNECTION_FIELD, b"upgrade": ORDINARY_FIELD}
 
 
 def _learn(name: bytes) -> tuple[int, bytes]:

@@ -26,6 +26,8 @@ RST_STREAM                        each response, one
 
 from __future__ import annotations
 
+from typing import Final
+
 from daphne_ng.config import Config
 from daphne_ng.wire.bucket import TokenBucket
 
@@ -33,21 +35,21 @@ __all__ = ["Budget"]
 
 # For a DATA frame, one WINDOW_UPDATE for the stream and one for the connection, twice over for clients that send them
 # before and after they have worked on it. And one of each kind for each KiB: Go's client sends one of each kind for 4.
-_UPDATES_PER_FRAME = 4
-_UPDATE_BYTES = 512
+_UPDATES_PER_FRAME: Final = 4
+_UPDATE_BYTES: Final = 512
 # grpc-core gives back what it has read, to the byte, whenever it has something to send.
-_UPDATES_PER_DATA_RECEIVED = 2
+_UPDATES_PER_DATA_RECEIVED: Final = 2
 # A hundred streams of which the client holds 4 MiB each, and gives it back in steps of 4 KiB. Go does both.
-_UPDATES_MAX = 262_144
+_UPDATES_MAX: Final = 262_144
 # Updates that raise the windows at the start.
-_UPDATES_AT_FIRST = 64
+_UPDATES_AT_FIRST: Final = 64
 
 # A PING when it is sent and one when it is cancelled (Go, from 1.24), its priority and changes of that (Chromium; old
 # clients change the tree for each request, and again when it goes to the background), with room.
-_CONTROLS_PER_REQUEST = 8
+_CONTROLS_PER_REQUEST: Final = 8
 # As many DATA frames may wait in buffers on the way. A client that measures the path sends a PING for the first of them
 # that it reads, and another for the first that it reads after each answer.
-_CONTROLS_MAX = 4096
+_CONTROLS_MAX: Final = 4096
 
 
 class Budget:

@@ -31,6 +31,8 @@ them together, and has what belongs to the whole: the output, time, and the end.
 
 from __future__ import annotations
 
+from typing import Final
+
 from h2.exceptions import ProtocolError
 
 from daphne_ng.config import Config
@@ -51,12 +53,12 @@ from daphne_ng.wire.progress import Progress, pong_patience
 __all__ = ["Http2Connection"]
 
 # Taken from the streams and written at a time; in between the transport is asked whether it is full.
-_WRITE_BYTES = 65536
+_WRITE_BYTES: Final = 65536
 # Answers to control frames that may wait for the transport before reading pauses.
-_CONTROL_MAX_BYTES = 65536
+_CONTROL_MAX_BYTES: Final = 65536
 
-_GRACE_PING = b"goodbye?"
-_LIFE_PING = b"are you?"
+_GRACE_PING: Final = b"goodbye?"
+_LIFE_PING: Final = b"are you?"
 
 
 class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):

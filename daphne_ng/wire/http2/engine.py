@@ -14,7 +14,7 @@ order.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
@@ -39,17 +39,17 @@ from daphne_ng.wire.http2.hpack import RequestDecoder, ResponseEncoder
 
 __all__ = ["Engine"]
 
-_RECV_HEADERS = StreamInputs.RECV_HEADERS
-_RECV_END_STREAM = StreamInputs.RECV_END_STREAM
-_SEND_HEADERS = StreamInputs.SEND_HEADERS
-_SEND_INFORMATIONAL = StreamInputs.SEND_INFORMATIONAL_HEADERS
-_SEND_DATA = StreamInputs.SEND_DATA
-_SEND_END_STREAM = StreamInputs.SEND_END_STREAM
+_RECV_HEADERS: Final = StreamInputs.RECV_HEADERS
+_RECV_END_STREAM: Final = StreamInputs.RECV_END_STREAM
+_SEND_HEADERS: Final = StreamInputs.SEND_HEADERS
+_SEND_INFORMATIONAL: Final = StreamInputs.SEND_INFORMATIONAL_HEADERS
+_SEND_DATA: Final = StreamInputs.SEND_DATA
+_SEND_END_STREAM: Final = StreamInputs.SEND_END_STREAM
 
-_NO_RFC7540_PRIORITIES = 0x9  # RFC 9218 section 2.1
+_NO_RFC7540_PRIORITIES: Final = 0x9  # RFC 9218 section 2.1
 
 # A frame as long as a DATA frame may be, whatever the peer allows: others wait behind it.
-_FRAME_MAX_BYTES = 65536
+_FRAME_MAX_BYTES: Final = 65536
 
 
 # Stands before the decoder, and hides the fields from h2.

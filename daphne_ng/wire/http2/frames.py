@@ -79,12 +79,12 @@ STREAM_ID_MAX: Final = 2**31 - 1
 FRAME_MAX_BYTES: Final = 16384
 """Our SETTINGS_MAX_FRAME_SIZE, the least that there is: larger frames would only make a stream wait for another."""
 
-_HEADER = Struct(">HBBBL")
-_LONG = Struct(">L")
-_pack_header = _HEADER.pack
-unpack_frame_header = _HEADER.unpack_from
+_HEADER: Final = Struct(">HBBBL")
+_LONG: Final = Struct(">L")
+_pack_header: Final = _HEADER.pack
+unpack_frame_header: Final = _HEADER.unpack_from
 """``(length >> 8, length & 255, type, flags, stream with its reserved bit)`` of the frame header at an offset."""
-unpack_long = _LONG.unpack_from
+unpack_long: Final = _LONG.unpack_from
 """``(32 bits,)`` at an offset: a stream, a code or an increment."""
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from operator import itemgetter
+from typing import ClassVar, Final
 from urllib.parse import unquote
 
 from daphne_ng._types import Field, Fields
@@ -32,12 +33,12 @@ from daphne_ng.wire.http.fields import (
     valid_hosts,
 )
 from daphne_ng.wire.http.forwarded import root_path_of
-from daphne_ng.wire.http2.hpack import OVERSIZED
+from daphne_ng.wire.http2.hpack import CUT
 from daphne_ng.wire.memo import Memo
 
 __all__ = ["Http2Head", "MalformedRequest", "check_request_fields", "check_trailer_fields"]
 
-_PROTOCOL_ERROR = 0x1  # RFC 9113 section 7
+_PROTOCOL_ERROR: Final = 0x1  # RFC 9113 section 7
 
 
 class MalformedRequest(WireError):
@@ -47,7 +48,7 @@ class MalformedRequest(WireError):
         detail: A constant sentence; never holds bytes that the peer sent.
     """
 
-    code = _PROTOCOL_ERROR
+    code: ClassVar[int] = _PROTOCOL_ERROR
     """The error code of the RST_STREAM."""
 
     def __init__(self, detail: str) -> None:
@@ -73,18 +74,27 @@ class Http2Head(RequestHead):
 
 # RFC 9110 section 5.1 makes a name a token; RFC 9113 section 8.2.1: "A field name MUST NOT contain characters in the
 # ranges 0x00-0x20, 0x41-0x5a, or 0x7f-0xff (all ranges inclusive)", which leaves the lower-case tokens.
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 # RFC 3986 sections 3.3 and 3.4 allow fewer; HTTP/1.1 lets the same pass.
-_PATH = re.compile(rb"/[!\"$-~]*")
+_PATH: Final = re.compile(rb"/[!\"$-~]*")
 # RFC 3986 section 3.1.
-_SCHEME = re.compile(rb"[A-Za-z][0-9A-Za-z+\-.]*")
+_SCHEME: Final = re.compile(rb"[A-Za-z][0-9A-Za-z+\-.]*")
 # All but the tab. RFC 9113 section 8.2.1 forbids NUL, CR and LF; the others are refused as on HTTP/1.1.
-_CONTROLS = bytes((*range(9), *range(10, 32), 127))
+_CONTROLS: Final = bytes((*range(9), *range(10, 32), 127))
 
-_ORDINARY, _DROP, _HOST, _LENGTH, _COOKIE, _TE, _EXPECT, _PRIORITY, _ROOT_PATH, _CONNECTION = range(10)
+_ORDINARY: Final = 0
+_DROP: Final = 1
+_HOST: Final = 2
+_LENGTH: Final = 3
+_COOKIE: Final = 4
+_TE: Final = 5
+_EXPECT: Final = 6
+_PRIORITY: Final = 7
+_ROOT_PATH: Final = 8
+_CONNECTION: Final = 9
 # Name -> what it means here. Bounded, so that a client cannot grow it; and what is preset, which decides about framing,
 # comes back when it is emptied.
-_name_memo: Memo[bytes, int] = Memo(
+_name_memo: Final[Memo[bytes, int]] = Memo(
     2048,
     preset={
         **dict.fromkeys((name.lower().encode() for name in COMMON_REQUEST_NAMES), _ORDINARY),
@@ -100,12 +110,12 @@ _name_memo: Memo[bytes, int] = Memo(
         **dict.fromkeys(HOP_BY_HOP, _CONNECTION),
     },
 )
-_names = _name_memo.known
+_names: Final = _name_memo.known
 
-_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+_PSEUDO_FIELDS: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 
-_value_of = itemgetter(1)
-_strip = bytes.strip
+_value_of: Final = itemgetter(1)
+_strip: Final = bytes.strip
 
 
 # In one piece: it is called for each request and goes once through its fields, and each call costs it about 60 ns. What
@@ -128,7 +138,7 @@ def check_request_fields(  # noqa: C901, PLR0912, PLR0915
         MalformedRequest: Reset the stream.
         WireError: Answer with its status.
     """
-    if fields and fields[-1] is OVERSIZED:
+    if fields and fields[-1][0] is CUT:
         raise WireError(431, "The request head is too large.")
     _check_values(fields)
 
@@ -279,7 +289,7 @@ def check_trailer_fields(fields: Fields, config: Config) -> None:
         MalformedRequest: Reset the stream.
         WireError: 431, they are too many.
     """
-    if fields and fields[-1] is OVERSIZED:
+    if fields and fields[-1][0] is CUT:
         raise WireError(431, "The trailer section is too large.")
     _check_values(fields)
     size = 0

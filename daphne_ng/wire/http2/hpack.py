@@ -20,7 +20,7 @@ table took part.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
@@ -49,22 +49,35 @@ from daphne_ng.wire.http.fields import (
 )
 from daphne_ng.wire.memo import Memo
 
-__all__ = ["OVERSIZED", "CompressionError", "RequestDecoder", "ResponseEncoder", "encode_fields", "encode_status"]
+__all__ = [
+    "CUT",
+    "OVERSIZED",
+    "CompressionError",
+    "RequestDecoder",
+    "ResponseEncoder",
+    "encode_fields",
+    "encode_status",
+]
 
-OVERSIZED: Field = (b"", b"")
-"""Stands last in a list of fields that was cut at the limits. Known by identity; a field without a name besides."""
+CUT: Final = bytes(8)
+"""The name of `OVERSIZED`, which is known by the identity of this object; no check lets such a name pass besides."""
+
+OVERSIZED: Final[Field] = (CUT, b"")
+"""Stands last in a list of fields that was cut at the limits. (Compiled code makes tuples anew: they have none.)"""
 
 # RFC 9113 section 7.
-COMPRESSION_ERROR = 0x9
-ENHANCE_YOUR_CALM = 0xB
+COMPRESSION_ERROR: Final = 0x9
+ENHANCE_YOUR_CALM: Final = 0xB
 
-_DEFAULT_TABLE_BYTES = 4096  # RFC 9113 section 6.5.2: "The initial value is 4,096 octets."
-_ENTRY_BYTES = 32  # RFC 7541 section 4.1, and RFC 9113 section 6.5.2 for the size of a list
+_DEFAULT_TABLE_BYTES: Final = 4096  # RFC 9113 section 6.5.2: "The initial value is 4,096 octets."
+_ENTRY_BYTES: Final = 32  # RFC 7541 section 4.1, and RFC 9113 section 6.5.2 for the size of a list
 
-_STATIC: tuple[Field, ...] = ((b"", b""), *HeaderTable.STATIC_TABLE)  # the first index is 1
-_STATIC_LAST = len(_STATIC) - 1
-_static_fields: dict[Field, bytes] = {field: bytes((0x80 | index,)) for index, field in enumerate(_STATIC) if index}
-_static_names: dict[bytes, int] = {}
+_STATIC: Final[tuple[Field, ...]] = ((b"", b""), *HeaderTable.STATIC_TABLE)  # the first index is 1
+_STATIC_LAST: Final = len(_STATIC) - 1
+_static_fields: Final[dict[Field, bytes]] = {
+    field: bytes((0x80 | index,)) for index, field in enumerate(_STATIC) if index
+}
+_static_names: Final[dict[bytes, int]] = {}
 for _index in range(_STATIC_LAST, 0, -1):
     _static_names[_STATIC[_index][0]] = _index
 
@@ -85,19 +98,19 @@ class CompressionError(DaphneError):
 
 # -- Huffman code (RFC 7541 section 5.2) -----------------------------------------------------------------
 
-_BITS = [f"{code:0{length}b}" for code, length in zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)][:256]
-_bits_of = _BITS.__getitem__
+_BITS: Final = [f"{code:0{length}b}" for code, length in zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)][:256]
+_bits_of: Final = _BITS.__getitem__
 
 # The library has a machine that eats half bytes; ours eats bytes, and is made from it step by step, as strings come. A
 # row is a state: byte -> (the next row, what comes out). It is shared by all connections and holds the code, nothing of
 # the strings, so that no client can fill it with rubbish: whole, it has 65,281 steps in 8 MB and has cost a third of a
 # second; ordinary text takes a few thousand.
-_rows: list[Any] = [[None] * 256 for _ in range(len(HUFFMAN_TABLE) // 16)]
-_states: dict[int, int] = {id(row): state for state, row in enumerate(_rows)}
+_rows: Final[list[Any]] = [[None] * 256 for _ in range(len(HUFFMAN_TABLE) // 16)]
+_states: Final[dict[int, int]] = {id(row): state for state, row in enumerate(_rows)}
 # RFC 7541 section 5.2: "A padding strictly longer than 7 bits MUST be treated as a decoding error. A padding not
 # corresponding to the most significant bits of the code for the EOS symbol MUST be treated as a decoding error."
 # Whether a string may end in a state depends on nothing but the state.
-_FINAL_ROWS = frozenset(
+_FINAL_ROWS: Final = frozenset(
     id(_rows[state]) for state in {0} | {state for state, flags, _out in HUFFMAN_TABLE if flags & HUFFMAN_COMPLETE}
 )
 
@@ -187,14 +200,14 @@ def _string(data: bytes, at: int) -> tuple[bytes, int]:
 
 # (name, value) -> its bytes.
 # As they stand on the wire: a name in lower case, a value without blanks around it.
-_line_memo: Memo[Field, bytes] = Memo(1024, 128, _static_fields)
-_lines = _line_memo.known
+_line_memo: Final[Memo[Field, bytes]] = Memo(1024, 128, _static_fields)
+_lines: Final = _line_memo.known
 # As the application gives them: checked, and any case of letters.
-_checked_memo: Memo[Any, bytes] = Memo(1024, 128)
-_checked_lines = _checked_memo.known
+_checked_memo: Final[Memo[Any, bytes]] = Memo(1024, 128)
+_checked_lines: Final = _checked_memo.known
 # Name as the application spells it -> what it means, and the name in lower case.
-_name_memo: Memo[bytes, tuple[int, bytes]] = Memo(2048)
-_names = _name_memo.known
+_name_memo: Final[Memo[bytes, tuple[int, bytes]]] = Memo(2048)
+_names: Final = _name_memo.known
 
 
 def _encoded_line(name: bytes, value: bytes) -> bytes:
@@ -343,15 +356,15 @@ class ResponseEncoder:
 
 # RFC 7541 section 4.2 has an encoder signal the smallest and the last of the sizes it went through; the hpack library
 # signals all of them. A block may not consist of thousands.
-_SIZE_UPDATES_MAX = 32
+_SIZE_UPDATES_MAX: Final = 32
 # Beyond the limits by this factor, a list ends the connection.
-_HARD_LIMIT_FACTOR = 4
+_HARD_LIMIT_FACTOR: Final = 4
 
 # Blocks remembered on one connection. The bytes are an estimate of what they cost: tuples and literals, not the fields
 # that they share with the tables. Emptied when full.
-_BLOCKS_MAX = 256
-_BLOCKS_MAX_BYTES = 98_304
-_BLOCK_MAX_BYTES = 2048
+_BLOCKS_MAX: Final = 256
+_BLOCKS_MAX_BYTES: Final = 98_304
+_BLOCK_MAX_BYTES: Final = 2048
 
 
 class RequestDecoder:

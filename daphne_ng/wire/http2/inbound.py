@@ -41,7 +41,7 @@ from daphne_ng.wire.http2.stream import Http2Stream
 __all__ = ["EVENTS", "REPORTS", "Inbound"]
 
 # Priorities that came before their requests.
-_EARLY_PRIORITIES_MAX = 100
+_EARLY_PRIORITIES_MAX: Final = 100
 
 
 class Inbound:
@@ -136,9 +136,9 @@ class Inbound:
             return
         try:
             head = check_request_fields(fields, self._config, ended, True)
-        except MalformedRequest as error:
-            self._refuse(h2, error.code, now)
-            driver.refused(None, error.status, error.detail, False)
+        except MalformedRequest as malformed:
+            self._refuse(h2, malformed.code, now)
+            driver.refused(None, malformed.status, malformed.detail, False)
             return
         except WireError as error:
             head = Http2Head()

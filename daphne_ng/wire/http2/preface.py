@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from daphne_ng.wire.http2.frames import SETTINGS, frame_header, goaway_frame
 
 __all__ = ["PREFACE", "refusal"]
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """The first bytes of a client. No HTTP/1.1 request begins so: ``PRI`` is reserved for it (RFC 9113 section 11.6)."""
 
 # An empty SETTINGS frame: "The server connection preface consists of a potentially empty SETTINGS frame that MUST be
 # the first frame the server sends" (RFC 9113 section 3.4).
-_EMPTY_SETTINGS = frame_header(0, SETTINGS, 0, 0)
+_EMPTY_SETTINGS: Final = frame_header(0, SETTINGS, 0, 0)
 
 
 def refusal(code: int, detail: str) -> bytes:

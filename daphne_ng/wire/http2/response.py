@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from daphne_ng._types import Headers
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http.fields import check_trailers
@@ -10,7 +12,7 @@ from daphne_ng.wire.http2.hpack import encode_fields
 __all__ = ["default_block", "length_line", "trailer_block"]
 
 # Small bodies come again and again in the same few sizes.
-_LENGTHS = tuple(encode_fields([(b"content-length", b"%d" % length)])[0] for length in range(256))
+_LENGTHS: Final = tuple(encode_fields([(b"content-length", b"%d" % length)])[0] for length in range(256))
 
 
 def length_line(length: int) -> bytes:

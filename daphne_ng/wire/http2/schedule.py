@@ -9,6 +9,7 @@ are blocked.
 from __future__ import annotations
 
 from bisect import insort
+from typing import Final
 
 from priority.priority import PriorityTree
 
@@ -16,12 +17,12 @@ __all__ = ["NO_PRIORITY", "Schedule", "parse_priority"]
 
 # Trees hold no more than twice the streams that wait, and `http2_max_concurrent_streams` limits these; it may be set to
 # more than the library's own limit.
-_TREE_MAX = 1_000_000
+_TREE_MAX: Final = 1_000_000
 
 # RFC 9218 section 4.
-_URGENCY_DEFAULT = 3
+_URGENCY_DEFAULT: Final = 3
 
-NO_PRIORITY = (_URGENCY_DEFAULT, True)
+NO_PRIORITY: Final = (_URGENCY_DEFAULT, True)
 """The priority of a stream whose client says nothing: the streams of one that knows of no priorities share alike."""
 
 

@@ -15,7 +15,7 @@ only when as much was sent as `daphne_ng.wire.progress` asks for in that time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from daphne_ng.wire.ending import NEVER
 from daphne_ng.wire.http2.budget import Budget
@@ -25,13 +25,13 @@ from daphne_ng.wire.http2.states import ENDING, SENT
 
 __all__ = ["SEND_HIGH_BYTES", "SEND_LOW_BYTES", "Sender", "Stall", "do_nothing"]
 
-SEND_HIGH_BYTES = 65536
+SEND_HIGH_BYTES: Final = 65536
 """Bytes that may wait in a stream before `writable` asks to wait: one part of the sizes that frameworks send, as h1."""
-SEND_LOW_BYTES = 16384
+SEND_LOW_BYTES: Final = 16384
 """Bytes that may be left in a stream when an application that waited goes on."""
 
 # Several streams share the connection in frames of this size: at 10 Mbit/s, one takes 13 ms.
-_SHARED_FRAME_BYTES = 16384
+_SHARED_FRAME_BYTES: Final = 16384
 
 
 class Stall:

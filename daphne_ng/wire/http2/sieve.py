@@ -77,11 +77,11 @@ GOAWAY_RECEIVED: Final = 4  # its error code
 PRIORITY_RECEIVED: Final = 5  # the value of the Priority field (RFC 9218) for a stream
 
 # Unknown settings must be ignored (section 6.5.2). h2 would keep each of the 65,536 possible ones.
-_KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8, 9))
+_KNOWN_SETTINGS: Final = frozenset((1, 2, 3, 4, 5, 6, 8, 9))
 
 # Frames to be worked on before other connections have their turn. Frames of one byte cost 13 us each, and a read may
 # hold 13,000; a read of ordinary frames holds fewer than this.
-_TURN_FRAMES = 512
+_TURN_FRAMES: Final = 512
 
 
 class ConnectionFault(DaphneError):

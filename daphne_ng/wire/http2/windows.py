@@ -18,7 +18,7 @@ call           the stream's window              the connection's window
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from daphne_ng.config import Config
 from daphne_ng.wire.http2.engine import Engine
@@ -29,10 +29,10 @@ __all__ = ["InboundWindows", "ReceiveWindow"]
 
 # The connection's window at first. Streams begin with 64 KiB each, so sixteen uploads may begin at once without one
 # waiting for another; it grows like theirs, up to what may be buffered.
-_FIRST_WINDOW_BYTES = 1024 * 1024
-_DEFAULT_WINDOW_BYTES = 65535  # RFC 9113 section 6.9.2
+_FIRST_WINDOW_BYTES: Final = 1024 * 1024
+_DEFAULT_WINDOW_BYTES: Final = 65535  # RFC 9113 section 6.9.2
 # The window for DATA that was skipped is given back in pieces of this size, a small part of the first window.
-_SKIPPED_BYTES = 32768
+_SKIPPED_BYTES: Final = 32768
 
 
 class ReceiveWindow:

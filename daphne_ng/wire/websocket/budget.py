@@ -5,6 +5,8 @@ As in `http2.budget`, it is what frames carry that pays first, and time for the 
 
 from __future__ import annotations
 
+from typing import Final
+
 from daphne_ng.config import Config
 from daphne_ng.wire.bucket import TokenBucket
 
@@ -12,10 +14,10 @@ __all__ = ["FrameBudget"]
 
 # Bytes that a fragment must carry on average to be free. Clients fragment what they stream, in pieces of a few KiB,
 # which may be compressed; and how large a message may be is a limit of its own.
-_FRAGMENT_BYTES = 256
+_FRAGMENT_BYTES: Final = 256
 # Bytes that messages carry, in either direction, for each ping or pong that is free: a client may answer each message
 # with one, or measure how long each takes. A control frame costs about as much as it does to receive a message.
-_CONTROL_BYTES = 32
+_CONTROL_BYTES: Final = 32
 
 
 class FrameBudget:

@@ -60,20 +60,25 @@ __all__ = ["EVENTS", "MOVES", "WebSocketConnection"]
 
 # A frame that a read did not bring whole waits for the next one, if it is no longer than this and for no more than
 # so many reads: each of them looks at all of it again. Then the engine gets it, which works through it in pieces.
-_WAIT_MAX_BYTES = 131072
-_WAITS_MAX = 4
+_WAIT_MAX_BYTES: Final = 131072
+_WAITS_MAX: Final = 4
 
 # Most frames that the engine is given in one turn of the loop: it takes about 10 us for each frame, however small.
 # After our Close frame each counts for many, since nothing but this bounds what messages that nobody receives inflate
 # to.
-_TURN_MAX_FRAMES = 512
-_TURN_CLOSING_COST = 64
+_TURN_MAX_FRAMES: Final = 512
+_TURN_CLOSING_COST: Final = 64
 
-_NO_LIMIT = (1 << 63) - 1
+_NO_LIMIT: Final = (1 << 63) - 1
 
 EVENTS: Final = ("accepted", "closed by the server", "Close frame", "broken rule", "end of input", "loss")
 """The events that move a WebSocket from one phase to another, beside the passing of time."""
-_ACCEPTED, _CLOSED_BY_SERVER, _CLOSE_FRAME, _BROKEN_RULE, _END_OF_INPUT, _LOSS = range(len(EVENTS))
+_ACCEPTED: Final = 0
+_CLOSED_BY_SERVER: Final = 1
+_CLOSE_FRAME: Final = 2
+_BROKEN_RULE: Final = 3
+_END_OF_INPUT: Final = 4
+_LOSS: Final = 5
 
 MOVES: Final[Mapping[tuple[int, int], int]] = {
     (CONNECTING, _ACCEPTED): OPEN,
@@ -102,11 +107,12 @@ _READING: Final = 0
 _PAUSED: Final = 1
 _YIELDED: Final = 2
 
-_TEXT, _BINARY = 0x81, 0x82
-_PING_FRAME = b"\x89\x00"
-_RSV1 = 0x40
-_DIRECT_PLAIN = frozenset((_TEXT, _BINARY))
-_DIRECT_DEFLATE = frozenset((_TEXT, _BINARY, _TEXT | _RSV1, _BINARY | _RSV1))
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+_PING_FRAME: Final = b"\x89\x00"
+_RSV1: Final = 0x40
+_DIRECT_PLAIN: Final = frozenset((_TEXT, _BINARY))
+_DIRECT_DEFLATE: Final = frozenset((_TEXT, _BINARY, _TEXT | _RSV1, _BINARY | _RSV1))
 
 
 class WebSocketConnection(PhasedConnection[WebSocketDriver]):
@@ -118,6 +124,7 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
         driver: The I/O around it.
     """
 
+    __deletable__ = ("_handshake", "response")  # what `accept` cuts
     __slots__ = (
         "_backlog",
         "_borrow",

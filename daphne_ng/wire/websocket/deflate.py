@@ -7,18 +7,19 @@ compression, and saves up to 300 KiB for each connection.
 from __future__ import annotations
 
 import zlib
+from typing import Final
 
 __all__ = ["DeflateAgreement", "Deflater", "agree_on_deflate", "inflate", "is_whole"]
 
 # The bytes that RFC 7692 section 7.2.1 has the sender cut off, the rest of the empty block that ends a message; and
 # behind it an empty last block, which zlib finds only if it was between two blocks.
-_TAIL = b"\x00\x00\xff\xff\x03\x00"
+_TAIL: Final = b"\x00\x00\xff\xff\x03\x00"
 # The bytes that may be left behind a block that says it is the last one: nothing, or what section 7.2.3.4 has the
 # sender add.
-_LEFT = (b"", b"\x00")
+_LEFT: Final = (b"", b"\x00")
 # Largest message that a Deflater keeps for the next client that is sent the same.
-_KEPT_MAX_BYTES = 65536
-_MAX_BITS = 15
+_KEPT_MAX_BYTES: Final = 65536
+_MAX_BITS: Final = 15
 
 
 class DeflateAgreement:

@@ -21,6 +21,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha1
+from typing import Final
 
 from daphne_ng._types import Field, Headers
 from daphne_ng.errors import InvalidHeader, WireError
@@ -31,13 +32,13 @@ from daphne_ng.wire.websocket.deflate import DeflateAgreement
 
 __all__ = ["Handshake", "WebSocketRequest", "accept_fields", "accept_key", "from_connect", "from_upgrade"]
 
-_PREFIX = b"sec-websocket-"
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_PREFIX: Final = b"sec-websocket-"
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 # RFC 6455 section 4.1: "a nonce consisting of a randomly selected 16-byte value that has been base64-encoded". The four
 # bits that are left over in the last letter are not looked at: "It is not necessary for the server to base64-decode the
 # |Sec-WebSocket-Key| value" (section 4.2.1).
-_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
+_KEY: Final = re.compile(rb"[0-9A-Za-z+/]{22}==")
 
 # RFC 6455 section 9.1:
 #   extension = extension-token *( ";" extension-param )
@@ -45,21 +46,21 @@ _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
 #       ;When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
 #       ;'token' ABNF.
 # So neither "," nor ";" can stand within quotes, and the list may simply be split at its commas.
-_OWS = rb"[ \t]*"
-_PARAMETER = rb"%(ows)b;%(ows)b(%(token)b)(?:%(ows)b=%(ows)b(?:(%(token)b)|\"((?:\\?%(tchar)b)+)\"))?" % {
+_OWS: Final = rb"[ \t]*"
+_PARAMETER: Final = rb"%(ows)b;%(ows)b(%(token)b)(?:%(ows)b=%(ows)b(?:(%(token)b)|\"((?:\\?%(tchar)b)+)\"))?" % {
     b"ows": _OWS,
     b"token": TOKEN.pattern,
     b"tchar": TOKEN.pattern[:-1],
 }
-_EXTENSION = re.compile(rb"(%b)((?:%b)*)" % (TOKEN.pattern, _PARAMETER))
-_PARAMETERS = re.compile(_PARAMETER)
+_EXTENSION: Final = re.compile(rb"(%b)((?:%b)*)" % (TOKEN.pattern, _PARAMETER))
+_PARAMETERS: Final = re.compile(_PARAMETER)
 
 # RFC 7692 section 7.1.2.1: "a decimal integer value without leading zeroes between 8 to 15, inclusive".
-_WINDOW_BITS = frozenset(b"%d" % bits for bits in range(8, 16))
+_WINDOW_BITS: Final = frozenset(b"%d" % bits for bits in range(8, 16))
 
 
 # Fields of the answer that are the server's to set: here, or by the protocol that carries the handshake.
-_OURS = frozenset(
+_OURS: Final = frozenset(
     (
         b"upgrade",
         b"sec-websocket-accept",

@@ -237,14 +237,13 @@ async def test_08_a_close_after_the_end_is_ignored() -> None:
 
 @on_loop
 async def test_09_the_servers_own_exception_may_escape_unlogged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("daphne_ng.asgi.websocket._LATE_SENDS_MAX", 0)
-
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(ACCEPT)
         await receive()
         await receive()
+        send.__self__._late_sends = 0
         await send(text("too late"))
 
     bridge, _, port = await run(application, lambda exchange, port: port.leave(exchange))
@@ -274,16 +273,15 @@ async def test_09_another_exception_made_of_it_is_a_line_and_no_traceback(caplog
 @pytest.mark.parametrize("how", ["receives", "sends"])
 @on_loop
 async def test_09_an_application_that_fails_when_the_client_has_left_is_a_warning_and_no_traceback(
-    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("daphne_ng.asgi.websocket._LATE_SENDS_MAX", 0)
-
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send(ACCEPT)
         await receive()
         message = await receive()
         assert message["type"] == "websocket.disconnect"
         if how == "sends":
+            send.__self__._late_sends = 0
             with contextlib.suppress(OSError):
                 await send(text("too late"))
         raise LookupError("in the handler of the disconnect")
@@ -848,8 +846,7 @@ async def test_one_given_up_before_its_first_step_is_logged_from_beginning_to_en
 @on_loop
 async def test_one_that_never_was_started_is_logged_from_beginning_to_end() -> None:
     bridge = Bridge(Held())
-    bridge.runner.start = lambda exchange: None  # type: ignore[method-assign]
-    exchange, port = bridge.begin_websocket()
+    exchange, port = bridge.begin_websocket(start=False)
     exchange.cancel("the server declined the request")
     assert port.response.status == 503
     assert bridge.actions == ["connecting", "rejected"]

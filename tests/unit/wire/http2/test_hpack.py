@@ -16,7 +16,7 @@ from hpack.table import HeaderTable
 from daphne_ng.errors import InvalidHeader
 from daphne_ng.wire.http.fields import DROP_LENGTH, HAS_DATE, HAS_SERVER, NO_LENGTH, SECRET_FIELDS
 from daphne_ng.wire.http2 import hpack as ours
-from daphne_ng.wire.http2.hpack import OVERSIZED, CompressionError, ResponseEncoder, encode_fields, encode_status
+from daphne_ng.wire.http2.hpack import CUT, OVERSIZED, CompressionError, ResponseEncoder, encode_fields, encode_status
 from tests.support.h2 import request_decoder
 
 Field = tuple[bytes, bytes]
@@ -270,19 +270,19 @@ class TestLimits:
         ):
             fields = decoder.decode(data)
             assert len(fields) == kept
-            assert fields[-1] is not OVERSIZED
+            assert fields[-1][0] is not CUT
         for data in (
             block("82 86 84") + crumb * 500 + block("84"),
             crumb + block("82 86 84 84") + crumb * 5,
             block("82 86 84 84 84"),
         ):
-            assert decoder.decode(data)[-1] is OVERSIZED
+            assert decoder.decode(data)[-1][0] is CUT
 
     def test_too_many_crumbs_are_too_much(self) -> None:
         decoder = request_decoder(max_fields=4, max_header_list_size=10_000)
         crumb = block("60 01 61")
-        assert decoder.decode(crumb * 200)[-1] is not OVERSIZED
-        assert decoder.decode(crumb * 300)[-1] is OVERSIZED
+        assert decoder.decode(crumb * 200)[-1][0] is not CUT
+        assert decoder.decode(crumb * 300)[-1][0] is CUT
         with pytest.raises(CompressionError):
             decoder.decode(crumb * 1100)
         with pytest.raises(CompressionError):
@@ -292,15 +292,15 @@ class TestLimits:
         decoder = request_decoder(max_header_list_size=100)
         assert decoder.decode(block("82 00 01 61 23") + b"b" * 35 + b"\x84") == ((b":method", b"GET"), OVERSIZED)
         assert decoder.decode(block("82 00 01 61 18") + b"b" * 24) == ((b":method", b"GET"), (b"a", b"b" * 24))
-        assert decoder.decode(block("82 00 01 61 1a") + b"b" * 26)[-1] is OVERSIZED
+        assert decoder.decode(block("82 00 01 61 1a") + b"b" * 26)[-1][0] is CUT
 
     def test_the_mark_is_known_by_identity(self) -> None:
-        assert request_decoder().decode(block("00 00 00"))[-1] is not OVERSIZED
+        assert request_decoder().decode(block("00 00 00"))[-1][0] is not CUT
 
     def test_a_remembered_block_stays_oversized(self) -> None:
         decoder = request_decoder(max_fields=1)
         for _ in range(3):
-            assert decoder.decode(block("82 84"))[-1] is OVERSIZED
+            assert decoder.decode(block("82 84"))[-1][0] is CUT
 
     @pytest.mark.parametrize(
         "bomb",
@@ -333,7 +333,7 @@ class TestLimits:
         data = block("00 01 61") + ours._encoded_integer(100_000, 0x7F, 0x80) + bytes(100_000)
         tracemalloc.start()
         try:
-            assert request_decoder().decode(data)[-1] is OVERSIZED
+            assert request_decoder().decode(data)[-1][0] is CUT
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -369,7 +369,7 @@ class TestLimits:
         assert len(decoder.decode(block("0f 2f 00") * 60)) == 60
         assert decoder._blocks
         decoder.forget()
-        assert decoder.decode(block("0f 2f 00") * 190)[-1] is OVERSIZED
+        assert decoder.decode(block("0f 2f 00") * 190)[-1][0] is CUT
         assert not decoder._blocks
 
     def test_forgetting(self) -> None:

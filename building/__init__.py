@@ -1,0 +1,1 @@
+"""How the distributions are built: the hooks that pip and `build` call, and the modules that mypyc compiles."""
