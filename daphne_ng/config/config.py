@@ -163,6 +163,7 @@ class Config:
     websocket_compression_level: int = WebSocketSettings.websocket_compression_level
     websocket_compression_memory_level: int = WebSocketSettings.websocket_compression_memory_level
     websocket_compression_min_bytes: int = WebSocketSettings.websocket_compression_min_bytes
+    websocket_compression_speedups: bool = WebSocketSettings.websocket_compression_speedups
     ping_interval: float = WebSocketSettings.ping_interval
     ping_timeout: float = WebSocketSettings.ping_timeout
 

@@ -102,6 +102,13 @@ class WebSocketSettings(SettingGroup, heading="WebSocket"):
         minimum=0,
         why="Below that the time costs more than the bytes.",
     )
+    websocket_compression_speedups = setting(
+        True,
+        "use isal and zlib-ng for compressed messages where they are installed",
+        flags=("--websocket-compression-speedups", "--no-websocket-compression-speedups"),
+        kind="switch",
+        why="The extra deflate installs them; other packages may do so too, and zlib does without.",
+    )
     ping_interval = setting(
         20,
         "idle time before a keepalive ping; 0 for none",

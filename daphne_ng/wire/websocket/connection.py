@@ -50,7 +50,7 @@ from daphne_ng.wire.ending import (
     PhasedConnection,
 )
 from daphne_ng.wire.websocket.budget import FrameBudget
-from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate, inflate
+from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate
 from daphne_ng.wire.websocket.driver import EngineReports, WebSocketDriver, WebSocketEngine
 from daphne_ng.wire.websocket.frames import SMALL_HEADS, UNMASK_NATIVE_MIN_BYTES, frame_head, unmask
 from daphne_ng.wire.websocket.handshake import Handshake, accept_fields
@@ -289,7 +289,9 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
                     self._waits = 0
                     message: bytes | str | None = payload
                     if b0 & _RSV1:
-                        message = inflated = inflate(payload, self._inflate_bits, self._message_max)
+                        deflater = self._deflater
+                        assert deflater is not None  # `direct` has no such frames without it
+                        message = inflated = deflater.inflate(payload, self._inflate_bits, self._message_max)
                         if inflated is not None:
                             payload = inflated
                     if b0 & 0x0F == 1 and message is not None:

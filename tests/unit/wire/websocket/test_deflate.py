@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
+
 import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from wsproto.extensions import PerMessageDeflate
 
-from daphne_ng.wire.websocket.deflate import Deflater, agree_on_deflate, inflate
+from daphne_ng.wire.websocket.deflate import SPEEDUPS, Deflater, agree_on_deflate
 from tests.support.ws import squeeze
 
+Inflate = Callable[[bytes, int, int], "bytes | None"]
+
 BOTH = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+@pytest.fixture(params=[False, True], ids=["zlib", "speedups"])
+def speedups(request: pytest.FixtureRequest) -> bool:
+    if request.param and SPEEDUPS != ("isal", "zlib-ng"):
+        pytest.skip("the extra deflate is not installed")
+    return bool(request.param)
+
+
+@pytest.fixture
+def inflate(speedups: bool) -> Inflate:
+    return Deflater(15, 8, speedups=speedups).inflate
 
 
 class TestAgreement:
@@ -79,12 +96,12 @@ class TestAgreement:
 
 class TestInflate:
     @pytest.mark.parametrize("bits", range(9, 16))
-    def test_any_message_comes_out(self, bits: int) -> None:
+    def test_any_message_comes_out(self, inflate: Inflate, bits: int) -> None:
         for message in (b"", b"a", b"abc" * 1000, bytes(range(256)) * 300):
             assert inflate(squeeze(message, bits), bits, 0) == message
             assert inflate(squeeze(message, bits), 15, 0) == message
 
-    def test_the_limit_is_exact(self) -> None:
+    def test_the_limit_is_exact(self, inflate: Inflate) -> None:
         for size in (1, 10, 257, 258, 259, 1000, 65536):
             for message in (b"a" * size, (b"".join(b"%d" % index for index in range(size)))[:size]):
                 assert inflate(squeeze(message), 15, size) == message
@@ -104,11 +121,11 @@ class TestInflate:
             bytes.fromhex("f348cdc9c90700") + squeeze(b"a"),
         ],
     )
-    def test_what_is_not_a_whole_message_is_none(self, payload: bytes) -> None:
+    def test_what_is_not_a_whole_message_is_none(self, inflate: Inflate, payload: bytes) -> None:
         assert inflate(payload, 15, 0) is None
         assert inflate(payload, 15, 1000) is None
 
-    def test_no_truncation_of_a_message_passes_for_a_message(self) -> None:
+    def test_no_truncation_of_a_message_passes_for_a_message(self, inflate: Inflate) -> None:
         message = b"".join(b"%d," % (index * index) for index in range(300))
         for data in (
             squeeze(message),
@@ -120,20 +137,40 @@ class TestInflate:
     @pytest.mark.parametrize(
         "payload", ["f248cdc9c90700", "f348cdc9c90700", "f348cdc9c9070000", "000500faff48656c6c6f00"]
     )
-    def test_rfc_7692_section_7_2_3(self, payload: str) -> None:
+    def test_rfc_7692_section_7_2_3(self, inflate: Inflate, payload: str) -> None:
         assert inflate(bytes.fromhex(payload), 15, 5) == b"Hello"
 
-    def test_an_empty_message(self) -> None:
+    def test_an_empty_message(self, inflate: Inflate) -> None:
         assert inflate(b"\x00", 15, 1) == b""
+
+
+# What a client makes of a payload that has no more room than it has agreed on: it reads a few bytes at a time, so that
+# what is further back than the window is lost to it.
+def read_back(payload: bytes, bits: int) -> bytes:
+    inflater = zlib.decompressobj(-bits)
+    rest, message = payload + b"\x00\x00\xff\xff", b""
+    while rest:
+        message += inflater.decompress(rest, 400)
+        rest = inflater.unconsumed_tail
+    return message + inflater.flush()
 
 
 class TestDeflater:
     @pytest.mark.parametrize("bits", range(9, 16))
-    @pytest.mark.parametrize("level", [1, 5, 9])
-    def test_what_it_compresses_reads_back(self, bits: int, level: int) -> None:
-        deflater = Deflater(bits, level)
+    @pytest.mark.parametrize(("level", "memory"), [(1, 1), (1, 5), (1, 9), (2, 5), (3, 9), (9, 5)])
+    def test_what_it_compresses_reads_back(self, speedups: bool, bits: int, memory: int, level: int) -> None:
+        deflater = Deflater(bits, memory, level, speedups)
         for message in (b"", b"a", b"abc" * 1000, bytes(range(256)) * 300, b"", b"abc" * 1000):
-            assert inflate(deflater.deflate(message) or b"\x00", bits, 0) == message
+            assert read_back(deflater.deflate(message), bits) == message
+            assert deflater.inflate(deflater.deflate(message) or b"\x00", bits, len(message)) == message
+
+    @pytest.mark.parametrize(("level", "isal"), [(-1, False), (1, True), (2, True), (3, True), (4, False), (9, False)])
+    def test_isal_compresses_at_the_levels_that_it_has(self, speedups: bool, level: int, isal: bool) -> None:
+        message = b"".join(b"%d," % (index * index) for index in range(300))
+        squeezed = Deflater(12, 5, level, speedups).deflate(message)
+        zlibs = Deflater(12, 5, level).deflate(message)
+        assert (squeezed != zlibs) == (isal and speedups)
+        assert len(squeezed) < len(zlibs) * 1.03
 
     def test_each_message_stands_alone(self) -> None:
         deflater = Deflater(15, 8)
@@ -141,8 +178,8 @@ class TestDeflater:
         deflater.deflate(b"something else")
         assert deflater.deflate(b"hello, hello, hello") == first
 
-    def test_a_message_to_many_is_compressed_once(self) -> None:
-        deflater = Deflater(12, 5)
+    def test_a_message_to_many_is_compressed_once(self, speedups: bool) -> None:
+        deflater = Deflater(12, 5, 1, speedups)
         first = deflater.deflate(b"a" * 1000)
         assert all(deflater.deflate(b"a" * 1000) is first for _ in range(10))
         deflater.deflate(b"b" * 1000)
