@@ -49,7 +49,7 @@ BURST_MAX_BYTES: Final = 512 * 1024
 MESSAGE_BURST_BYTES: Final = 512
 """What a message counts in a burst beyond its payload: a thousand small ones take a few milliseconds."""
 
-DONE: Final = 4
+DONE: Final = 5
 """The last state of every exchange: all that it had to send has been sent."""
 
 NOTICE_SECONDS: Final = 0.1

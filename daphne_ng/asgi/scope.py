@@ -66,8 +66,8 @@ def websocket_scope(
     scope["subprotocols"] = decoded(subprotocols)
     extensions: dict[str, Any] = {"websocket.http.response": {}}
     scope["extensions"] = extensions
-    if "tls" in info.extensions:
-        extensions["tls"] = info.extensions["tls"]
+    for name, supported in info.extensions.items():
+        extensions[_WEBSOCKET_EXTENSIONS[name]] = supported.copy()
     return scope
 
 
@@ -90,6 +90,12 @@ def decoded(subprotocols: Iterable[str]) -> list[str]:
     return names
 
 
+# What the response in place of a WebSocket can do, and what it is called there, like the messages of it.
+_WEBSOCKET_EXTENSIONS: Final = {
+    "http.response.early_hint": "websocket.http.response.early_hint",
+    "http.response.trailers": "websocket.http.response.trailers",
+    "tls": "tls",
+}
 _WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 _Maker = TypeVar("_Maker", bound=Callable[..., dict[str, Any]])

@@ -8,9 +8,9 @@ It goes through these states::
         |  ^                                                |
         |  +-- its head was refused --+                     |
         |                             |                     |
-        +--http.response.start--> DENIAL_HELD --body--> DENIAL
-        |                             |                     |
-        +-----------------------------+---------------------+--> DONE
+        +--http.response.start--> DENIAL_HELD --body--> DENIAL --last body--> DENIAL_TRAILERS
+        |                             |                     |                        |
+        +-----------------------------+---------------------+------------------------+--> DONE
 
 From whichever state it ends - the application, the client or the server closed it, the handshake was refused, the
 application raised or was cancelled - it ends in `_over`, once. From there on there is one disconnect to receive, any
@@ -56,7 +56,8 @@ __all__ = ["WebSocketExchange"]
 _CONNECTING: Final = 0
 _DENIAL_HELD: Final = 1
 _DENIAL: Final = 2
-_OPEN: Final = 3
+_DENIAL_TRAILERS: Final = 3
+_OPEN: Final = 4
 _DONE: Final = DONE
 
 # How many messages an application may still send after the end without an exception, until it calls receive() again,
@@ -99,6 +100,8 @@ class WebSocketExchange(Exchange):
     _announced = False
     _greeted = False
     _held: tuple[int, Headers] = (0, ())
+    _trailers = False
+    _trailer_fields: Headers = ()
     # How many sends after the end are ignored: those of an application that is known to call receive().
     _late_sends = _LATE_SENDS_MAX
     _ended_at = 0.0
@@ -305,7 +308,24 @@ class WebSocketExchange(Exchange):
         except KeyError:
             raise UnexpectedMessage(f"{kind} has no 'status'") from None
         self._held = validated_start(kind, status, message.get("headers", ()))
+        self._trailers = bool(message.get("trailers", False))
         self._state = _DENIAL_HELD
+
+    def _send_early_hint(self, message: Message) -> None:
+        links = list_in(message, "links")
+        self._port.response.informational(103, [(b"link", link) for link in links])
+
+    # As of any response: see `HttpExchange`.
+    def _ignore_early_hint(self, message: Message) -> None:
+        list_in(message, "links")
+
+    def _send_trailers(self, message: Message) -> None:
+        fields = [*self._trailer_fields, *list_in(message, "headers")]
+        if message.get("more_trailers", False):
+            self._trailer_fields = fields
+        else:
+            self._port.response.trailers(fields)
+            self._denied()
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol")
@@ -352,13 +372,19 @@ class WebSocketExchange(Exchange):
             if not _DENIAL_HELD <= self._state <= _DENIAL:
                 raise UnexpectedMessage(f"{kind}: the start of the response, sent meanwhile, was refused")
             waiter = response.writable()
-        end = not message.get("more_body", False)
         state = self._state
-        self._state = _DONE if end else _DENIAL
+        end = False
+        if message.get("more_body", False):
+            self._state = _DENIAL
+        elif self._trailers:
+            self._state = _DENIAL_TRAILERS
+        else:
+            end = True
+            self._state = _DONE
         try:
             if state == _DENIAL_HELD:
                 self.status, headers = self._held
-                response.start(self.status, headers, body, end, False)
+                response.start(self.status, headers, body, end, self._trailers)
             else:
                 response.body(body, end)
             if end:
@@ -477,6 +503,8 @@ _KINDS: Final = frozenset(
         "websocket.close",
         "websocket.http.response.start",
         "websocket.http.response.body",
+        "websocket.http.response.early_hint",
+        "websocket.http.response.trailers",
     )
 )
 
@@ -485,6 +513,9 @@ _OTHER_MESSAGES: Final[dict[tuple[int, str], Callable[[WebSocketExchange, Messag
     (_CONNECTING, "websocket.accept"): WebSocketExchange._accept,
     (_CONNECTING, "websocket.close"): WebSocketExchange._close_unaccepted,
     (_CONNECTING, "websocket.http.response.start"): WebSocketExchange._hold_denial,
+    (_DENIAL_HELD, "websocket.http.response.early_hint"): WebSocketExchange._send_early_hint,
+    (_DENIAL, "websocket.http.response.early_hint"): WebSocketExchange._ignore_early_hint,
+    (_DENIAL_TRAILERS, "websocket.http.response.trailers"): WebSocketExchange._send_trailers,
     (_OPEN, "websocket.close"): WebSocketExchange._close_open,
 }
 
@@ -492,6 +523,7 @@ _WHERE: Final = {
     _CONNECTING: "before websocket.accept",
     _DENIAL_HELD: "after websocket.http.response.start; websocket.http.response.body is due",
     _DENIAL: "while the response in place of the WebSocket is being sent",
+    _DENIAL_TRAILERS: "after the body; websocket.http.response.trailers is due",
     _OPEN: "after websocket.accept",
     _DONE: "after the end",
 }

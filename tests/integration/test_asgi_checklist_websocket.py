@@ -142,7 +142,7 @@ async def test_20_21_30_the_scope_of_a_websocket() -> None:
         "client": client,
         "server": [host, port],
         "subprotocols": ["two", "one"],
-        "extensions": {"websocket.http.response": {}},
+        "extensions": {"websocket.http.response": {}, "websocket.http.response.trailers": {}},
     }
 
 

@@ -38,6 +38,11 @@ MESSAGES: list[Any] = [
     {**DENIAL, "headers": [(b"content-length", b"1")]},
     {"type": "websocket.http.response.body", "body": b"ab", "more_body": True},
     {"type": "websocket.http.response.body", "body": b"c"},
+    {**DENIAL, "trailers": True},
+    {"type": "websocket.http.response.early_hint", "links": [b"</a>"]},
+    {"type": "websocket.http.response.trailers", "headers": [(b"x-sum", b"1")], "more_trailers": True},
+    {"type": "websocket.http.response.trailers", "headers": [(b"x-sum", b"2")]},
+    {"type": "websocket.http.response.trailers", "headers": [(b"bad", b"a\nb")]},
     {"type": "nonsense"},
 ]
 
@@ -56,7 +61,7 @@ STEP = st.one_of(
 @st.composite
 def scripts(draw: st.DrawFn) -> list[tuple[str, Any]]:
     script = draw(st.lists(STEP, max_size=10))
-    opening = draw(st.sampled_from([None, ACCEPT, ACCEPT, ACCEPT, DENIAL]))
+    opening = draw(st.sampled_from([None, ACCEPT, ACCEPT, ACCEPT, DENIAL, {**DENIAL, "trailers": True}]))
     return script if opening is None else [("send", opening), *script]
 
 

@@ -87,7 +87,7 @@ def test_30_every_key_of_the_websocket_scope_is_there() -> None:
         "client": ["192.0.2.1", 5000],
         "server": ["192.0.2.2", 80],
         "subprotocols": ["chat", "soap"],
-        "extensions": {"websocket.http.response": {}},
+        "extensions": {"websocket.http.response": {}, "websocket.http.response.trailers": {}},
     }
 
 
@@ -95,13 +95,15 @@ def test_30_the_scheme_is_wss_where_http_is_https() -> None:
     assert websocket_scope(request_head(), connection(scheme="https"), "", None, ())["scheme"] == "wss"
 
 
-def test_a_websocket_has_the_tls_extension_and_none_of_those_for_http() -> None:
+def test_a_websocket_has_the_tls_extension_and_those_of_a_response_by_another_name() -> None:
     tls = {"server_cert": None, "tls_version": 0x0304}
     info = connection(scheme="https")
-    info.extensions = {"http.response.trailers": {}, "tls": tls}
+    info.extensions = {"http.response.trailers": {}, "http.response.early_hint": {}, "tls": tls}
     assert http_scope(request_head(), info, "", None)["extensions"] == info.extensions
     assert websocket_scope(request_head(), info, "", None, ())["extensions"] == {
         "websocket.http.response": {},
+        "websocket.http.response.trailers": {},
+        "websocket.http.response.early_hint": {},
         "tls": tls,
     }
 
@@ -110,10 +112,11 @@ def test_10_one_websocket_cannot_change_what_another_finds() -> None:
     offered = ["chat"]
     scope = websocket_scope(request_head(), connection(), "", None, offered)
     scope["extensions"]["websocket.http.response"]["x"] = scope["extensions"]["made.up"] = {}
+    scope["extensions"]["websocket.http.response.trailers"]["x"] = {}
     scope["subprotocols"].append("more")
     assert offered == ["chat"]
     other = websocket_scope(request_head(), connection(), "", None, offered)
-    assert other["extensions"] == {"websocket.http.response": {}}
+    assert other["extensions"] == {"websocket.http.response": {}, "websocket.http.response.trailers": {}}
     assert other["subprotocols"] == ["chat"]
 
 

@@ -15,6 +15,7 @@ HTTP_MESSAGES: dict[str, dict[str, Any]] = {
     "http.response.trailers": {"type": "http.response.trailers", "headers": []},
     "http.response.early_hint": {"type": "http.response.early_hint", "links": []},
     "http.response.pathsend": {"type": "http.response.pathsend", "path": "/x"},
+    "http.response.push": {"type": "http.response.push", "path": "/x", "headers": []},
     "websocket.send": {"type": "websocket.send", "text": "x"},
 }
 HTTP_STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
@@ -31,14 +32,20 @@ WEBSOCKET_MESSAGES: dict[str, dict[str, Any]] = {
     "websocket.close": {"type": "websocket.close"},
     "websocket.http.response.start": {"type": "websocket.http.response.start", "status": 401},
     "websocket.http.response.body": {"type": "websocket.http.response.body", "body": b"x"},
+    "websocket.http.response.early_hint": {"type": "websocket.http.response.early_hint", "links": []},
+    "websocket.http.response.trailers": {"type": "websocket.http.response.trailers", "headers": []},
     "http.response.start": start(),
 }
 _DENIAL = WEBSOCKET_MESSAGES["websocket.http.response.start"]
 _DENIAL_PART = {"type": "websocket.http.response.body", "body": b"x", "more_body": True}
 WEBSOCKET_STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
     "connecting": ([], {"websocket.accept", "websocket.close", "websocket.http.response.start"}),
-    "held": ([_DENIAL], {"websocket.http.response.body"}),
-    "denial": ([_DENIAL, _DENIAL_PART], {"websocket.http.response.body"}),
+    "held": ([_DENIAL], {"websocket.http.response.body", "websocket.http.response.early_hint"}),
+    "denial": ([_DENIAL, _DENIAL_PART], {"websocket.http.response.body", "websocket.http.response.early_hint"}),
+    "denial trailers": (
+        [{**_DENIAL, "trailers": True}, WEBSOCKET_MESSAGES["websocket.http.response.body"]],
+        {"websocket.http.response.trailers"},
+    ),
     "open": ([WEBSOCKET_MESSAGES["websocket.accept"]], {"websocket.send", "websocket.close"}),
 }
 

@@ -1010,6 +1010,63 @@ async def test_47_a_part_that_waited_for_a_refused_start_is_refused_too() -> Non
     await finish(application, exchange)
 
 
+@on_loop
+async def test_47_a_response_may_have_hints_before_it_and_trailers_behind_it() -> None:
+    application, bridge, exchange, port = await hold()
+    await application.send({**DENIAL, "trailers": True})
+    await application.send({"type": "websocket.http.response.early_hint", "links": [b"</a>", b"</b>"]})
+    await application.send(denial_body(b"one ", more=True))
+    await application.send({"type": "websocket.http.response.early_hint", "links": [b"</late>"]})
+    await application.send(denial_body(b"two"))
+    assert bridge.actions == ["connecting"]
+    trailers = {"type": "websocket.http.response.trailers", "headers": [(b"x-one", b"1")]}
+    await application.send({**trailers, "more_trailers": True})
+    with pytest.raises(InvalidHeader):
+        await application.send({**trailers, "headers": [(b"x-bad", b"\n")]})
+    await application.send({**trailers, "headers": iter([(b"x-two", b"2")])})
+    assert port.response.calls == [
+        ("informational", 103, [(b"link", b"</a>"), (b"link", b"</b>")]),
+        ("start", 401, [], b"one ", False, True),
+        ("body", b"two", False),
+        ("trailers", [(b"x-one", b"1"), (b"x-two", b"2")]),
+    ]
+    assert bridge.actions == ["connecting", "rejected"]
+    assert await application.receive() == CONNECT
+    assert await application.receive() == disconnect(1006)
+    with pytest.raises(ClientDisconnected):
+        await application.send(trailers)
+    await finish(application, exchange)
+
+
+@on_loop
+async def test_47_a_response_whose_trailers_do_not_come_is_reset() -> None:
+    application, _, exchange, port = await hold()
+    await application.send({**DENIAL, "trailers": True})
+    await application.send(denial_body(b"all"))
+    await finish(application, exchange)
+    assert port.response.state == "reset"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "websocket.http.response.early_hint", "links": 1},
+        {"type": "websocket.http.response.pathsend", "path": "/x"},
+        {"type": "http.response.push", "path": "/x", "headers": []},
+    ],
+    ids=lambda message: message["type"],
+)
+@on_loop
+async def test_47_what_a_response_cannot_do_raises(message: dict[str, Any]) -> None:
+    application, _, exchange, port = await hold()
+    await application.send(DENIAL)
+    with pytest.raises(UnexpectedMessage, match=message["type"]):
+        await application.send(message)
+    await application.send(denial_body(b""))
+    assert [call[0] for call in port.response.calls] == ["start"]
+    await finish(application, exchange)
+
+
 @pytest.mark.parametrize("way", ["return", "raise", "cancel", "expire"])
 @on_loop
 async def test_47_a_response_that_is_not_completed_is_reset(way: str, caplog: pytest.LogCaptureFixture) -> None:
