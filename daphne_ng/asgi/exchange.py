@@ -35,6 +35,7 @@ __all__ = [
     "Host",
     "bytes_of_body",
     "list_in",
+    "misplaced",
     "send_error",
     "sentence_of",
     "stack_lines",
@@ -344,6 +345,27 @@ def list_in(message: Message, key: str) -> list[Any]:
     except Exception as error:
         # A generator of the application's failed, which is no failure of the server's.
         raise UnexpectedMessage(f"{key!r} of {message['type']} raised {type(error).__name__}") from error
+
+
+def misplaced(kind: str, where: str) -> UnexpectedMessage:
+    """Return the exception for a message that is not allowed, which says why.
+
+    Args:
+        kind: Its type.
+        where: What has been sent before, as a clause.
+    """
+    if kind in _UNSUPPORTED:
+        return UnexpectedMessage(f"{kind} is not supported{_UNSUPPORTED[kind]}; scope['extensions'] has what is")
+    return UnexpectedMessage(f"{kind} is not allowed {where}")
+
+
+# Messages of extensions that ASGI knows and no scope of ours lists, and why it does not.
+_UNSUPPORTED = {
+    "http.response.debug": ": it is for test clients",
+    "http.response.pathsend": "",
+    "http.response.push": ": browsers have dropped it",
+    "http.response.zerocopysend": "",
+}
 
 
 def send_error(port: ResponsePort, status: int, detail: str) -> None:

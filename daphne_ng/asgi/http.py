@@ -26,6 +26,7 @@ from daphne_ng.asgi.exchange import (
     Exchange,
     bytes_of_body,
     list_in,
+    misplaced,
     send_error,
     sentence_of,
     validated_start,
@@ -308,7 +309,7 @@ class HttpExchange(Exchange):
             raise UnexpectedMessage(f"'type' of a message must be str, not {type(kind).__name__}")
         handle = _OTHER_MESSAGES.get((state, kind))
         if handle is None:
-            raise UnexpectedMessage(f"{kind} is not allowed {_WHERE[state]}")
+            raise misplaced(kind, _WHERE[state])
         handle(self, message)
 
     def _send_trailers(self, message: Message) -> None:

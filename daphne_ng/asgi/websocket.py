@@ -37,6 +37,7 @@ from daphne_ng.asgi.exchange import (
     Host,
     bytes_of_body,
     list_in,
+    misplaced,
     send_error,
     sentence_of,
     validated_start,
@@ -281,7 +282,7 @@ class WebSocketExchange(Exchange):
         if not isinstance(kind, str):
             raise UnexpectedMessage(f"'type' of a message must be str, not {type(kind).__name__}")
         if kind not in _KINDS:
-            raise UnexpectedMessage(f"{kind} is not a message that a WebSocket application may send")
+            raise misplaced(kind, "over a WebSocket")
         if self._gone is not None:
             # Consumers close in their disconnect handlers; that is no mistake.
             if kind != "websocket.close":
@@ -289,7 +290,7 @@ class WebSocketExchange(Exchange):
             return
         handle = _OTHER_MESSAGES.get((state, kind))
         if handle is None:
-            raise UnexpectedMessage(f"{kind} is not allowed {_WHERE[state]}")
+            raise misplaced(kind, _WHERE[state])
         handle(self, message)
 
     def _close_open(self, message: Message) -> None:
