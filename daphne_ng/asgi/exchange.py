@@ -360,7 +360,7 @@ def misplaced(kind: str, where: str) -> UnexpectedMessage:
 
 
 # Messages of extensions that ASGI knows and no scope of ours lists, and why it does not.
-_UNSUPPORTED = {
+_UNSUPPORTED: Final = {
     "http.response.debug": ": it is for test clients",
     "http.response.pathsend": "",
     "http.response.push": ": browsers have dropped it",
