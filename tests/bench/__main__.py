@@ -9,27 +9,36 @@ import os
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from . import page
+from .environments import CHECKOUT, Interpreter, prepare
 from .errors import BenchError, UnsupportedError
-from .peers import OURS, PEERS, Server, version
-from .report import Result, as_json, table
-from .workloads import HTTP2, IDLE_CONNECTIONS, TLS, WEBSOCKET, WORKLOADS, Settings, Workload
+from .latency import LATENCY
+from .peers import PEERS, Server, version
+from .report import Result, summary, table, to_json
+from .workload import Settings, Workload
+from .workloads import HTTP, HTTP2, IDLE_CONNECTIONS, TABLE, TLS, WEBSOCKET, WORKLOADS
 
 # A server that failed this often in a workload is not asked again in the remaining rounds.
 _FAILURES_MAX = 2
 # Names that stand for several workloads.
 _GROUPS = {
-    "http": [name for name in WORKLOADS if name not in (*WEBSOCKET, *HTTP2, *TLS, "workers")],
-    "ws": list(WEBSOCKET),
-    "h2": list(HTTP2),
-    "tls": list(TLS),
+    "table": TABLE,
+    "http": HTTP,
+    "ws": WEBSOCKET,
+    "h2": HTTP2,
+    "tls": TLS,
+    "latency": LATENCY,
+    "all": tuple(WORKLOADS),
 }
+_ENVIRONMENTS = CHECKOUT / ".bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +49,13 @@ class Options:
     workloads: list[str]
     rounds: int
     settings: Settings
-    pythons: dict[str, str]
-    """Interpreter by peer."""
+    python: str
+    """The interpreter that environments are made from."""
+    ready: dict[str, str]
+    """Interpreter of those servers that need no environment."""
+    environments: Path
     json: Path | None
+    page: bool
     server_core: int
     client_core: int
 
@@ -56,23 +69,35 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--peers", default=usual, metavar="A,B", help="servers (default: %(default)s)")
     parser.add_argument(
         "--workloads",
-        default=",".join(WORKLOADS),
+        default="table",
         metavar="X,Y",
-        help="workloads; http, ws, h2 and tls mean all of that kind (default: all)",
+        help=f"workloads; {', '.join(_GROUPS)} mean several (default: table)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement (default: %(default)g)")
     parser.add_argument("--connections", type=int, default=64, help="wrk's connections (default: %(default)s)")
     parser.add_argument(
         "--python",
         action="append",
         default=[],
         metavar="[PEER=]PATH",
-        help="interpreter for all servers, or for one; may be repeated (default: the one that runs this)",
+        help="interpreter that the servers' environments are made from (default: the one that runs this), or one that "
+        "has a server already; may be repeated",
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the samples and results there too")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=_ENVIRONMENTS,
+        metavar="PATH",
+        help="where those environments are, and are left (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the samples there too")
+    parser.add_argument(
+        "--page", action="store_true", help="write the samples, tables and pictures of the documentation's page"
+    )
     given = parser.parse_args(arguments)
-    peers, workloads = given.peers.split(","), []
+    peers: list[str] = given.peers.split(",")
+    workloads: list[str] = []
     for name in given.workloads.split(","):
         workloads += _GROUPS.get(name, [name])
     for what, names, known in (("server", peers, PEERS), ("workload", workloads, WORKLOADS)):
@@ -84,12 +109,15 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error("--seconds must be above 0 and at most 60")
     if not 1 <= given.connections <= 1024:
         parser.error("--connections must be 1 to 1024")
-    pythons = dict.fromkeys(peers, sys.executable)
+    python, ready = sys.executable, {}
     for value in given.python:
         name, _, path = value.rpartition("=")
         if name and name not in PEERS:
             parser.error(f"--python: unknown server {name}")
-        pythons.update({name: path} if name else dict.fromkeys(peers, path))
+        if name:
+            ready[name] = path
+        else:
+            python = path
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         print("warning: one core only; server and load share it, so the rates mean nothing", file=sys.stderr)
@@ -98,23 +126,31 @@ def parse(arguments: Sequence[str]) -> Options:
         workloads=list(dict.fromkeys(workloads)),
         rounds=given.rounds,
         settings=Settings(seconds=given.seconds, connections=given.connections),
-        pythons=pythons,
+        python=python,
+        ready=ready,
+        environments=given.environments.absolute(),
         json=given.json,
+        page=given.page,
         server_core=cores[0],
         client_core=cores[-1 if len(cores) < 3 else 1],
     )
 
 
-def measure(options: Options, workload: Workload, results: dict[str, Result]) -> None:
+def measure(
+    options: Options, workload: Workload, pythons: Mapping[str, Interpreter], results: dict[str, Result]
+) -> None:
     """Run all rounds of one workload: every server in turn, then again. Adds to `results` as it goes."""
-    for turn in range(options.rounds):
+    rounds = min(options.rounds, workload.rounds or options.rounds)
+    for peer in options.peers:
+        results[peer].unsupported = pythons[peer].missing
+    for turn in range(rounds):
         for peer in options.peers:
             result = results[peer]
             if result.unsupported or len(result.failures) >= _FAILURES_MAX:
                 continue
-            print(f"{workload.name} {turn + 1}/{options.rounds} {peer}", file=sys.stderr, flush=True)
+            print(f"{workload.name} {turn + 1}/{rounds} {peer}", file=sys.stderr, flush=True)
             try:
-                result.samples.append(_once(options, workload, peer))
+                result.samples.append(_once(options, workload, peer, pythons[peer].path))
             except UnsupportedError as error:
                 print(f"  skipped: {error}", file=sys.stderr, flush=True)
                 result.unsupported = str(error)
@@ -123,11 +159,11 @@ def measure(options: Options, workload: Workload, results: dict[str, Result]) ->
                 result.failures.append(str(error))
 
 
-def _once(options: Options, workload: Workload, peer: str) -> dict[str, float]:
+def _once(options: Options, workload: Workload, peer: str, python: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         server = Server(
             PEERS[peer],
-            python=options.pythons[peer],
+            python=python,
             core=options.server_core,
             directory=Path(directory),
             access_log=workload.access_log,
@@ -165,25 +201,31 @@ def _cpu_model() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmarks; return the exit status: 0, or 130 if interrupted (what was measured is still reported)."""
+    """Run the benchmarks; return the exit status: 0, 2 if it cannot begin, 130 if interrupted (but reported)."""
     if sys.platform != "linux":
         print("the benchmarks read /proc and set CPU affinity: Linux only", file=sys.stderr)
         return 2
     options = parse(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminated)
     _raise_file_limit()
-    os.sched_setaffinity(0, {options.client_core})
-    versions = {peer: version(PEERS[peer], options.pythons[peer]) for peer in options.peers}
+    made = [peer for peer in options.peers if peer not in options.ready]
+    pythons = {peer: Interpreter(path) for peer, path in options.ready.items()}
+    try:
+        pythons |= prepare(options.environments, options.python, made)
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    versions = {peer: version(PEERS[peer], pythons[peer].path) for peer in options.peers}
     about: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": _cpu_model(), "cores": os.cpu_count(), "kernel": platform.release()},
-        "python": platform.python_version(),
-        "interpreters": options.pythons,
+        "python": _version_of(options.python),
         "versions": versions,
         "rounds": options.rounds,
         "seconds": options.settings.seconds,
         "connections": options.settings.connections,
     }
+    os.sched_setaffinity(0, {options.client_core})
     print(
         f"CPython {about['python']}, {about['machine']['cpu']}, {options.rounds} rounds of "
         f"{options.settings.seconds:g} s, {options.settings.connections} connections\n",
@@ -194,16 +236,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in options.workloads:
             results[name] = {peer: Result() for peer in options.peers}
-            measure(options, WORKLOADS[name], results[name])
-            print(table(WORKLOADS[name], results[name], versions, OURS), flush=True)
+            measure(options, WORKLOADS[name], pythons, results[name])
+            _show(name, results, versions)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
         if any(result.samples for result in results[name].values()):
-            print(table(WORKLOADS[name], results[name], versions, OURS), flush=True)
+            _show(name, results, versions)
+    print(f"### summary\n\n{summary([WORKLOADS[name] for name in results], results)}", flush=True)
+    data = to_json(results, about)
     if options.json is not None:
-        options.json.write_text(json.dumps(as_json(WORKLOADS, results, OURS, about), indent=2) + "\n")
+        options.json.write_text(json.dumps(data, indent=1) + "\n")
+    if options.page and not status:
+        page.update(data)
     return status
+
+
+def _show(name: str, results: Mapping[str, Mapping[str, Result]], versions: Mapping[str, str | None]) -> None:
+    for shown in WORKLOADS[name].shown:
+        print(table(shown, results[name], versions), flush=True)
+
+
+def _version_of(python: str) -> str:
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one ASGI application that every server is measured with: no framework, no imports beyond typing.
+"""The one ASGI application that every server is measured with: no framework, standard library only.
 
 The harness copies this file alone into an empty directory and starts each server there, so that nothing else of
 the checkout is importable by accident.
@@ -12,6 +12,8 @@ path        behaviour
 ``/fresh``  the same response, but every piece is a new object: a server that queues what its client does not
             read then pays with memory of its own, instead of with references to one constant
 ``/upload`` reads and counts the body, answers the count in decimal
+``/gc``     what the garbage collector did since this was last asked (since the first time: nothing is
+            recorded before), as JSON: number, sum of seconds, longest
 `PAGES`     as ``/``, under many paths
 ==========  ============================================================================================
 
@@ -25,6 +27,9 @@ WebSockets:
 
 from __future__ import annotations
 
+import gc
+import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -105,6 +110,48 @@ async def upload(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class Collections:
+    """Times every run of the garbage collector."""
+
+    def __init__(self) -> None:
+        self._watching = False
+        self._began = 0.0
+        self._reset()
+
+    def take(self) -> dict[str, float]:
+        """Return what has been recorded since the last call, and go on."""
+        if not self._watching:
+            gc.callbacks.append(self._note)
+            self._watching = True
+        taken = {"count": self._count, "seconds": self._seconds, "longest": self._longest}
+        self._reset()
+        return taken
+
+    def _reset(self) -> None:
+        self._count = 0
+        self._seconds = self._longest = 0.0
+
+    def _note(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+            return
+        seconds = time.perf_counter() - self._began
+        self._count += 1
+        self._seconds += seconds
+        self._longest = max(self._longest, seconds)
+
+
+_collections = Collections()
+
+
+async def collections(_receive: Receive, send: Send) -> None:
+    """Answer what the garbage collector did."""
+    body = json.dumps(_collections.take()).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 async def not_found(_receive: Receive, send: Send) -> None:
     """Answer 404."""
     await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
@@ -147,7 +194,14 @@ async def websocket_refuse(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-_HANDLERS: dict[str, Handler] = {"/": hello, "/echo": echo, "/stream": stream, "/fresh": fresh, "/upload": upload}
+_HANDLERS: dict[str, Handler] = {
+    "/": hello,
+    "/echo": echo,
+    "/stream": stream,
+    "/fresh": fresh,
+    "/upload": upload,
+    "/gc": collections,
+}
 _HANDLERS |= dict.fromkeys(PAGES, hello)
 _WEBSOCKETS: dict[str, Handler] = {"/echo": websocket_echo, "/fan": websocket_fan}
 

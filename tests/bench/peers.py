@@ -26,13 +26,14 @@ from . import app, procfs
 from .client import HOST, Client
 from .errors import BenchError, UnsupportedError
 from .handshake import client_context
+from .http2 import Http2Connection
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _TARGET = "app:application"
 
-Protocol = Literal["http", "https", "h2"]
-"""HTTP/1.1 in cleartext, HTTP/1.1 over TLS, or HTTP/2 over TLS."""
+Protocol = Literal["http", "https", "h2", "h2c"]
+"""HTTP/1.1 in cleartext, HTTP/1.1 over TLS, HTTP/2 over TLS, or HTTP/2 in cleartext with prior knowledge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Launch:
     @property
     def tls(self) -> bool:
         """Whether it is over TLS."""
-        return self.protocol != "http"
+        return self.protocol in ("https", "h2")
 
     @property
     def certificate(self) -> Path:
@@ -92,7 +93,11 @@ class Peer:
     arguments: Callable[[Launch], list[str]]
     """Arguments of the interpreter."""
     distribution: str | None = None
-    """What to install, if not `name`."""
+    """Whose version is shown, if not that of `name`."""
+    needs: tuple[str, ...] = ()
+    """What pip is to install: requirements, with what the fastest and the fullest variant wants."""
+    built: tuple[str, ...] = ()
+    """Distributions among them that have no wheels and may be built from source."""
     by_name_only: bool = False
     """Whether it takes part only if it is asked for."""
     logs_to_output: bool = False
@@ -105,7 +110,7 @@ class Peer:
 
 def _uvicorn(launch: Launch, parser: str = "httptools") -> list[str]:
     arguments = ["-m", "uvicorn", "--host", HOST, "--port", str(launch.port), "--loop", "uvloop"]
-    if launch.protocol == "h2":  # zttp is the only one of its parsers that reads HTTP/2
+    if launch.protocol in ("h2", "h2c"):  # zttp is the only one of its parsers that reads HTTP/2
         arguments += ["--http", "zttp", "--http2"]
     else:
         arguments += ["--http", parser]
@@ -170,6 +175,28 @@ def _h2corn(launch: Launch) -> list[str]:
     return [*arguments, "--access-log" if launch.access_log else "--no-access-log", _TARGET]
 
 
+def _peregrine(launch: Launch) -> list[str]:
+    arguments = ["-m", "peregrine", "--host", HOST, "--port", str(launch.port), "--workers", str(launch.workers)]
+    # Its bounds of a request body (16 MiB), of connections (4096) and of their idle time (5 s) would end measurements.
+    arguments += ["--max-body", str(1 << 30), "--max-connections", "16384", "--keep-alive", "120000"]
+    arguments += ["--tls-cert", str(launch.certificate), "--tls-key", str(launch.key)] if launch.tls else []
+    arguments += ["--ws-compress"]
+    return [*arguments, *(["--access-log"] if launch.access_log else ["--log-level", "warning"]), _TARGET]
+
+
+def _gunicorn(launch: Launch) -> list[str]:
+    arguments = ["-m", "gunicorn", "--worker-class", "asgi", "--asgi-loop", "uvloop", "--http-parser", "fast"]
+    arguments += ["--bind", f"{HOST}:{launch.port}", "--workers", str(launch.workers), "--no-control-socket"]
+    arguments += ["--keep-alive", "120", "--worker-connections", "16384", "--log-level", "warning"]
+    arguments += ["--keyfile", str(launch.key), "--certfile", str(launch.certificate)] if launch.tls else []
+    if launch.protocol == "h2":
+        arguments += ["--http-protocols", "h2,h1"]
+    elif launch.protocol == "h2c":
+        arguments += ["--http2-cleartext", "prior-knowledge", "--http-protocols", "h2,h1"]
+    arguments += ["--access-logfile", str(launch.log)] if launch.access_log else []
+    return [*arguments, _TARGET]
+
+
 def _daphne_ng(launch: Launch) -> list[str]:
     return ["-m", "daphne_ng", "--workers", str(launch.workers), *_daphne_flags(launch)]
 
@@ -184,17 +211,36 @@ def _daphne_flags(launch: Launch) -> list[str]:
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("uvicorn", _uvicorn, http2_needs="zttp"),
-        Peer("uvicorn-zttp", _uvicorn_zttp, distribution="uvicorn", by_name_only=True, http2_needs="zttp"),
-        Peer("hypercorn", _hypercorn),
-        Peer("granian", _granian, logs_to_output=True),
-        Peer("daphne", _daphne, scales=False),
-        Peer("h2corn", _h2corn, logs_to_output=True),
+        Peer("uvicorn", _uvicorn, needs=("uvicorn[standard]", "zttp"), http2_needs="zttp"),
+        Peer(
+            "uvicorn-zttp",
+            _uvicorn_zttp,
+            distribution="uvicorn",
+            needs=("uvicorn[standard]", "zttp"),
+            by_name_only=True,
+            http2_needs="zttp",
+        ),
+        Peer("hypercorn", _hypercorn, needs=("hypercorn", "uvloop")),
+        Peer("granian", _granian, needs=("granian", "uvloop"), logs_to_output=True),
+        Peer("daphne", _daphne, needs=("daphne", "twisted[http2,tls]"), scales=False),
+        Peer("gunicorn", _gunicorn, needs=("gunicorn[fast,http2]", "uvloop"), built=("gunicorn_h1c",)),
+        Peer("h2corn", _h2corn, needs=("h2corn", "uvloop"), logs_to_output=True),
+        Peer(
+            "peregrine",
+            _peregrine,
+            distribution="peregrine-server",
+            needs=("peregrine-server", "uvloop"),
+            logs_to_output=True,
+        ),
         Peer("daphne-ng", _daphne_ng),
+        Peer("daphne-ng compiled", _daphne_ng, distribution="daphne-ng"),
     )
 }
-BASELINE = "uvicorn"
-OURS = "daphne-ng"
+PURE, COMPILED = "daphne-ng", "daphne-ng compiled"
+OURS = (PURE, COMPILED)
+"""The two builds of the checkout."""
+BASELINES = ("uvicorn", "h2corn")
+"""The servers that the ratios are to: the one in widest use, and the fastest that does almost everything right."""
 
 
 def version(peer: Peer, python: str) -> str | None:
@@ -279,7 +325,7 @@ class Server:
             BenchError: It ended, or answers nothing within 20 seconds.
         """
         shutil.copy(app.__file__, self.launch.directory / "app.py")
-        if self.launch.protocol == "h2":
+        if self.launch.protocol in ("h2", "h2c"):
             needed = self.peer.http2_needs
             if needed is not None and _distribution_version(needed, self.command[0]) is None:
                 raise UnsupportedError(f"it has HTTP/2 only with {needed}, which is not installed")
@@ -362,6 +408,10 @@ class Server:
     def _ask(self) -> None:
         if self.launch.protocol == "h2":
             _expect_http2(self.port)
+            return
+        if self.launch.protocol == "h2c":
+            with Http2Connection(self.port) as connection:
+                connection.get()
             return
         with self.client(timeout=5.0) as client:
             client.send("GET", "/")

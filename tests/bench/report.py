@@ -1,4 +1,4 @@
-"""Medians, ratios, and the two forms of the report: Markdown tables and JSON."""
+"""What a run gave: medians, spread and ratios, as Markdown tables and as plain data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .workloads import BEST, Goal, Metric, Sample, Workload
+from .peers import BASELINES, COMPILED, OURS
+from .workload import BEST, Goal, Metric, Sample, Table, Workload
 
 # Above this share of the server's core the rates say little; CPU time per request stays usable.
 _FOREIGN_LIMIT = 0.10
 # Above this share of its own core the load generator may be what bounds the rate.
 _CLIENT_LIMIT = 0.90
+# Of what is written to a file: the rest is noise.
+_SIGNIFICANT_DIGITS = 5
 
 
 @dataclass(slots=True)
@@ -25,99 +28,117 @@ class Result:
     unsupported: str | None = None
     """Why the server was left out."""
 
+    def values(self, key: str) -> list[float]:
+        """Return the number of each good round."""
+        return [sample[key] for sample in self.samples if key in sample and not math.isnan(sample[key])]
+
     def median(self, key: str) -> float | None:
         """Return the median over the good rounds, or ``None`` if there is none."""
-        values = [sample[key] for sample in self.samples if key in sample and not math.isnan(sample[key])]
+        values = self.values(key)
         return statistics.median(values) if values else None
+
+    def largest(self, key: str) -> float:
+        """Return the largest number of any round, 0 if there is none."""
+        return max(self.values(key), default=0.0)
 
 
 Results = Mapping[str, Result]
 
 
-def ratio(results: Results, peer: str, key: str, baseline: str) -> float | None:
-    """Return a server's median divided by the baseline's, or ``None`` if either is missing or zero."""
-    value = results[peer].median(key)
-    base = results[baseline].median(key) if baseline in results else None
-    return value / base if value is not None and base else None
-
-
-def best(results: Results, key: str, ours: str) -> float | None:
-    """Return the lowest median among the servers other than `ours`, or ``None`` if there is none."""
-    medians = (result.median(key) for peer, result in results.items() if peer != ours)
+def best(results: Results, key: str) -> float | None:
+    """Return the lowest median among the servers of others, or ``None`` if there is none."""
+    medians = (result.median(key) for peer, result in results.items() if peer not in OURS)
     return min((value for value in medians if value), default=None)
 
 
-def versus_best(results: Results, peer: str, key: str, ours: str) -> float | None:
-    """Return a server's median divided by `best`, or ``None`` if either is missing."""
-    value, base = results[peer].median(key), best(results, key, ours)
-    return value / base if value is not None and base else None
+def ratio(results: Results, peer: str, key: str, base: str) -> float | None:
+    """Return a server's median divided by that of `base`, or by `best` if that is `BEST`.
 
-
-def table(workload: Workload, results: Results, versions: Mapping[str, str | None], ours: str) -> str:
-    """Render one workload: title, Markdown table, and notes on what failed or disturbed it.
-
-    The first metric is shown with its range over the rounds. A server without a good round shows ``n/a``, one that
-    does not support what the workload needs ``skipped``. The best peer is chosen among all servers but `ours`.
+    ``None`` if either is missing or zero.
     """
-    baseline = workload.baseline
+    value = results[peer].median(key)
+    other = best(results, key) if base == BEST else results[base].median(key) if base in results else None
+    return value / other if value is not None and other else None
+
+
+def table(shown: Table, results: Results, versions: Mapping[str, str | None], *, goals: bool = True) -> str:
+    """Render one table: title, Markdown, and notes on what failed or disturbed it.
+
+    The first metric is shown with its range over the rounds and its ratios to `BASELINES`. A server that failed in every
+    round shows ``fails``, one that lacks what the workload needs ``skipped``. Goals are shown on demand.
+    """
     header = ["server", "version"]
-    for index, metric in enumerate(workload.metrics):
+    for index, metric in enumerate(shown.metrics):
         header.append(metric.title)
-        header += ["min–max"] if index == 0 else []
-        header += [f"× {baseline}"] if metric.ratio else []
-        header += ["× best peer"] if metric.versus_best else []
-    rows = [_row(workload.metrics, results, peer, versions.get(peer), baseline, ours) for peer in results]
-    notes = [_goal(goal, workload.metrics[0], results, ours) for goal in workload.goals] if ours in results else []
-    for peer, result in results.items():
-        notes += [f"- {peer}: {reason}" for reason in dict.fromkeys(result.failures)]
-        notes += [f"- {peer}: {result.unsupported}"] if result.unsupported else []
-        errors = sum(sample.get("socket_errors", 0) for sample in result.samples)
-        notes += [f"- {peer}: {errors:.0f} socket errors seen by wrk"] if errors else []
-        foreign = max((sample.get("foreign", 0.0) for sample in result.samples), default=0.0)
-        if foreign > _FOREIGN_LIMIT:
-            notes.append(f"- {peer}: other processes took up to {foreign:.0%} of the server's core")
-        client = max((sample.get("client", 0.0) for sample in result.samples), default=0.0)
-        if client > _CLIENT_LIMIT:
-            notes.append(
-                f"- {peer}: the load generator used up to {client:.0%} of its core, so the rate may be its own"
-            )
-    text = f"### {workload.name}: {workload.summary}\n\n{markdown(header, rows)}\n"
+        header += ["min–max", *(f"× {base}" for base in BASELINES)] if index == 0 else []
+    rows = [_row(shown.metrics, results, peer, versions.get(peer)) for peer in results]
+    text = f"### {shown.name}: {shown.summary}\n\n{markdown(header, rows)}\n"
+    notes = _goals(shown, results) if goals else []
+    notes += _notes(results)
     return text + ("\n" + "\n".join(notes) + "\n" if notes else "")
 
 
-def _goal(goal: Goal, metric: Metric, results: Results, ours: str) -> str:
+def _goals(shown: Table, results: Results) -> list[str]:
+    ours = [peer for peer in OURS if peer in results]
+    return [_goal(goal, shown.metrics[0], results, peer) for goal in shown.goals for peer in ours]
+
+
+def _notes(results: Results) -> list[str]:
+    notes: list[str] = []
+    for peer, result in results.items():
+        notes += [f"- {peer}: {reason}" for reason in dict.fromkeys(result.failures)]
+        notes += [f"- {peer}: {result.unsupported}"] if result.unsupported else []
+        errors = sum(result.values("socket_errors"))
+        notes += [f"- {peer}: {errors:.0f} socket errors seen by wrk"] if errors else []
+        if (foreign := result.largest("foreign")) > _FOREIGN_LIMIT:
+            notes.append(f"- {peer}: other processes took up to {foreign:.0%} of the server's core")
+        if (client := result.largest("client")) > _CLIENT_LIMIT:
+            notes.append(
+                f"- {peer}: the load generator used up to {client:.0%} of its core, so the rate may be its own"
+            )
+    return notes
+
+
+def _goal(goal: Goal, metric: Metric, results: Results, peer: str) -> str:
+    wanted = goal.compiled if peer == COMPILED else goal.pure
     if goal.of is None:
-        limit, digits = f"{goal.limit:g} {metric.title}", metric.digits
-        value = results[ours].median(metric.key)
+        limit, digits, value = f"{wanted:g} {metric.title}", metric.digits, results[peer].median(metric.key)
     else:
-        limit, digits = f"{goal.limit:.2f} × {goal.of}", 2
-        if goal.of == BEST:
-            value = versus_best(results, ours, metric.key, ours)
-        else:
-            value = ratio(results, ours, metric.key, goal.of)
+        limit, digits, value = f"{wanted:.2f} × {goal.of}", 2, ratio(results, peer, metric.key, goal.of)
     bound = "at least" if goal.at_least else "at most"
-    return f"- goal of {ours}: {bound} {limit}; here {'n/a' if value is None else f'{value:.{digits}f}'}"
+    return f"- goal of {peer}: {bound} {limit}; here {'n/a' if value is None else f'{value:.{digits}f}'}"
 
 
-def _row(
-    metrics: Sequence[Metric], results: Results, peer: str, version: str | None, baseline: str, ours: str
-) -> list[str]:
+def _row(metrics: Sequence[Metric], results: Results, peer: str, version: str | None) -> list[str]:
     result = results[peer]
     row = [peer, version or "–"]
     for index, metric in enumerate(metrics):
-        value = result.median(metric.key)
-        missing = "skipped" if result.unsupported else "n/a"
-        row.append(missing if value is None else f"{value:.{metric.digits}f}")
+        row.append(cell(result, metric))
         if index == 0:
-            values = [sample[metric.key] for sample in result.samples]
+            values = result.values(metric.key)
             row.append(f"{min(values):.{metric.digits}f}–{max(values):.{metric.digits}f}" if values else "")
-        if metric.ratio:
-            share = ratio(results, peer, metric.key, baseline)
-            row.append("" if share is None else f"{share:.2f}")
-        if metric.versus_best:
-            share = versus_best(results, peer, metric.key, ours)
-            row.append("" if share is None else f"{share:.2f}")
+            shares = (ratio(results, peer, metric.key, base) for base in BASELINES)
+            row += ["" if share is None else f"{share:.2f}" for share in shares]
     return row
+
+
+def cell(result: Result, metric: Metric) -> str:
+    """Render a server's median, or why there is none in one word."""
+    value = result.median(metric.key)
+    if value is not None:
+        return f"{value:.{metric.digits}f}"
+    return "skipped" if result.unsupported else "fails" if result.failures else "n/a"
+
+
+def summary(workloads: Sequence[Workload], results: Mapping[str, Results]) -> str:
+    """Render one table for all: a row for each workload, a column for each server, medians of the first metric."""
+    peers = list(dict.fromkeys(peer for workload in workloads for peer in results[workload.name]))
+    rows = []
+    for workload in workloads:
+        metric, by_peer = workload.metrics[0], results[workload.name]
+        row = [workload.name, metric.title]
+        rows.append(row + [cell(by_peer[peer], metric) if peer in by_peer else "" for peer in peers])
+    return markdown(["workload", "what", *peers], rows) + "\n"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -135,36 +156,60 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *(line(row) for row in rows)])
 
 
-def as_json(
-    workloads: Mapping[str, Workload],
-    results: Mapping[str, Results],
-    ours: str,
-    about: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return the whole run as plain data: `about`, and by workload and server the samples, medians and ratios."""
-    rendered: dict[str, Any] = {}
-    for name, by_peer in results.items():
-        keys = [metric.key for metric in workloads[name].metrics]
-        compared = [metric.key for metric in workloads[name].metrics if metric.versus_best]
-        baseline = workloads[name].baseline
-        rendered[name] = {
-            "summary": workloads[name].summary,
-            "baseline": baseline,
+# -- as plain data ----------------------------------------------------------------------------------------------
+
+
+def to_json(results: Mapping[str, Results], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole run as plain data, of which `from_json` and `merged` know the form."""
+    workloads = {
+        name: {
+            "run": 0,
             "servers": {
                 peer: {
-                    "median": {key: result.median(key) for key in keys},
-                    "ratio": {key: ratio(by_peer, peer, key, baseline) for key in keys},
-                    "versus_best": {key: versus_best(by_peer, peer, key, ours) for key in compared},
-                    "samples": [_finite(sample) for sample in result.samples],
+                    "samples": [_rounded(sample) for sample in result.samples],
                     "failures": result.failures,
                     "unsupported": result.unsupported,
                 }
                 for peer, result in by_peer.items()
             },
         }
-    return {**about, "workloads": rendered}
+        for name, by_peer in results.items()
+    }
+    return {"runs": [dict(about)], "workloads": workloads}
 
 
-def _finite(sample: Sample) -> dict[str, float | None]:
+def _rounded(sample: Sample) -> dict[str, float | None]:
     # JSON has no NaN.
-    return {key: None if math.isnan(value) else value for key, value in sample.items()}
+    return {
+        key: None if math.isnan(value) else float(f"{value:.{_SIGNIFICANT_DIGITS}g}") for key, value in sample.items()
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> dict[str, dict[str, Result]]:
+    """Return the results by workload and server."""
+    return {
+        name: {
+            peer: Result(
+                [{key: math.nan if value is None else value for key, value in one.items()} for one in found["samples"]],
+                found["failures"],
+                found["unsupported"],
+            )
+            for peer, found in entry["servers"].items()
+        }
+        for name, entry in data["workloads"].items()
+    }
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of both runs: of a workload that is in both, the new one. Runs that nothing is left of go."""
+    runs: list[Any] = []
+    workloads: dict[str, Any] = {}
+    for data in (old, new):
+        for name, entry in data["workloads"].items():
+            if data is old and name in new["workloads"]:
+                continue
+            about = data["runs"][entry["run"]]
+            if about not in runs:
+                runs.append(about)
+            workloads[name] = entry | {"run": runs.index(about)}
+    return {"runs": runs, "workloads": workloads}

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import select
 import shutil
 import socket
 import ssl
@@ -23,10 +24,14 @@ import pytest
 from . import app, h2load, procfs, workloads, wrk
 from .__main__ import Options, measure, parse
 from .client import Client
+from .environments import Interpreter, prepare
 from .errors import BenchError, UnsupportedError
 from .handshake import Handshakes
+from .http2 import Http2Connection
+from .latency import LATENCY
+from .open_loop import Caller, closed_loop, open_loop, percentile
 from .peers import PEERS, Launch, Peer, Protocol, Server, make_certificate, version
-from .report import Result, as_json, best, markdown, ratio, table, versus_best
+from .report import Result, best, from_json, markdown, merged, ratio, summary, table, to_json
 from .websocket import (
     BINARY,
     CLOSE,
@@ -44,7 +49,8 @@ from .websocket import (
     server_frame,
     visit,
 )
-from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP2, TLS, WEBSOCKET, WORKLOADS, Goal, Metric, Settings, Workload
+from .workload import BEST, Goal, Metric, Settings, Table, Workload
+from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP, HTTP2, TABLE, TLS, WEBSOCKET, WORKLOADS
 
 pytestmark = pytest.mark.once
 
@@ -209,10 +215,10 @@ def test_over_http_1_a_status_without_a_reason_is_not_a_failure() -> None:
 
 
 def test_a_stat_line_is_read_past_any_command_name() -> None:
-    fields = ["S", "7", "8", "9", *["0"] * 7, "100", "50", "25", "25", *["0"] * 4, "4711", *["0"] * 30]
+    fields = ["S", "7", "8", "9", *["0"] * 7, "100", "50", "25", "15", *["0"] * 4, "4711", *["0"] * 30]
     stat = procfs.parse_stat("42 (a) b (c)) " + " ".join(fields))
     assert (stat.pid, stat.parent, stat.session, stat.started) == (42, 7, 9, 4711)
-    assert stat.cpu == pytest.approx(200 / os.sysconf("SC_CLK_TCK"))
+    assert stat.reaped == pytest.approx(40 / os.sysconf("SC_CLK_TCK"))
 
 
 def test_a_line_without_a_command_is_not_a_stat_line() -> None:
@@ -240,8 +246,9 @@ def test_cpu_time_and_memory_of_a_child_and_its_child_are_seen() -> None:
                 assert child.stdout.readline() == b"\n"
             root, grandchild = procfs.tree(child.pid)
             assert (root.pid, grandchild.parent) == (child.pid, child.pid)
-            # 0.2 s each; a tick is lost to rounding in each of the four counters.
-            assert procfs.cpu_seconds(child.pid) >= 0.3
+            # 0.2 s each, by their own count. No tick is lost to rounding.
+            assert procfs.cpu_seconds(child.pid) >= 0.4
+            assert round(procfs.process_seconds(root.pid) * 1e9) % 10**7 != 0
             memory = procfs.memory(child.pid)
             assert memory.peak >= memory.resident >= 64 << 20
             procfs.reset_peak(child.pid)
@@ -251,7 +258,7 @@ def test_cpu_time_and_memory_of_a_child_and_its_child_are_seen() -> None:
         finally:
             child.communicate(b"\n\n")
     assert procfs.tree(child.pid) == []
-    assert procfs.cpu_seconds(child.pid) == 0
+    assert procfs.cpu_seconds(child.pid) == procfs.process_seconds(child.pid) == 0
 
 
 # -- servers ----------------------------------------------------------------------------------------------------
@@ -660,6 +667,98 @@ def test_a_refused_handshake_is_an_error_and_no_compression_another() -> None:
         WebSocket(port, "/echo")
 
 
+# -- the open loop ----------------------------------------------------------------------------------------------
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(value) for value in range(1000, 0, -1)]
+    assert [percentile(values, share) for share in (0.5, 0.99, 0.999, 1.0)] == [500.0, 990.0, 999.0, 1000.0]
+    assert percentile([7.0], 0.5) == 7.0
+
+
+@contextmanager
+def answering(count: int, answer: Callable[[int, socket.socket], None]) -> Iterator[list[Caller]]:
+    """Yield callers whose requests are answered in turn by one thread, in one piece or in several."""
+    pairs = [socket.socketpair() for _ in range(count)]
+    stop_reading, stop = socket.socketpair()
+
+    def serve() -> None:
+        number = 0
+        with select.epoll() as epoll:
+            others = {other.fileno(): other for _, other in pairs}
+            for fd in (*others, stop_reading.fileno()):
+                epoll.register(fd, select.EPOLLIN)
+            while True:
+                for fd, _ in epoll.poll(10):
+                    if fd == stop_reading.fileno():
+                        return
+                    if others[fd].recv(4) == b"ping":
+                        number += 1
+                        answer(number, others[fd])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield [Caller(own, b"ping", 4, b"po", b"ng") for own, _ in pairs]
+    finally:
+        stop.send(b"x")
+        thread.join(10)
+        for one in (*(end for pair in pairs for end in pair), stop_reading, stop):
+            one.close()
+
+
+@linux_only
+def test_all_that_was_due_while_the_server_stood_still_waited_for_it() -> None:
+    def answer(number: int, sock: socket.socket) -> None:
+        if number == 20:
+            time.sleep(0.2)
+        sock.sendall(b"po")
+        sock.sendall(b"ng")
+
+    with answering(2, answer) as connections:
+        measured = open_loop(connections, 1000, 0.4)
+    # 200 fell due meanwhile, evenly, though only two connections were there to wait. A loop that counts from the
+    # sending would have found two.
+    assert len(measured.took) == len(measured.late) == 400
+    assert sum(took > 0.1 for took in measured.took) >= 90
+
+
+@linux_only
+def test_a_closed_loop_counts_what_was_answered() -> None:
+    answered = []
+
+    def answer(number: int, sock: socket.socket) -> None:
+        answered.append(number)
+        sock.sendall(b"pong")
+
+    with answering(3, answer) as connections:
+        assert closed_loop(connections, 0.05) > 0
+    assert len(answered) >= 3
+
+
+@linux_only
+def test_a_wrong_answer_and_an_end_break_the_open_loop_off() -> None:
+    with answering(1, lambda _, sock: sock.sendall(b"pang")) as connections, pytest.raises(BenchError, match="wrong"):
+        open_loop(connections, 100, 0.1)
+    with (
+        answering(1, lambda _, sock: sock.shutdown(socket.SHUT_WR)) as connections,
+        pytest.raises(BenchError, match="closed"),
+    ):
+        open_loop(connections, 100, 0.1)
+
+
+@linux_only
+@pytest.mark.parametrize("name", LATENCY)
+def test_a_server_does_the_latency_workloads(name: str, tmp_path: Path) -> None:
+    core = min(os.sched_getaffinity(0))
+    one = WORKLOADS[name]
+    with Server(PEERS["daphne-ng"], core=core, directory=tmp_path, access_log=False) as server:
+        one.check(server)
+        sample = one.measure(server, Settings(seconds=0.1, connections=1))
+    assert {metric.key for shown in one.shown for metric in shown.metrics} <= sample.keys()
+    assert sample["bulk_moved"] > 0
+
+
 # -- WebSockets of real servers ---------------------------------------------------------------------------------
 
 
@@ -720,7 +819,7 @@ def test_a_server_without_workers_is_left_out() -> None:
 @linux_only
 @needs_openssl
 @pytest.mark.skipif(not (shutil.which("h2load") and shutil.which("curl")), reason="needs h2load and curl")
-@pytest.mark.parametrize("name", HTTP2)
+@pytest.mark.parametrize("name", [name for name in HTTP2 if name != "h2idle"])
 @pytest.mark.parametrize("peer", ["hypercorn", "daphne-ng"])
 def test_a_server_does_the_http2_workloads(
     peer: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -739,6 +838,27 @@ def test_a_server_does_the_http2_workloads(
             h2load.run(server.port, ["/nowhere"], requests=1, connections=1, streams=1)
     assert {metric.key for metric in one.metrics} | {"client", "foreign"} <= sample.keys()
     assert sample[one.metrics[-1].key] >= 0
+
+
+@linux_only
+def test_a_server_keeps_connections_of_http2_in_cleartext(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workloads, "IDLE_CONNECTIONS", 8)
+    monkeypatch.setattr(workloads, "_SETTLE_SECONDS", 0.1)
+    one = WORKLOADS["h2idle"]
+    core = min(os.sched_getaffinity(0))
+    with Server(PEERS["daphne-ng"], core=core, directory=tmp_path, access_log=False, protocol="h2c") as server:
+        one.check(server)
+        assert one.measure(server, Settings(seconds=1, connections=1)).keys() == {"kb_each"}
+
+
+@linux_only
+def test_a_server_without_http2_in_cleartext_is_not_supported(tmp_path: Path) -> None:
+    with (
+        fake_server(fake_peer("Hello, World!"), tmp_path) as server,
+        Http2Connection(server.port) as connection,
+        pytest.raises(UnsupportedError, match="in cleartext"),
+    ):
+        connection.get()
 
 
 # -- HTTP/1.1 over TLS of real servers --------------------------------------------------------------------------
@@ -844,74 +964,87 @@ def test_the_echo_request_is_one_kilobyte_with_ten_headers() -> None:
 def three_servers() -> dict[str, Result]:
     return {
         "uvicorn": Result([{"cpu": 20.0, "rate": 1.0}, {"cpu": 30.0, "rate": 3.0}, {"cpu": 22.0, "rate": 2.0}]),
-        "fast": Result([{"cpu": 10.0, "rate": 4.0, "foreign": 0.5}, {"cpu": 12.0, "rate": math.nan}], ["crashed"]),
-        "broken": Result([], ["not installed", "not installed"]),
+        "daphne-ng": Result([{"cpu": 10.0, "rate": 4.0, "foreign": 0.5}, {"cpu": 12.0, "rate": math.nan}], ["crashed"]),
+        "broken": Result([], ["does not start", "does not start"]),
     }
 
 
-def workload() -> Workload:
-    metrics = (Metric("cpu", "CPU", 1), Metric("rate", "rate", 0, ratio=False))
-    return Workload("hello", "a summary", metrics, lambda _server: None, lambda _server, _settings: {})
+CPU_AND_RATE = Table("hello", "a summary", (Metric("cpu", "CPU", 1), Metric("rate", "rate", 0)))
+
+
+def workload(name: str = "hello") -> Workload:
+    return Workload(name, "a summary", CPU_AND_RATE.metrics, lambda _server: None, lambda _server, _settings: {})
 
 
 def test_the_median_leaves_out_what_was_not_measured() -> None:
     results = three_servers()
     assert results["uvicorn"].median("cpu") == 22.0
-    assert results["fast"].median("cpu") == 11.0
-    assert results["fast"].median("rate") == 4.0
+    assert results["daphne-ng"].median("cpu") == 11.0
+    assert results["daphne-ng"].median("rate") == 4.0
     assert results["broken"].median("cpu") is None
 
 
 def test_a_ratio_needs_both_sides() -> None:
     results = three_servers()
-    assert ratio(results, "fast", "cpu", "uvicorn") == 0.5
+    assert ratio(results, "daphne-ng", "cpu", "uvicorn") == 0.5
     assert ratio(results, "broken", "cpu", "uvicorn") is None
-    assert ratio(results, "fast", "cpu", "absent") is None
+    assert ratio(results, "daphne-ng", "cpu", "absent") is None
 
 
-def test_the_table_shows_medians_ratios_and_what_went_wrong() -> None:
-    text = table(workload(), three_servers(), {"uvicorn": "1.2.3"}, "fast")
-    assert text == (
+def test_the_table_shows_medians_spread_ratios_and_what_went_wrong() -> None:
+    results = three_servers() | {"old": Result(unsupported="cannot")}
+    assert table(CPU_AND_RATE, results, {"uvicorn": "1.2.3"}) == (
         "### hello: a summary\n"
         "\n"
-        "| server  | version |  CPU |   min–max | × uvicorn | rate |\n"
-        "|---------|--------:|-----:|----------:|----------:|-----:|\n"
-        "| uvicorn |   1.2.3 | 22.0 | 20.0–30.0 |      1.00 |    2 |\n"
-        "| fast    |       – | 11.0 | 10.0–12.0 |      0.50 |    4 |\n"
-        "| broken  |       – |  n/a |           |           |  n/a |\n"
+        "| server    | version |     CPU |   min–max | × uvicorn | × h2corn |    rate |\n"
+        "|-----------|--------:|--------:|----------:|----------:|---------:|--------:|\n"
+        "| uvicorn   |   1.2.3 |    22.0 | 20.0–30.0 |      1.00 |          |       2 |\n"
+        "| daphne-ng |       – |    11.0 | 10.0–12.0 |      0.50 |          |       4 |\n"
+        "| broken    |       – |   fails |           |           |          |   fails |\n"
+        "| old       |       – | skipped |           |           |          | skipped |\n"
         "\n"
-        "- fast: crashed\n"
-        "- fast: other processes took up to 50% of the server's core\n"
-        "- broken: not installed\n"
+        "- daphne-ng: crashed\n"
+        "- daphne-ng: other processes took up to 50% of the server's core\n"
+        "- broken: does not start\n"
+        "- old: cannot\n"
     )
 
 
-def test_the_best_peer_is_the_lowest_of_the_others() -> None:
+def test_the_summary_has_a_row_for_each_workload() -> None:
+    results = {"hello": three_servers(), "echo": {"uvicorn": Result([{"cpu": 1.0}])}}
+    assert summary([workload("hello"), workload("echo")], results) == (
+        "| workload | what | uvicorn | daphne-ng | broken |\n"
+        "|----------|-----:|--------:|----------:|-------:|\n"
+        "| hello    |  CPU |    22.0 |      11.0 |  fails |\n"
+        "| echo     |  CPU |     1.0 |           |        |\n"
+    )
+
+
+def test_the_best_peer_is_the_lowest_of_those_of_others() -> None:
     results = three_servers() | {"slow": Result([{"cpu": 44.0}])}
-    assert (best(results, "cpu", "fast"), best(results, "cpu", "slow")) == (22.0, 11.0)
-    assert (versus_best(results, "fast", "cpu", "fast"), versus_best(results, "slow", "cpu", "fast")) == (0.5, 2.0)
-    assert best({"fast": results["fast"]}, "cpu", "fast") is None
+    assert best(results, "cpu") == 22.0
+    assert ratio(results, "slow", "cpu", BEST) == 2.0
+    assert best({"daphne-ng": results["daphne-ng"]}, "cpu") is None
 
 
 @pytest.mark.parametrize(
     ("goal", "note"),
     [
-        (Goal(0.85), "- goal of fast: at most 0.85 × best peer; here 0.50\n"),
-        (Goal(13.0, of=None), "- goal of fast: at most 13 CPU; here 11.0\n"),
-        (Goal(0.27, of="uvicorn"), "- goal of fast: at most 0.27 × uvicorn; here 0.50\n"),
-        (Goal(0.5, of="uvicorn", at_least=True), "- goal of fast: at least 0.50 × uvicorn; here 0.50\n"),
-        (Goal(1.0, of="absent"), "- goal of fast: at most 1.00 × absent; here n/a\n"),
+        (Goal(0.85, 0.5, of=BEST), "- goal of daphne-ng: at most 0.85 × best peer; here 0.50\n"),
+        (Goal(13.0, 1.0, of=None), "- goal of daphne-ng: at most 13 CPU; here 11.0\n"),
+        (Goal(0.27, 1.0, of="uvicorn"), "- goal of daphne-ng: at most 0.27 × uvicorn; here 0.50\n"),
+        (Goal(0.5, 1.0, of="uvicorn", at_least=True), "- goal of daphne-ng: at least 0.50 × uvicorn; here 0.50\n"),
+        (Goal(1.0, 1.0), "- goal of daphne-ng: at most 1.00 × h2corn; here n/a\n"),
     ],
 )
-def test_the_table_shows_the_goal_and_who_was_skipped(goal: Goal, note: str) -> None:
-    metrics = (Metric("cpu", "CPU", 1, versus_best=True),)
-    one = Workload("ws", "a summary", metrics, lambda _server: None, lambda _server, _settings: {}, goals=(goal, goal))
-    results = three_servers() | {"broken": Result(unsupported="cannot")}
-    text = table(one, results, {}, "fast")
-    assert "| fast    |       – |    11.0 | 10.0–12.0 |      0.50 |        0.50 |\n" in text
-    assert "| broken  |       – | skipped |           |           |             |\n" in text
-    assert note * 2 in text
-    assert text.endswith("- broken: cannot\n")
+def test_each_build_has_its_goal(goal: Goal, note: str) -> None:
+    shown = Table("hello", "", CPU_AND_RATE.metrics, (goal,))
+    assert note in table(shown, three_servers(), {})
+    assert "goal" not in table(shown, three_servers(), {}, goals=False)
+    both = {"daphne-ng": Result([{"cpu": 3.0}]), "daphne-ng compiled": Result([{"cpu": 2.0}])}
+    text = table(Table("", "", CPU_AND_RATE.metrics, (Goal(4.0, 1.0, of=None),)), both, {})
+    assert "- goal of daphne-ng: at most 4 CPU; here 3.0\n" in text
+    assert "- goal of daphne-ng compiled: at most 1 CPU; here 2.0\n" in text
 
 
 @linux_only
@@ -924,24 +1057,103 @@ def test_a_server_without_support_is_asked_once(monkeypatch: pytest.MonkeyPatch)
 
     one = Workload("ws", "", (), check, lambda _server, _settings: {})
     monkeypatch.setitem(PEERS, "fake", fake_peer("x"))
-    core = min(os.sched_getaffinity(0))
-    options = Options(["fake"], ["ws"], 3, Settings(1, 1), {"fake": sys.executable}, None, core, core)
+    options = options_for(["fake"], rounds=3)
     results = {"fake": Result()}
-    measure(options, one, results)
+    measure(options, one, {"fake": Interpreter(sys.executable)}, results)
     assert (asked, results["fake"].failures, results["fake"].unsupported) == (["fake"], [], "cannot")
+
+
+def test_a_server_that_is_not_installed_is_not_asked() -> None:
+    results = {"fake": Result()}
+    measure(options_for(["fake"], rounds=3), workload(), {"fake": Interpreter("", "not installed: no")}, results)
+    assert (results["fake"].samples, results["fake"].unsupported) == ([], "not installed: no")
+
+
+@linux_only
+def test_what_hardly_varies_is_not_measured_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = (Metric("cpu", "CPU", 1),)
+    one = Workload("idle", "", metrics, lambda _server: None, lambda _server, _settings: {"cpu": 1.0}, rounds=2)
+    monkeypatch.setitem(PEERS, "fake", fake_peer("x"))
+    results = {"fake": Result()}
+    measure(options_for(["fake"], rounds=3), one, {"fake": Interpreter(sys.executable)}, results)
+    assert results["fake"].samples == [{"cpu": 1.0}] * 2
+
+
+def options_for(peers: list[str], rounds: int) -> Options:
+    core = min(os.sched_getaffinity(0))
+    return Options(
+        peers=peers,
+        workloads=[],
+        rounds=rounds,
+        settings=Settings(1, 1),
+        python=sys.executable,
+        ready={},
+        environments=Path(),
+        json=None,
+        page=False,
+        server_core=core,
+        client_core=core,
+    )
 
 
 def test_a_table_without_rows_is_still_a_table() -> None:
     assert markdown(["a", "bc"], []) == "| a | bc |\n|---|---:|"
 
 
-def test_the_json_report_is_plain_data_without_nan() -> None:
-    report = as_json({"hello": workload()}, {"hello": three_servers()}, "fast", {"rounds": 3})
-    again = json.loads(json.dumps(report, allow_nan=False))
-    fast = again["workloads"]["hello"]["servers"]["fast"]
-    assert (again["rounds"], again["workloads"]["hello"]["baseline"]) == (3, "uvicorn")
-    assert (fast["median"], fast["ratio"]["cpu"]) == ({"cpu": 11.0, "rate": 4.0}, 0.5)
-    assert (fast["samples"][1], fast["failures"]) == ({"cpu": 12.0, "rate": None}, ["crashed"])
+def test_the_results_are_written_and_read_back_without_nan() -> None:
+    data = to_json({"hello": three_servers()}, {"rounds": 3})
+    again = from_json(json.loads(json.dumps(data, allow_nan=False)))["hello"]
+    assert again["uvicorn"] == three_servers()["uvicorn"]
+    assert again["daphne-ng"].failures == ["crashed"]
+    assert again["daphne-ng"].values("rate") == [4.0]
+    assert to_json({"x": {"y": Result([{"z": 123.456789}])}}, {})["workloads"]["x"]["servers"]["y"]["samples"] == [
+        {"z": 123.46}
+    ]
+
+
+def test_a_later_run_replaces_what_it_measured_again() -> None:
+    old = to_json({name: {"uvicorn": Result([{"cpu": 1.0}])} for name in ("hello", "echo")}, {"date": "old"})
+    new = to_json({"hello": {"uvicorn": Result([{"cpu": 2.0}])}}, {"date": "new"})
+    both = merged(old, new)
+    assert {name: both["runs"][entry["run"]]["date"] for name, entry in both["workloads"].items()} == {
+        "hello": "new",
+        "echo": "old",
+    }
+    assert from_json(both)["hello"]["uvicorn"].median("cpu") == 2.0
+    everything = to_json({name: {"uvicorn": Result([])} for name in ("hello", "echo")}, {"date": "last"})
+    assert merged(both, everything)["runs"] == [{"date": "last"}]
+
+
+# -- environments -----------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_cannot_be_installed_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n[ $1 = -VV ] || { echo noise; echo ERROR: no wheel >&2; exit 1; }\n")
+    python.chmod(0o700)
+    found = prepare(tmp_path / "environments", str(python), ["uvicorn"])
+    assert found["uvicorn"].missing == "not installed: no wheel"
+    with pytest.raises(BenchError, match="no interpreter"):
+        prepare(tmp_path, str(tmp_path / "absent"), ["uvicorn"])
+
+
+def test_an_environment_is_made_once(tmp_path: Path) -> None:
+    # Instead of an interpreter: it writes down how it is called, and makes environments that hold a copy of itself.
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n'
+        '[ "$2" != venv ] || { mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; }\n'
+        '[ "$1" != -P ] || echo 0\n'
+    )
+    python.chmod(0o700)
+    root = tmp_path / "environments"
+    for _ in range(2):
+        found = prepare(root, str(python), ["gunicorn", "daphne-ng compiled"])
+        assert found["gunicorn"] == Interpreter(str(root / "gunicorn" / "bin" / "python"))
+        assert found["daphne-ng compiled"].missing == "not measured: the build made no compiled modules"
+    calls = (tmp_path / "calls").read_text()
+    assert calls.count("-m pip install") == calls.count("-m venv --clear") == 2
+    assert "--only-binary :all: gunicorn[fast,http2] uvloop --no-binary gunicorn_h1c\n" in calls
 
 
 # -- the command line -------------------------------------------------------------------------------------------
@@ -953,15 +1165,18 @@ def test_the_command_line_chooses_servers_workloads_and_interpreters() -> None:
         ["--peers", "uvicorn,daphne-ng", "--workloads", "hello", "--python", "/a", "--python", "daphne-ng=/b"]
     )
     assert (options.peers, options.workloads) == (["uvicorn", "daphne-ng"], ["hello"])
-    assert options.pythons == {"uvicorn": "/a", "daphne-ng": "/b"}
+    assert (options.python, options.ready) == ("/a", {"daphne-ng": "/b"})
 
 
 @linux_only
 def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
     assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
     assert parse(["--workloads", "h2,tls"]).workloads == [*HTTP2, *TLS]
-    http = parse(["--workloads", "http"]).workloads
-    assert [*http, *WEBSOCKET, *HTTP2, *TLS, "workers"] == [*WORKLOADS] == parse([]).workloads
+    assert parse(["--workloads", "http"]).workloads == [*HTTP]
+    everything = parse(["--workloads", "all"]).workloads
+    assert everything == [*HTTP, *WEBSOCKET, *HTTP2, *TLS, "workers", *LATENCY] == [*WORKLOADS]
+    assert parse([]).workloads == [*TABLE]
+    assert {*TABLE} <= {*everything}
 
 
 @linux_only

@@ -385,15 +385,23 @@ class WebSocket:
                 raise BenchError(f"no message within {_STALL_SECONDS:.0f} s")
             done = bool(self._parse(self._receive()))
 
+    def part(self) -> None:
+        """Do the closing handshake. Whether the server then closes the connection is not looked at.
+
+        Raises:
+            BenchError: The server answers no Close frame.
+        """
+        self.sock.settimeout(_STALL_SECONDS)
+        self.write(_CLOSE_FRAME)
+        self.wait()
+
     def close(self) -> None:
         """Do the closing handshake and wait until the server closes the connection.
 
         Raises:
             BenchError: It answers no Close frame, or does not close the connection.
         """
-        self.sock.settimeout(_STALL_SECONDS)
-        self.write(_CLOSE_FRAME)
-        self.wait()
+        self.part()
         try:
             left = self.sock.recv(1)
         except OSError as error:

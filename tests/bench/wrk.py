@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 # wrk stops by itself; this only bounds a wrk that does not.
 _GRACE_SECONDS = 30.0
+# By then it has its handler of SIGINT.
+_SECONDS_MIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def run(
     lua: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> WrkReport:
-    """Load `url` from one thread for `seconds` (rounded up to whole ones), in the given or in this environment.
+    """Load `url` from one thread for `seconds`, in the given or in this environment.
 
     Raises:
         BenchError: wrk is missing or failed, or a response was not 2xx or 3xx.
@@ -82,23 +86,24 @@ def run(
     program = shutil.which("wrk")
     if program is None:
         raise BenchError("wrk is not installed")
-    whole = max(1, -(-int(seconds * 1000) // 1000))
-    command = [program, "-t", "1", "-c", str(connections), "-d", f"{whole}s", "--latency"]
+    # It takes whole seconds only, but reports at SIGINT as at the end of its time.
+    command = [program, "-t", "1", "-c", str(connections), "-d", f"{int(seconds) + 2}s", "--latency"]
     command += ["-s", str(lua)] if lua is not None else []
-    try:
-        done = subprocess.run(
-            [*command, url],
-            capture_output=True,
-            text=True,
-            timeout=whole + _GRACE_SECONDS,
-            check=False,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchError("wrk did not end in time") from None
-    if done.returncode:
-        raise BenchError(f"wrk failed: {(done.stderr or done.stdout).strip()[-200:]}")
-    report = parse(done.stdout)
+    with subprocess.Popen(
+        [*command, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(seconds, _SECONDS_MIN))
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise BenchError("wrk did not end in time") from None
+        finally:
+            process.kill()
+    if process.returncode:
+        raise BenchError(f"wrk failed: {(errors or output).strip()[-200:]}")
+    report = parse(output)
     if report.bad_statuses:
         raise BenchError(f"{report.bad_statuses} of {report.requests} responses were not 2xx or 3xx")
     if not report.requests:
