@@ -20,11 +20,10 @@ from typing import Any, NoReturn
 from . import page
 from .environments import CHECKOUT, Interpreter, prepare
 from .errors import BenchError, UnsupportedError
-from .latency import LATENCY
 from .peers import PEERS, Server, version
 from .report import Result, summary, table, to_json
-from .workload import Settings, Workload
-from .workloads import HTTP, HTTP2, IDLE_CONNECTIONS, TABLE, TLS, WEBSOCKET, WORKLOADS
+from .workload import IDLE_CONNECTIONS, Settings, Workload
+from .workloads import HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKLOADS
 
 # A server that failed this often in a workload is not asked again in the remaining rounds.
 _FAILURES_MAX = 2

@@ -50,7 +50,7 @@ def prepare(root: Path, python: str, names: Iterable[str]) -> dict[str, Interpre
     Raises:
         BenchError: There is no such interpreter.
     """
-    return {name: _prepare(root / name.replace(" ", "-"), python, name) for name in names}
+    return {name: _prepare(root / name, python, name) for name in names}
 
 
 def _prepare(directory: Path, python: str, name: str) -> Interpreter:

@@ -14,8 +14,6 @@ from .peers import Server
 from .websocket import TEXT, WebSocket, plain
 from .workload import BEST, Goal, Metric, Sample, Settings, Table, Workload, expect
 
-CONNECTIONS = 64
-_WARMUP_SECONDS = 0.5
 _BULK_MIB = BULK_BYTES_PER_SECOND // (1024 * 1024)
 
 
@@ -49,19 +47,20 @@ def _check(server: Server) -> None:
 
 def _measure(*, websocket: bool) -> Callable[[Server, Settings], Sample]:
     def measure(server: Server, settings: Settings) -> Sample:
-        with callers(server.port, CONNECTIONS, websocket=websocket) as connections:
-            closed_loop(connections, _WARMUP_SECONDS)
+        with callers(server.port, settings.connections, websocket=websocket) as connections:
+            closed_loop(connections, settings.warmup)
             most = closed_loop(connections, settings.seconds)
         sample: Sample = {"most": most}
         for level in _LEVELS:
-            sample |= _at(server, level, most * level.share, settings.seconds, websocket=websocket)
+            sample |= _at(server, settings, level, most * level.share, websocket=websocket)
         return sample
 
     return measure
 
 
-def _at(server: Server, level: _Level, rate: float, seconds: float, *, websocket: bool) -> Sample:
-    with callers(server.port, CONNECTIONS, websocket=websocket) as connections, Client(server.port) as asking:
+def _at(server: Server, settings: Settings, level: _Level, rate: float, *, websocket: bool) -> Sample:
+    seconds = settings.seconds
+    with callers(server.port, settings.connections, websocket=websocket) as connections, Client(server.port) as asking:
         _collections(asking)
         if level.bulk:
             with closing(Download(server.port)) as download, closing(Upload(server.port)) as upload:
@@ -119,7 +118,7 @@ def _workload(name: str, what: str, unit: str, *, websocket: bool) -> Workload:
     tables = _tables(name, what, unit)
     return Workload(
         name,
-        f"{what}, as many as the server answers on {CONNECTIONS} connections",
+        f"{what}, one in flight on each connection, as many as the server answers",
         (Metric("most", f"most {unit}", 0),),
         _check,
         _measure(websocket=websocket),
@@ -131,5 +130,3 @@ LATENCY_WORKLOADS = (
     _workload("lathttp", "GET, 13 bytes of plaintext", "requests/s", websocket=False),
     _workload("latws", "WebSocket messages of 64 B", "messages/s", websocket=True),
 )
-LATENCY = tuple(workload.name for workload in LATENCY_WORKLOADS)
-"""Names of the latency workloads."""

@@ -106,14 +106,22 @@ class Caller:
         self.sock.close()
 
 
-def _http_caller(port: int) -> Caller:
-    request = head_bytes("GET", "/", {}, 0)
+def _used_socket(port: int) -> socket.socket:
+    """Return a non-blocking connection on which one request has been answered."""
     with Client(port) as client:
         client.send("GET", "/")
         client.read_body(client.read_head())
         sock, _ = client.detach()
-    # The second answer on the connection: all later ones are as long, since only the Date in them changes.
+    sock.setblocking(False)
+    return sock
+
+
+def _http_caller(port: int) -> Caller:
+    request = head_bytes("GET", "/", {}, 0)
+    sock = _used_socket(port)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # The second answer on the connection: all later ones are as long, since only the Date in them changes.
+    sock.settimeout(_OVERTIME_SECONDS)
     sock.sendall(request)
     answer = b""
     while not answer.endswith(b"\r\n\r\n" + app.HELLO):
@@ -148,12 +156,7 @@ class Download:
     """``GET /stream``, again and again, read at a fixed pace."""
 
     def __init__(self, port: int) -> None:
-        with Client(port) as client:
-            client.send("GET", "/stream")
-            head = client.read_head()
-            client.drain(head)
-            self._sock, _ = client.detach()
-        self._sock.setblocking(False)
+        self._sock = _used_socket(port)
         self._request = head_bytes("GET", "/stream", {}, 0)
         self._buffer = bytearray(_READ_BYTES)
         self._begun = time.perf_counter()
@@ -201,11 +204,7 @@ class Upload:
     """``POST /upload``, again and again, written at a fixed pace."""
 
     def __init__(self, port: int) -> None:
-        with Client(port) as client:
-            client.send("GET", "/")
-            client.read_body(client.read_head())
-            self._sock, _ = client.detach()
-        self._sock.setblocking(False)
+        self._sock = _used_socket(port)
         self._head = head_bytes("POST", "/upload", {"Content-Type": "application/octet-stream"}, app.STREAM_BYTES)
         self._block = memoryview(bytes(_READ_BYTES))
         self._begun = time.perf_counter()

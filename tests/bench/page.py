@@ -1,4 +1,4 @@
-"""The page of the documentation that shows the numbers: its tables and pictures are made from a file beside it.
+"""The pages that show the numbers: their tables and pictures are made from a file beside the page about performance.
 
 ``python -m tests.bench.page`` makes them again from that file, after a change of what is shown.
 """
@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .environments import CHECKOUT
-from .latency import LATENCY
 from .peers import OURS
 from .pictures import Bar, Chart, svg
 from .report import Results, from_json, merged, summary, table
 from .workload import Table
-from .workloads import HTTP, HTTP2, TABLE, TLS, WEBSOCKET, WORKERS, WORKLOADS
+from .workloads import HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKERS, WORKLOADS
 
 PAGE = CHECKOUT / "docs" / "explanation" / "performance.md"
 DATA = PAGE.with_suffix(".json")
+README = CHECKOUT / "README.md"
 
 _BLOCKS: Mapping[str, Sequence[str]] = {
     "http": HTTP,
@@ -29,19 +29,17 @@ _BLOCKS: Mapping[str, Sequence[str]] = {
     "http2": HTTP2,
     "latency": LATENCY,
 }
+_NOTHING = "Not measured yet.\n"
+_README = ("hello", "echo", "hellolog", "tlshello", "h2hello", "ws64", "wsconnect", "idle", "wsidle")
 _CHARTS = ("hello", "echo", "tlshello", "h2hello", "ws64", "ws64k", "wsconnect", "wsidle")
 _LATENCY_CHARTS = tuple(f"{name} {level}" for level in ("half", "bulk") for name in LATENCY)
 
 
 def page(text: str, data: Mapping[str, Any]) -> str:
-    """Return the page with what is between its markers, ``<!-- bench NAME -->`` and ``<!-- /bench NAME -->``, new.
-
-    Raises:
-        ValueError: A pair of markers is missing.
-    """
+    """Return the page about performance with its blocks new; the errors are those of `replaced`."""
     results = from_json(data)
     measured = [WORKLOADS[name] for name in TABLE if name in results]
-    blocks = {"about": _about(data), "summary": summary(measured, results)}
+    blocks = {"about": _about(data), "summary": summary(measured, results) if measured else _NOTHING}
     for name, workloads in _BLOCKS.items():
         tables = [
             table(shown, results[workload], _versions(data, workload), goals=False)
@@ -49,7 +47,23 @@ def page(text: str, data: Mapping[str, Any]) -> str:
             if workload in results
             for shown in WORKLOADS[workload].shown
         ]
-        blocks[name] = "\n".join(tables) or "Not measured yet.\n"
+        blocks[name] = "\n".join(tables) or _NOTHING
+    return replaced(text, blocks)
+
+
+def readme(text: str, data: Mapping[str, Any]) -> str:
+    """Return the README with its block new; the errors are those of `replaced`."""
+    results = from_json(data)
+    measured = [WORKLOADS[name] for name in _README if name in results]
+    return replaced(text, {"speed": summary(measured, results, described=True) if measured else _NOTHING})
+
+
+def replaced(text: str, blocks: Mapping[str, str]) -> str:
+    """Return the text with what is between markers, ``<!-- bench NAME -->`` and ``<!-- /bench NAME -->``, replaced.
+
+    Raises:
+        ValueError: A pair of markers is missing.
+    """
     for name, block in blocks.items():
         found = re.findall(rf"<!-- bench {name} -->\n.*?<!-- /bench {name} -->", text, re.DOTALL)
         if len(found) != 1:
@@ -73,14 +87,15 @@ def pictures(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write(data: Mapping[str, Any]) -> None:
-    """Write the page and its pictures."""
+    """Write the pages and the pictures."""
     PAGE.write_text(page(PAGE.read_text(), data))
+    README.write_text(readme(README.read_text(), data))
     for name, text in pictures(data).items():
         (PAGE.parent / name).write_text(text)
 
 
 def update(data: Mapping[str, Any]) -> None:
-    """Add a run to the file beside the page, and write all."""
+    """Add a run to the file beside the page, and write all that is made of it."""
     if DATA.exists():
         data = merged(json.loads(DATA.read_text()), data)
     DATA.write_text(json.dumps(data, indent=1) + "\n")
@@ -101,7 +116,7 @@ def _about(data: Mapping[str, Any]) -> str:
             f"- {run['date'][:10]}, CPython {run['python']}, {machine['cpu']}, {machine['cores']} cores, Linux "
             f"{machine['kernel'].split('-')[0]}; {run['rounds']} rounds of {run['seconds']:g} s: {', '.join(names)}"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if lines else _NOTHING
 
 
 def _chart(shown: Table, results: Results) -> Chart:

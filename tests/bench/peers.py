@@ -233,10 +233,10 @@ PEERS: dict[str, Peer] = {
             logs_to_output=True,
         ),
         Peer("daphne-ng", _daphne_ng),
-        Peer("daphne-ng compiled", _daphne_ng, distribution="daphne-ng"),
+        Peer("daphne-ng-compiled", _daphne_ng, distribution="daphne-ng"),
     )
 }
-PURE, COMPILED = "daphne-ng", "daphne-ng compiled"
+PURE, COMPILED = "daphne-ng", "daphne-ng-compiled"
 OURS = (PURE, COMPILED)
 """The two builds of the checkout."""
 BASELINES = ("uvicorn", "h2corn")

@@ -130,13 +130,16 @@ def cell(result: Result, metric: Metric) -> str:
     return "skipped" if result.unsupported else "fails" if result.failures else "n/a"
 
 
-def summary(workloads: Sequence[Workload], results: Mapping[str, Results]) -> str:
-    """Render one table for all: a row for each workload, a column for each server, medians of the first metric."""
+def summary(workloads: Sequence[Workload], results: Mapping[str, Results], *, described: bool = False) -> str:
+    """Render one table for all: a row for each workload, a column for each server, medians of the first metric.
+
+    A workload stands there by its name, or `described`.
+    """
     peers = list(dict.fromkeys(peer for workload in workloads for peer in results[workload.name]))
     rows = []
     for workload in workloads:
         metric, by_peer = workload.metrics[0], results[workload.name]
-        row = [workload.name, metric.title]
+        row = [workload.summary if described else workload.name, metric.title]
         rows.append(row + [cell(by_peer[peer], metric) if peer in by_peer else "" for peer in peers])
     return markdown(["workload", "what", *peers], rows) + "\n"
 

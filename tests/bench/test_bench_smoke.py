@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import select
 import shutil
@@ -15,46 +14,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import app, h2load, procfs, workloads, wrk
-from .__main__ import Options, measure, parse
+from . import app, h2load, procfs, secure_workloads, websocket_workloads, wrk
 from .client import Client
-from .environments import Interpreter, prepare
 from .errors import BenchError, UnsupportedError
 from .handshake import Handshakes
 from .http2 import Http2Connection
-from .latency import LATENCY
+from .http_workloads import ECHO_BODY, ECHO_HEADERS
 from .open_loop import Caller, closed_loop, open_loop, percentile
 from .peers import PEERS, Launch, Peer, Protocol, Server, make_certificate, version
-from .report import Result, best, from_json, markdown, merged, ratio, summary, table, to_json
-from .websocket import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    Deflate,
-    Parser,
-    Pool,
-    WebSocket,
-    client_frame,
-    json_messages,
-    own_messages,
-    plain,
-    server_frame,
-    visit,
-)
-from .workload import BEST, Goal, Metric, Settings, Table, Workload
-from .workloads import ECHO_BODY, ECHO_HEADERS, HTTP, HTTP2, TABLE, TLS, WEBSOCKET, WORKLOADS
+from .workload import MIB, Settings
+from .workloads import HTTP2, LATENCY, TLS, WEBSOCKET, WORKLOADS
 
 pytestmark = pytest.mark.once
 
 
+SHORT = Settings(seconds=0.05, connections=1, warmup=0.0, settle=0.1, idle_connections=8, upload_bytes=16 * MIB)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 
@@ -408,265 +388,6 @@ def test_a_failed_handshake_is_an_error_and_so_is_a_refused_connection(tmp_path:
         client.load(0)
 
 
-# -- WebSocket frames -------------------------------------------------------------------------------------------
-
-
-def test_a_frame_is_masked_as_in_the_example_of_the_rfc() -> None:
-    assert client_frame(TEXT, b"Hello") == bytes.fromhex("818537fa213d7f9f4d5158")
-    assert client_frame(BINARY, b"", compressed=True) == bytes.fromhex("c28037fa213d")
-
-
-@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
-def test_every_length_of_a_frame_is_read_back(size: int) -> None:
-    parser = Parser()
-    assert list(parser.feed(server_frame(BINARY, bytes(size)))) == [(BINARY, bytes(size))]
-    assert parser.between
-    assert len(client_frame(BINARY, bytes(size))) == len(server_frame(BINARY, bytes(size))) + 4
-
-
-def test_fragments_are_joined_and_pings_between_them_kept_apart_at_any_split() -> None:
-    data = b"\x01\x02ab" + b"\x89\x01p" + b"\x80\x01c" + server_frame(TEXT, b"d") + b"\x88\x02\x03\xe8"
-    parser = Parser()
-    found = [message for index in range(len(data)) for message in parser.feed(data[index : index + 1])]
-    assert found == [(TEXT, b"abc"), (TEXT, b"d")]
-    assert (parser.pings, parser.closed, parser.between) == ([b"p"], b"\x03\xe8", True)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x81\x80\0\0\0\0",
-        b"\x80\x00",
-        b"\x01\x00\x81\x00",
-        b"\x83\x00",
-        b"\xa1\x00",
-        b"\x8b\x00",
-        b"\x09\x00",
-        b"\xc1\x01a",
-    ],
-    ids=["masked", "no start", "two starts", "opcode", "rsv2", "control opcode", "split ping", "not negotiated"],
-)
-def test_a_frame_against_the_protocol_is_an_error(data: bytes) -> None:
-    with pytest.raises(BenchError):
-        list(Parser().feed(data))
-
-
-def test_the_answer_to_the_offer_of_compression_is_read() -> None:
-    assert Deflate.parse("permessage-deflate") == Deflate()
-    answer = "permessage-deflate; server_no_context_takeover; client_max_window_bits=12; server_max_window_bits=11"
-    assert Deflate.parse(answer) == Deflate(True, 11, 12)
-
-
-@pytest.mark.parametrize(
-    "answer", ["x", "permessage-deflate; x", "permessage-deflate, x", "permessage-deflate; client_max_window_bits=16"]
-)
-def test_another_answer_to_the_offer_is_an_error(answer: str) -> None:
-    with pytest.raises(BenchError):
-        Deflate.parse(answer)
-
-
-@pytest.mark.parametrize("deflate", [Deflate(), Deflate(True, 9, 9)])
-def test_compressed_messages_are_read_back_whatever_the_context(deflate: Deflate) -> None:
-    parser = Parser(deflate)
-    for message in json_messages(4096, 3, deflate):
-        frame = server_frame(TEXT, deflate.compress(message.payload))
-        assert list(parser.feed(bytes([frame[0] | 0x40]) + frame[1:])) == [(TEXT, message.payload)]
-        assert parser.compressed
-        assert len(frame) < 2048
-    with pytest.raises(BenchError, match="wrong compressed data"):
-        list(parser.feed(b"\xc1\x02\xff\xff"))
-
-
-@pytest.mark.parametrize("size", [64, 512, 4096, 65536])
-@pytest.mark.parametrize("deflate", [None, Deflate()], ids=["plain", "deflate"])
-def test_every_connection_has_messages_of_its_own(size: int, deflate: Deflate | None) -> None:
-    for opcode in (TEXT, BINARY):
-        everything = [own_messages(opcode, size, deflate, owner, 3) for owner in range(3)]
-        payloads = [message.payload for messages in everything for message in messages]
-        assert {len(payload) for payload in payloads} == {size}
-        assert len(set(payloads)) == len(payloads) >= 6
-        assert deflate is None or len(everything[2]) * size > 32768
-    assert len(json.loads(plain(TEXT, size, 1).payload)) == 3
-
-
-# -- the WebSocket load generator against a server that misbehaves on purpose ----------------------------------------
-
-Script = Callable[[socket.socket], None]
-
-
-@contextmanager
-def websocket_server(script: Script, *, extensions: str = "", status: str = "101 Switching Protocols") -> Iterator[int]:
-    """Shake hands on every connection, then run the script on it in a thread, then close it."""
-    headers = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
-    head = f"HTTP/1.1 {status}\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{headers}\r\n"
-    threads: list[threading.Thread] = []
-
-    def connection(sock: socket.socket) -> None:
-        with sock, suppress(OSError, EOFError):
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += sock.recv(4096)
-            assert b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" in data
-            sock.sendall(head.encode())
-            script(sock)
-
-    def listen() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            sock.settimeout(10)
-            threads.append(threading.Thread(target=connection, args=(sock,)))
-            threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        accepting = threading.Thread(target=listen)
-        accepting.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join(10)
-            for thread in threads:
-                thread.join(10)
-
-
-def receive_frame(sock: socket.socket) -> tuple[int, bytes]:
-    def exactly(size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            if not (more := sock.recv(size - len(data))):
-                raise EOFError
-            data += more
-        return data
-
-    first, size = exactly(2)
-    assert size & 0x80, "frames of clients are masked"
-    size &= 0x7F
-    if size >= 126:
-        size = int.from_bytes(exactly(2 if size == 126 else 8), "big")
-    key, payload = exactly(4), exactly(size)
-    return first & 0x0F, bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
-
-
-def echo_with(answer: Callable[[int, bytes], bytes]) -> Script:
-    def script(sock: socket.socket) -> None:
-        while True:
-            opcode, payload = receive_frame(sock)
-            if opcode == CLOSE:
-                sock.sendall(server_frame(CLOSE, payload))
-                return
-            sock.sendall(answer(opcode, payload))
-
-    return script
-
-
-def ping_pong_with(script: Script, size: int = 64, seconds: float = 0.05) -> int:
-    with websocket_server(script) as port, Pool() as pool:
-        for tag in range(3):
-            pool.add(WebSocket(port, "/echo"), [plain(TEXT, size, tag)])
-        return pool.ping_pong(seconds).count
-
-
-@linux_only
-@pytest.mark.parametrize("size", [64, 4096])
-def test_echoes_are_counted(size: int) -> None:
-    assert ping_pong_with(echo_with(server_frame), size) >= 3
-
-
-@linux_only
-def test_echoes_in_fragments_are_counted() -> None:
-    def answer(opcode: int, payload: bytes) -> bytes:
-        return bytes([opcode, 10]) + payload[:10] + b"\x89\x00" + b"\x80\x36" + payload[10:]
-
-    def script(sock: socket.socket) -> None:
-        # A frame of three parts; the pongs are not answered.
-        while True:
-            opcode, payload = receive_frame(sock)
-            if opcode == TEXT:
-                sock.sendall(answer(opcode, payload))
-            else:
-                assert (opcode, payload) == (PONG, b"")
-
-    assert ping_pong_with(script) >= 3
-
-
-@linux_only
-@pytest.mark.parametrize("delay", [0.0, 0.05], ids=["with the handshake", "later"])
-def test_pings_are_answered_with_their_payload_also_in_idle_connections(delay: float) -> None:
-    pongs: list[tuple[int, bytes]] = []
-
-    def script(sock: socket.socket) -> None:
-        time.sleep(delay)
-        sock.sendall(server_frame(PING, b"are you there"))
-        pongs.append(receive_frame(sock))
-        receive_frame(sock)
-
-    with websocket_server(script) as port, Pool() as pool:
-        pool.add(WebSocket(port, "/echo"), [])
-        for _ in range(200):
-            pool.rest(0.05)
-            if pongs:
-                break
-    assert pongs == [(PONG, b"are you there")]
-
-
-@linux_only
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (lambda opcode, payload: server_frame(opcode, payload[:-1] + b"x"), "wrong message"),
-        (lambda opcode, payload: server_frame(opcode, payload[:-1]), "wrong message"),
-        (lambda _opcode, payload: server_frame(BINARY, payload), "wrong message"),
-        (lambda opcode, payload: server_frame(opcode, payload) * 2, "nothing asked for"),
-        (lambda _opcode, _payload: server_frame(CLOSE, b"\x03\xf3oh"), "closed a WebSocket"),
-    ],
-    ids=["content", "length", "opcode", "twice", "close"],
-)
-def test_a_wrong_echo_is_an_error(answer: Callable[[int, bytes], bytes], reason: str) -> None:
-    with pytest.raises(BenchError, match=reason):
-        ping_pong_with(echo_with(answer), seconds=5)
-
-
-@linux_only
-def test_a_connection_that_ends_is_an_error() -> None:
-    with pytest.raises(BenchError, match="closed a connection|cannot"):
-        ping_pong_with(lambda _sock: None)
-    with (
-        websocket_server(lambda sock: sock.settimeout(0.01)) as port,
-        Pool() as pool,
-        pytest.raises(BenchError, match="closed a connection|cannot"),
-    ):
-        pool.add(WebSocket(port, "/echo"), [])
-        pool.rest(5)
-
-
-@linux_only
-def test_visits_are_counted_and_need_the_closing_handshake() -> None:
-    with websocket_server(echo_with(server_frame)) as port:
-        assert visit(port, "/echo", 0.05, 2).count >= 2
-    with (
-        websocket_server(lambda sock: receive_frame(sock) and None) as port,
-        pytest.raises(BenchError, match="without the closing"),
-    ):
-        visit(port, "/echo", 0.05, 2)
-    with websocket_server(lambda _sock: None, status="403 No") as port, pytest.raises(BenchError, match="not accepted"):
-        visit(port, "/echo", 0.05, 2)
-
-
-def test_a_refused_handshake_is_an_error_and_no_compression_another() -> None:
-    with websocket_server(lambda _sock: None, status="403 No") as port, pytest.raises(BenchError, match="status 403"):
-        WebSocket(port, "/echo")
-    with websocket_server(lambda _sock: None) as port, pytest.raises(UnsupportedError, match="permessage-deflate"):
-        WebSocket(port, "/echo", deflate=True)
-    with (
-        websocket_server(lambda _sock: None, extensions="permessage-deflate") as port,
-        pytest.raises(BenchError, match="without an offer"),
-    ):
-        WebSocket(port, "/echo")
-
-
 # -- the open loop ----------------------------------------------------------------------------------------------
 
 
@@ -754,7 +475,7 @@ def test_a_server_does_the_latency_workloads(name: str, tmp_path: Path) -> None:
     one = WORKLOADS[name]
     with Server(PEERS["daphne-ng"], core=core, directory=tmp_path, access_log=False) as server:
         one.check(server)
-        sample = one.measure(server, Settings(seconds=0.1, connections=1))
+        sample = one.measure(server, SHORT)
     assert {metric.key for shown in one.shown for metric in shown.metrics} <= sample.keys()
     assert sample["bulk_moved"] > 0
 
@@ -772,14 +493,12 @@ def test_a_server_does_the_websocket_workloads(
     for distribution in needed:
         if version(Peer(distribution, lambda _launch: []), sys.executable) is None:
             pytest.skip(f"{distribution} is not installed")
-    for constant, value in (("WARMUP_SECONDS", 0.0), ("_SETTLE_SECONDS", 0.1)):
-        monkeypatch.setattr(workloads, constant, value)
-    for constant in ("ECHO_SOCKETS", "FAN_SOCKETS", "IDLE_CONNECTIONS"):
-        monkeypatch.setattr(workloads, constant, 8)
+    for constant in ("ECHO_SOCKETS", "FAN_SOCKETS"):
+        monkeypatch.setattr(websocket_workloads, constant, 8)
     core = min(os.sched_getaffinity(0))
     with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False) as server:
         WORKLOADS[name].check(server)
-        sample = WORKLOADS[name].measure(server, Settings(seconds=0.05, connections=1))
+        sample = WORKLOADS[name].measure(server, SHORT)
     assert {metric.key for metric in WORKLOADS[name].metrics} <= sample.keys()
     if name in ("wsz4k", "wsz64k"):
         assert sample["compressed"] == 100
@@ -795,7 +514,6 @@ def test_a_server_does_the_websocket_workloads(
 def test_a_server_runs_with_two_workers(peer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if version(PEERS[peer], sys.executable) is None:
         pytest.skip(f"{peer} is not installed")
-    monkeypatch.setattr(workloads, "WARMUP_SECONDS", 1.0)
     core = min(os.sched_getaffinity(0))
     one = WORKLOADS["workers"]
     before = os.sched_getaffinity(0)
@@ -827,13 +545,12 @@ def test_a_server_does_the_http2_workloads(
     for distribution in {"hypercorn": ["hypercorn", "uvloop"]}.get(peer, [peer]):
         if version(Peer(distribution, lambda _launch: []), sys.executable) is None:
             pytest.skip(f"{distribution} is not installed")
-    for constant, value in (("WARMUP_SECONDS", 0.0), ("UPLOAD_BYTES", 16 * workloads.MIB), ("H2_STREAMS", 2)):
-        monkeypatch.setattr(workloads, constant, value)
+    monkeypatch.setattr(secure_workloads, "H2_STREAMS", 2)
     one = WORKLOADS[name]
     core = min(os.sched_getaffinity(0))
     with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False, protocol=one.protocol) as server:
         one.check(server)
-        sample = one.measure(server, Settings(seconds=0.05, connections=1))
+        sample = one.measure(server, SHORT)
         with pytest.raises(BenchError, match="0 of 1 responses were 2xx"):
             h2load.run(server.port, ["/nowhere"], requests=1, connections=1, streams=1)
     assert {metric.key for metric in one.metrics} | {"client", "foreign"} <= sample.keys()
@@ -842,13 +559,11 @@ def test_a_server_does_the_http2_workloads(
 
 @linux_only
 def test_a_server_keeps_connections_of_http2_in_cleartext(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workloads, "IDLE_CONNECTIONS", 8)
-    monkeypatch.setattr(workloads, "_SETTLE_SECONDS", 0.1)
     one = WORKLOADS["h2idle"]
     core = min(os.sched_getaffinity(0))
     with Server(PEERS["daphne-ng"], core=core, directory=tmp_path, access_log=False, protocol="h2c") as server:
         one.check(server)
-        assert one.measure(server, Settings(seconds=1, connections=1)).keys() == {"kb_each"}
+        assert one.measure(server, SHORT).keys() == {"kb_each"}
 
 
 @linux_only
@@ -875,12 +590,11 @@ def test_a_server_does_the_tls_workloads(peer: str, name: str, tmp_path: Path, m
     program = {"tlshello": "wrk", "tlsdownload": "h2load"}.get(name, "openssl")
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
-    monkeypatch.setattr(workloads, "WARMUP_SECONDS", 0.0)
     one = WORKLOADS[name]
     core = min(os.sched_getaffinity(0))
     with Server(PEERS[peer], core=core, directory=tmp_path, access_log=False, protocol=one.protocol) as server:
         one.check(server)
-        sample = one.measure(server, Settings(seconds=0.05, connections=1))
+        sample = one.measure(server, SHORT)
     assert {metric.key for metric in one.metrics} | {"foreign"} <= sample.keys()
     if name in ("tlsfull", "tlsresume"):
         assert sample["resumed"] == (100 if name == "tlsresume" else 0)
@@ -956,242 +670,3 @@ def test_the_echo_request_is_one_kilobyte_with_ten_headers() -> None:
     assert len(ECHO_BODY) == 1024
     assert json.loads(ECHO_BODY)["id"] == 12345
     assert len(ECHO_HEADERS) == 10
-
-
-# -- the report -------------------------------------------------------------------------------------------------
-
-
-def three_servers() -> dict[str, Result]:
-    return {
-        "uvicorn": Result([{"cpu": 20.0, "rate": 1.0}, {"cpu": 30.0, "rate": 3.0}, {"cpu": 22.0, "rate": 2.0}]),
-        "daphne-ng": Result([{"cpu": 10.0, "rate": 4.0, "foreign": 0.5}, {"cpu": 12.0, "rate": math.nan}], ["crashed"]),
-        "broken": Result([], ["does not start", "does not start"]),
-    }
-
-
-CPU_AND_RATE = Table("hello", "a summary", (Metric("cpu", "CPU", 1), Metric("rate", "rate", 0)))
-
-
-def workload(name: str = "hello") -> Workload:
-    return Workload(name, "a summary", CPU_AND_RATE.metrics, lambda _server: None, lambda _server, _settings: {})
-
-
-def test_the_median_leaves_out_what_was_not_measured() -> None:
-    results = three_servers()
-    assert results["uvicorn"].median("cpu") == 22.0
-    assert results["daphne-ng"].median("cpu") == 11.0
-    assert results["daphne-ng"].median("rate") == 4.0
-    assert results["broken"].median("cpu") is None
-
-
-def test_a_ratio_needs_both_sides() -> None:
-    results = three_servers()
-    assert ratio(results, "daphne-ng", "cpu", "uvicorn") == 0.5
-    assert ratio(results, "broken", "cpu", "uvicorn") is None
-    assert ratio(results, "daphne-ng", "cpu", "absent") is None
-
-
-def test_the_table_shows_medians_spread_ratios_and_what_went_wrong() -> None:
-    results = three_servers() | {"old": Result(unsupported="cannot")}
-    assert table(CPU_AND_RATE, results, {"uvicorn": "1.2.3"}) == (
-        "### hello: a summary\n"
-        "\n"
-        "| server    | version |     CPU |   min–max | × uvicorn | × h2corn |    rate |\n"
-        "|-----------|--------:|--------:|----------:|----------:|---------:|--------:|\n"
-        "| uvicorn   |   1.2.3 |    22.0 | 20.0–30.0 |      1.00 |          |       2 |\n"
-        "| daphne-ng |       – |    11.0 | 10.0–12.0 |      0.50 |          |       4 |\n"
-        "| broken    |       – |   fails |           |           |          |   fails |\n"
-        "| old       |       – | skipped |           |           |          | skipped |\n"
-        "\n"
-        "- daphne-ng: crashed\n"
-        "- daphne-ng: other processes took up to 50% of the server's core\n"
-        "- broken: does not start\n"
-        "- old: cannot\n"
-    )
-
-
-def test_the_summary_has_a_row_for_each_workload() -> None:
-    results = {"hello": three_servers(), "echo": {"uvicorn": Result([{"cpu": 1.0}])}}
-    assert summary([workload("hello"), workload("echo")], results) == (
-        "| workload | what | uvicorn | daphne-ng | broken |\n"
-        "|----------|-----:|--------:|----------:|-------:|\n"
-        "| hello    |  CPU |    22.0 |      11.0 |  fails |\n"
-        "| echo     |  CPU |     1.0 |           |        |\n"
-    )
-
-
-def test_the_best_peer_is_the_lowest_of_those_of_others() -> None:
-    results = three_servers() | {"slow": Result([{"cpu": 44.0}])}
-    assert best(results, "cpu") == 22.0
-    assert ratio(results, "slow", "cpu", BEST) == 2.0
-    assert best({"daphne-ng": results["daphne-ng"]}, "cpu") is None
-
-
-@pytest.mark.parametrize(
-    ("goal", "note"),
-    [
-        (Goal(0.85, 0.5, of=BEST), "- goal of daphne-ng: at most 0.85 × best peer; here 0.50\n"),
-        (Goal(13.0, 1.0, of=None), "- goal of daphne-ng: at most 13 CPU; here 11.0\n"),
-        (Goal(0.27, 1.0, of="uvicorn"), "- goal of daphne-ng: at most 0.27 × uvicorn; here 0.50\n"),
-        (Goal(0.5, 1.0, of="uvicorn", at_least=True), "- goal of daphne-ng: at least 0.50 × uvicorn; here 0.50\n"),
-        (Goal(1.0, 1.0), "- goal of daphne-ng: at most 1.00 × h2corn; here n/a\n"),
-    ],
-)
-def test_each_build_has_its_goal(goal: Goal, note: str) -> None:
-    shown = Table("hello", "", CPU_AND_RATE.metrics, (goal,))
-    assert note in table(shown, three_servers(), {})
-    assert "goal" not in table(shown, three_servers(), {}, goals=False)
-    both = {"daphne-ng": Result([{"cpu": 3.0}]), "daphne-ng compiled": Result([{"cpu": 2.0}])}
-    text = table(Table("", "", CPU_AND_RATE.metrics, (Goal(4.0, 1.0, of=None),)), both, {})
-    assert "- goal of daphne-ng: at most 4 CPU; here 3.0\n" in text
-    assert "- goal of daphne-ng compiled: at most 1 CPU; here 2.0\n" in text
-
-
-@linux_only
-def test_a_server_without_support_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def check(server: Server) -> None:
-        asked.append(server.peer.name)
-        raise UnsupportedError("cannot")
-
-    one = Workload("ws", "", (), check, lambda _server, _settings: {})
-    monkeypatch.setitem(PEERS, "fake", fake_peer("x"))
-    options = options_for(["fake"], rounds=3)
-    results = {"fake": Result()}
-    measure(options, one, {"fake": Interpreter(sys.executable)}, results)
-    assert (asked, results["fake"].failures, results["fake"].unsupported) == (["fake"], [], "cannot")
-
-
-def test_a_server_that_is_not_installed_is_not_asked() -> None:
-    results = {"fake": Result()}
-    measure(options_for(["fake"], rounds=3), workload(), {"fake": Interpreter("", "not installed: no")}, results)
-    assert (results["fake"].samples, results["fake"].unsupported) == ([], "not installed: no")
-
-
-@linux_only
-def test_what_hardly_varies_is_not_measured_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = (Metric("cpu", "CPU", 1),)
-    one = Workload("idle", "", metrics, lambda _server: None, lambda _server, _settings: {"cpu": 1.0}, rounds=2)
-    monkeypatch.setitem(PEERS, "fake", fake_peer("x"))
-    results = {"fake": Result()}
-    measure(options_for(["fake"], rounds=3), one, {"fake": Interpreter(sys.executable)}, results)
-    assert results["fake"].samples == [{"cpu": 1.0}] * 2
-
-
-def options_for(peers: list[str], rounds: int) -> Options:
-    core = min(os.sched_getaffinity(0))
-    return Options(
-        peers=peers,
-        workloads=[],
-        rounds=rounds,
-        settings=Settings(1, 1),
-        python=sys.executable,
-        ready={},
-        environments=Path(),
-        json=None,
-        page=False,
-        server_core=core,
-        client_core=core,
-    )
-
-
-def test_a_table_without_rows_is_still_a_table() -> None:
-    assert markdown(["a", "bc"], []) == "| a | bc |\n|---|---:|"
-
-
-def test_the_results_are_written_and_read_back_without_nan() -> None:
-    data = to_json({"hello": three_servers()}, {"rounds": 3})
-    again = from_json(json.loads(json.dumps(data, allow_nan=False)))["hello"]
-    assert again["uvicorn"] == three_servers()["uvicorn"]
-    assert again["daphne-ng"].failures == ["crashed"]
-    assert again["daphne-ng"].values("rate") == [4.0]
-    assert to_json({"x": {"y": Result([{"z": 123.456789}])}}, {})["workloads"]["x"]["servers"]["y"]["samples"] == [
-        {"z": 123.46}
-    ]
-
-
-def test_a_later_run_replaces_what_it_measured_again() -> None:
-    old = to_json({name: {"uvicorn": Result([{"cpu": 1.0}])} for name in ("hello", "echo")}, {"date": "old"})
-    new = to_json({"hello": {"uvicorn": Result([{"cpu": 2.0}])}}, {"date": "new"})
-    both = merged(old, new)
-    assert {name: both["runs"][entry["run"]]["date"] for name, entry in both["workloads"].items()} == {
-        "hello": "new",
-        "echo": "old",
-    }
-    assert from_json(both)["hello"]["uvicorn"].median("cpu") == 2.0
-    everything = to_json({name: {"uvicorn": Result([])} for name in ("hello", "echo")}, {"date": "last"})
-    assert merged(both, everything)["runs"] == [{"date": "last"}]
-
-
-# -- environments -----------------------------------------------------------------------------------------------
-
-
-def test_a_server_that_cannot_be_installed_is_left_out_with_the_reason(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\n[ $1 = -VV ] || { echo noise; echo ERROR: no wheel >&2; exit 1; }\n")
-    python.chmod(0o700)
-    found = prepare(tmp_path / "environments", str(python), ["uvicorn"])
-    assert found["uvicorn"].missing == "not installed: no wheel"
-    with pytest.raises(BenchError, match="no interpreter"):
-        prepare(tmp_path, str(tmp_path / "absent"), ["uvicorn"])
-
-
-def test_an_environment_is_made_once(tmp_path: Path) -> None:
-    # Instead of an interpreter: it writes down how it is called, and makes environments that hold a copy of itself.
-    python = tmp_path / "python"
-    python.write_text(
-        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n'
-        '[ "$2" != venv ] || { mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; }\n'
-        '[ "$1" != -P ] || echo 0\n'
-    )
-    python.chmod(0o700)
-    root = tmp_path / "environments"
-    for _ in range(2):
-        found = prepare(root, str(python), ["gunicorn", "daphne-ng compiled"])
-        assert found["gunicorn"] == Interpreter(str(root / "gunicorn" / "bin" / "python"))
-        assert found["daphne-ng compiled"].missing == "not measured: the build made no compiled modules"
-    calls = (tmp_path / "calls").read_text()
-    assert calls.count("-m pip install") == calls.count("-m venv --clear") == 2
-    assert "--only-binary :all: gunicorn[fast,http2] uvloop --no-binary gunicorn_h1c\n" in calls
-
-
-# -- the command line -------------------------------------------------------------------------------------------
-
-
-@linux_only
-def test_the_command_line_chooses_servers_workloads_and_interpreters() -> None:
-    options = parse(
-        ["--peers", "uvicorn,daphne-ng", "--workloads", "hello", "--python", "/a", "--python", "daphne-ng=/b"]
-    )
-    assert (options.peers, options.workloads) == (["uvicorn", "daphne-ng"], ["hello"])
-    assert (options.python, options.ready) == ("/a", {"daphne-ng": "/b"})
-
-
-@linux_only
-def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
-    assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
-    assert parse(["--workloads", "h2,tls"]).workloads == [*HTTP2, *TLS]
-    assert parse(["--workloads", "http"]).workloads == [*HTTP]
-    everything = parse(["--workloads", "all"]).workloads
-    assert everything == [*HTTP, *WEBSOCKET, *HTTP2, *TLS, "workers", *LATENCY] == [*WORKLOADS]
-    assert parse([]).workloads == [*TABLE]
-    assert {*TABLE} <= {*everything}
-
-
-@linux_only
-def test_a_server_by_name_only_is_not_among_all() -> None:
-    assert parse([]).peers == [name for name in PEERS if name != "uvicorn-zttp"]
-    assert parse(["--peers", "uvicorn-zttp"]).peers == ["uvicorn-zttp"]
-
-
-@linux_only
-@pytest.mark.parametrize(
-    "arguments",
-    [["--peers", "apache"], ["--workloads", "x"], ["--rounds", "0"], ["--seconds", "61"], ["--python", "x=y"]],
-)
-def test_a_wrong_command_line_exits_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parse(arguments)
-    assert caught.value.code == 2
-    assert "error:" in capsys.readouterr().err

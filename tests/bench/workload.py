@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from .errors import BenchError
 from .peers import Protocol, Server
 
+MIB = 1024 * 1024
+IDLE_CONNECTIONS = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -37,10 +40,17 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line decides for one measurement."""
+    """What the command line decides for one measurement, and what tests make smaller."""
 
     seconds: float
     connections: int
+    """Of wrk, and of the latency workloads."""
+    warmup: float = 0.5
+    """Seconds."""
+    settle: float = 1.0
+    """Seconds after which memory no longer changes."""
+    idle_connections: int = IDLE_CONNECTIONS
+    upload_bytes: int = 256 * MIB
 
 
 Sample = dict[str, float]

@@ -106,6 +106,4 @@ def run(
     report = parse(output)
     if report.bad_statuses:
         raise BenchError(f"{report.bad_statuses} of {report.requests} responses were not 2xx or 3xx")
-    if not report.requests:
-        raise BenchError("no request was completed")
     return report
