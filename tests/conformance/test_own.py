@@ -27,7 +27,7 @@ OWN = f"{sys.executable} -m daphne_ng"
 TLS_ENDPOINT = "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={cert}:clientCA={ca}"
 
 # What it does not offer; see docs/reference/asgi.md.
-SKIPS = {"push.promise", "lifespan.notice"}
+SKIPS = {"push.promise"}
 
 
 def is_green(results: Sequence[Result]) -> None:
