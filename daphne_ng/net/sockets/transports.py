@@ -32,7 +32,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
@@ -55,13 +55,13 @@ __all__ = ["DirectDescriptor", "TCPServer", "UNIXServer", "WriteThrough", "set_s
 _log = Logger()
 
 # Twisted's own size of a read (FileDescriptor.bufferSize).
-READ_BYTES = 64 * 1024
+READ_BYTES: Final = 64 * 1024
 # recv() allocates what it may get. Most reads are a request head, and a smaller block costs 0.3 us less; the first
 # read that fills it switches to the full size.
-FIRST_READ_BYTES = 16 * 1024
+FIRST_READ_BYTES: Final = 16 * 1024
 # Reads of the ordinary size that come full are followed by larger ones: a message of 64 KiB with its framing should not
 # take two.
-LARGE_READ_BYTES = 128 * 1024
+LARGE_READ_BYTES: Final = 128 * 1024
 
 # Room for descriptors beside one read, as much as stock Twisted gives.
 _ANCILLARY_BYTES = 4096

@@ -14,10 +14,13 @@ Other than there: ``abortConnection()`` sends no close_notify, so that what was 
 the protocol has paused reading; and after an error the socket is closed only when the alert is on its way, and the
 client's last bytes are read.
 
-What is written passes two buffers: plaintext in the transport's own, as without TLS, and below it ``_sealed``:
-ciphertext that the kernel did not take. Plaintext leaves the upper buffer only when all of its ciphertext is gone, so
-that all that the upper buffer decides (flush, resume, close) is right as it is. Handshake, alerts and key updates go
-into ``_sealed`` directly.
+Bytes go through the `TlsPipe` below: the loop calls it to read, and the protocol writes into it. It calls this class,
+its owner, for all that few requests need.
+
+What is written passes two buffers: plaintext in the transport's own, as without TLS, and below it ``sealed`` in the
+pipe: ciphertext that the kernel did not take. Plaintext leaves the upper buffer only when all of its ciphertext is
+gone, so that all that the upper buffer decides (flush, resume, close) is right as it is. Handshake, alerts and key
+updates go into ``sealed`` directly.
 
 Private names of Twisted that this module relies on: those of `daphne_ng.net.sockets.transports`.
 """
@@ -25,7 +28,6 @@ Private names of Twisted that this module relies on: those of `daphne_ng.net.soc
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import socket
 import sys
@@ -40,14 +42,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from daphne_ng.net.sockets.transports import (
-    FIRST_READ_BYTES,
-    LARGE_READ_BYTES,
-    READ_BYTES,
-    TCPServer,
-    WriteThrough,
-)
+from daphne_ng.net.sockets.transports import TCPServer, WriteThrough
 from daphne_ng.net.tls.memory import PIECE_BYTES, TlsBuffers, TlsMemory
+from daphne_ng.net.tls.pipe import WOULD_BLOCK, TlsPipe
 from daphne_ng.port.info import LOCAL_CLIENT
 
 if sys.platform != "win32":
@@ -57,12 +54,6 @@ __all__ = ["TLSServer", "TLSUNIXServer"]
 
 _log = Logger()
 logger = logging.getLogger("daphne_ng.net.tls_transport")
-
-# Most that is received with less than an eighth of it being data, beside so much in each second: single keys pressed,
-# on a WebSocket with one of TLS 1.2's old ciphers, are a tenth, and go on for hours. At that rate a flood is some 700
-# of the smallest records a second.
-_BARREN_BYTES_MAX = 256 * 1024
-_BARREN_BYTES_PER_SECOND = 16 * 1024
 
 # Answers to a peer that asks for them (key updates) and does not read them.
 _UNREAD_ANSWERS_BYTES = 64 * 1024
@@ -75,8 +66,6 @@ _ALERT_SECONDS = 1.0
 _SHRINK_SECONDS = 1.0
 
 _CLOSED = SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN
-
-_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS)
 
 # A reactor is one thread, whose connections share buffers.
 _buffers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -91,63 +80,70 @@ class _Tls(WriteThrough):
 
     TLS = True
 
-    _tls: Any = None
-    # The handshake is complete.
-    _established = False
+    _pipe: TlsPipe
     # The protocol wants no data.
     _paused = False
     # OpenSSL may hold data that no read of the socket will bring.
     _unread = False
-    # Ciphertext that the kernel has not taken, and how much of the plaintext buffer's front it is.
-    _sealed: Any = b""
-    _sealed_plain = 0
-    # Our close_notify is sent; the peer's has come.
-    _notified = False
+    # The peer's close_notify has come.
     _peer_closed = False
     # TLS has failed, for this reason.
     _failure: Failure | None = None
     _alert_timer: Any = None
     _shrink_timer: Any = None
 
-    _send_wire: Any = None
-    _barren_bytes = 0.0
-    _barren_at = 0.0
+    # To be called before the base class's __init__, which lets the loop watch the socket.
+    def _lay_pipe(self, reactor: Any) -> None:
+        pipe = self._pipe = TlsPipe(self, reactor.seconds)
+        # Bound on the instance: the loop and the protocol call the pipe with nothing in between.
+        self.read_ready = pipe.read_ready  # type: ignore[method-assign]
+        self.write = pipe.write  # type: ignore[method-assign]
 
+    # To be called after it.
     def _open_tls(self, context: SSL.Context) -> None:
-        # Called at the end of __init__; reading has begun.
-        reactor = self.reactor
+        pipe, reactor = self._pipe, self.reactor
         buffers = _buffers.get(reactor)
         if buffers is None:
             buffers = _buffers[reactor] = TlsBuffers()
         try:
-            self._tls = TlsMemory(context, buffers)
+            memory = TlsMemory(context, buffers)
         except BaseException:
             # The port closes the socket.
             self.stopReading()
             raise
-        self._tls.connection.set_app_data(self)
-        self._direct = False
-        self._send_wire = self.socket.send
-        self._recv = self.socket.recv
+        memory.connection.set_app_data(self)
+        pipe.memory = memory
+        pipe.receive = self.socket.recv
+        pipe.send = self.socket.send
+        pipe.direct = False
         self._send = self._seal
+
+    # Every method of the base that forbids writing at once, or allows it again, does so to the pipe.
+    @property
+    def _direct(self) -> bool:
+        return self._pipe.direct
+
+    @_direct.setter
+    def _direct(self, direct: bool) -> None:
+        self._pipe.direct = direct
 
     # -- what TLS knows
 
     def getHandle(self) -> Any:
         """The pyOpenSSL ``Connection``; None once the connection is lost."""
-        tls = self._tls
-        return tls.connection if tls is not None else None
+        memory = self._pipe.memory
+        return memory.connection if memory is not None else None
 
     def getPeerCertificate(self) -> Any:
         """The peer's certificate, or None."""
-        tls = self._tls
-        return tls.connection.get_peer_certificate() if tls is not None else None
+        memory = self._pipe.memory
+        return memory.connection.get_peer_certificate() if memory is not None else None
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
         """What was agreed on by ALPN; see ``INegotiated``."""
-        tls = self._tls
-        return (tls.connection.get_alpn_proto_negotiated() or None) if tls is not None else None
+        memory = self._pipe.memory
+        return (memory.connection.get_alpn_proto_negotiated() or None) if memory is not None else None
 
     @property
     def factory(self) -> Any:
@@ -162,82 +158,35 @@ class _Tls(WriteThrough):
     # -- reading
 
     def read_ready(self) -> None:
-        """Read once, and deliver all that it decrypts to; see `DirectDescriptor`."""
-        try:
-            wire = self._recv(self._read_bytes)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self._socket_ended()
-            return
-        size = len(wire)
-        if not size:
-            self._socket_ended()
-            return
-        if size == self._read_bytes:
-            self._read_bytes = READ_BYTES if size < READ_BYTES else LARGE_READ_BYTES
-            self._read_was_full = True
-        elif self._read_bytes > FIRST_READ_BYTES:
-            if self._read_was_full:
-                self._read_was_full = False  # this is the rest of it, however short
-            elif size < FIRST_READ_BYTES:
-                self._read_bytes = FIRST_READ_BYTES
-        if self._established:
-            self._decrypt(wire)
-        else:
-            self._shake_hands(wire)
+        """See `TlsPipe.read_ready`; each instance has that in place of this."""
+        self._pipe.read_ready()
 
     doRead = read_ready
 
-    def _decrypt(self, wire: bytes) -> None:
-        tls = self._tls
-        data = tls.decrypt(wire)
-        if (self._barren_bytes or len(wire) >= FIRST_READ_BYTES) and self._is_barren(len(wire), len(data)):
-            return
-        if data:
-            try:
-                self.protocol.dataReceived(data)
-            except Exception as exception:
-                self._protocol_failed(exception, True)
-                return
-        if not self.connected or self._aborting:
-            return
-        end = tls.end
-        if end is None:
-            answer = tls.output()
-            if answer and not self._notified:
-                self._send_control(answer)
-            if tls.oversized and self._shrink_timer is None:
-                self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
-        elif isinstance(end, SSL.ZeroReturnError):
-            self._end_cleanly()
-        else:
-            self._fail(end)
+    def delivery_failed(self, exception: Exception) -> None:
+        """The protocol has raised: the connection is lost."""
+        self._protocol_failed(exception, True)
 
-    # Records that hold next to no data, key updates say, cost the loop a hundred times what data does. After a full
-    # read of them the next one is small, so that others have their turns; and a client that sends little else is
-    # dropped. What one read leaves incomplete is the next one's data, so it is sums that count.
-    def _is_barren(self, wire: int, data: int) -> bool:
-        if wire >= FIRST_READ_BYTES and data * 2 < wire:
-            self._read_bytes = FIRST_READ_BYTES
-        now = self.reactor.seconds()
-        forgiven = (now - self._barren_at) * _BARREN_BYTES_PER_SECOND
-        self._barren_at = now
-        self._barren_bytes = max(0.0, max(0.0, self._barren_bytes - forgiven) + wire - data * 8)
-        if self._barren_bytes <= _BARREN_BYTES_MAX:
-            return False
+    def flooded(self) -> None:
+        """The client sends records that hold no data: it is dropped, with a line in the log."""
         peer = self.getPeer()
         who = f"{peer.host}:{peer.port}" if hasattr(peer, "host") else LOCAL_CLIENT
         # Protocols of others know nothing of it.
         tell = getattr(self.protocol, "tell", logger.info)
         tell("Dropped a connection from %s: its TLS records hold no data", who)
         self.abortConnection()
-        return True
 
-    # The socket has no more data: the peer has closed it, or it has failed.
-    def _socket_ended(self) -> None:
+    def socket_ended(self) -> None:
+        """The socket has no more data: the peer has closed it, or it has failed."""
         failure = self._failure
         self._disconnect(main.CONNECTION_LOST if failure is None else failure.value, False)
+
+    def tls_ended(self, end: Exception) -> None:
+        """Nothing more will decrypt."""
+        if isinstance(end, SSL.ZeroReturnError):
+            self._end_cleanly()
+        else:
+            self._fail(end)
 
     # The peer has sent close_notify.
     def _end_cleanly(self) -> None:
@@ -245,17 +194,20 @@ class _Tls(WriteThrough):
         self._peer_closed = True
         self._direct = False
         self.disconnecting = 1
-        if self._sealed or self.dataBuffer or self._tempDataBuffer:
+        if self._unflushed():
             self.startWriting()
         else:
             why = self._close_notify()
             if why:
                 self._disconnect(why, False)
 
+    def _unflushed(self) -> bool:
+        return bool(self._pipe.sealed or self.dataBuffer or self._tempDataBuffer)
+
     def pauseProducing(self) -> None:
         """Deliver nothing until `resumeProducing`. A handshake goes on."""
         self._paused = True
-        if self._established:
+        if self._pipe.established:
             self.stopReading()
 
     def resumeProducing(self) -> None:
@@ -270,27 +222,28 @@ class _Tls(WriteThrough):
     def _decrypt_unread(self) -> None:
         if self._unread and self.connected and not self._paused and not self._aborting:
             self._unread = False
-            self._decrypt(b"")
+            self._pipe.decrypt_left()
 
     # -- the handshake
 
-    def _shake_hands(self, wire: bytes) -> None:
+    def shake_hands(self, wire: bytes) -> None:
+        """Go on with the handshake, with what has been received."""
         if self._failure is not None:
             return  # the handshake has failed, and its rest is thrown away
-        tls = self._tls
+        memory = self._pipe.memory
         try:
-            complete = tls.handshake(wire)
+            complete = memory.handshake(wire)
         except Exception as exception:
             # Callbacks of the context may raise anything.
             self._fail(exception)
             return
         if not self.connected or self._aborting:
             return  # a callback of the context has dropped it
-        answer = tls.output()
+        answer = memory.output()
         if answer:
-            self._send_control(answer)
+            self.send_control(answer)
         if complete:
-            self._established = True
+            self._pipe.established = True
             self._handshake_completed()
 
     def _handshake_completed(self) -> None:
@@ -305,19 +258,19 @@ class _Tls(WriteThrough):
             if not self.connected or self._aborting:
                 return
         # The flights of a handshake are larger than most of what follows.
-        self._tls.oversized = True
-        self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
+        self._pipe.memory.oversized = True
+        self.shrink_later()
         # Data that was written meanwhile goes out, or the end, if that is all.
         self.write_ready()
         if not self.connected or self._aborting:
             return
-        if self._sealed or self.dataBuffer or self._tempDataBuffer:
+        if self._unflushed():
             self.startWriting()
         if self._paused:
             # The client's first data may have come with the end of its handshake.
             self._unread = True
         else:
-            self._decrypt(b"")
+            self._pipe.decrypt_left()
 
     # -- errors
 
@@ -328,17 +281,18 @@ class _Tls(WriteThrough):
             _log.failure("Unhandled error in a callback of a TLS context", Failure(exception))
         # The traceback would hold the transport.
         self._failure = Failure(exception.with_traceback(None))
-        self._established = False
-        self._direct = False
+        pipe = self._pipe
+        pipe.established = False
+        pipe.direct = False
         self.disconnecting = 1
         self._drop_plaintext()
-        alert = self._tls.output()
+        alert = pipe.memory.output()
         self._alert_timer = self.reactor.callLater(_ALERT_SECONDS, self._alert_time_over)
         # Bytes that still come are read, and thrown away.
         self.startReading()
-        if alert and not self._notified:
-            self._send_control(alert)
-        if not self._sealed:
+        if alert and not pipe.notified:
+            self.send_control(alert)
+        if not pipe.sealed:
             self._half_close()
 
     def _half_close(self) -> None:
@@ -348,127 +302,113 @@ class _Tls(WriteThrough):
     def _alert_time_over(self) -> None:
         self._alert_timer = None
         if self.connected and not self._aborting:
-            self._socket_ended()
+            self.socket_ended()
 
     def _drop_plaintext(self) -> None:
         self.dataBuffer = b""
         self.offset = 0
         self._tempDataBuffer = []
         self._tempDataLen = 0
-        self._sealed_plain = 0
+        self._pipe.sealed_plain = 0
 
     # -- writing
 
     @property
     def unsent_bytes(self) -> int:
         """Bytes that ``write()`` accepted and the kernel has not taken yet; those that are encrypted, as that."""
-        return super().unsent_bytes - self._sealed_plain + len(self._sealed)
+        pipe = self._pipe
+        return super().unsent_bytes - pipe.sealed_plain + len(pipe.sealed)
 
     def _may_send_directly(self) -> bool:
-        return self._established and not self._sealed and super()._may_send_directly()
+        pipe = self._pipe
+        return pipe.established and not pipe.sealed and super()._may_send_directly()
 
     def startWriting(self) -> None:
         """Have `write_ready` called. Before the end of the handshake there may be nothing that it could write."""
-        if self._established or self._sealed:
+        pipe = self._pipe
+        if pipe.established or pipe.sealed:
             self.reactor.addWriter(self)
 
+    def write_otherwise(self, data: Any) -> None:
+        """Write what the pipe does not take at once: what is large, has to wait, or cannot be written at all."""
+        WriteThrough.write(self, data)
+
+    def kernel_full(self, data: bytes) -> None:
+        """Keep `data` until the last of its ciphertext is gone."""
+        self._buffer_unsent((data,), 0)
+
+    def send_refused(self, refusal: OSError, data: bytes) -> None:
+        """The kernel has refused to send: lose the connection on the next turn."""
+        self._send_refused(refusal, (data,))
+
     # Stands for the socket's send(): encrypt, and return how much of `data` the kernel has taken. What it has not taken
-    # stays in _sealed, and counts as not accepted until it is gone.
+    # stays in the pipe, and counts as not accepted until it is gone.
     def _seal(self, data: Any) -> int:
-        size = len(data)
+        size, seal = len(data), self._pipe.seal
         if size <= PIECE_BYTES:
-            return size if self._seal_piece(data, size) else 0
+            return size if seal(data) else 0
         view = memoryview(data)
         accepted = 0
         while accepted < size:
             piece = view[accepted : accepted + PIECE_BYTES]
-            if not self._seal_piece(piece, len(piece)):
+            if not seal(piece):
                 break
             accepted += len(piece)
         return accepted
 
-    def _seal_piece(self, data: Any, size: int) -> bool:
-        tls = self._tls
-        try:
-            wire = tls.encrypt(data)
-        except (MemoryError, RecursionError):
-            raise  # the application's: it ends the connection
-        except Exception as exception:
-            # The connection does not end within write(), and the data is dropped.
-            self.reactor.callLater(0, self._encryption_failed, exception)
-            self._direct = False
-            return True
-        try:
-            sent = self._send_wire(wire)
-        except OSError as refusal:
-            if refusal.errno not in _WOULD_BLOCK:
-                raise
-            sent = 0
-        if tls.oversized and self._shrink_timer is None:
-            self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
-        if sent == len(wire):
-            return True
-        self._sealed = memoryview(bytes(wire[sent:]))
-        self._sealed_plain = size
-        return False
+    def encryption_refused(self, exception: Exception) -> None:
+        """OpenSSL has refused to encrypt: fail on the next turn."""
+        self.reactor.callLater(0, self._encryption_failed, exception)
 
     def _encryption_failed(self, exception: Exception) -> None:
         if self.connected and not self._aborting and self._failure is None:
             self._fail(exception)
 
-    # Alerts, answers to key updates and the like go out behind the ciphertext that waits already.
-    def _send_control(self, wire: bytes) -> None:
-        if self._sealed:
-            if len(self._sealed) + len(wire) > PIECE_BYTES + PIECE_BYTES // 8 + _UNREAD_ANSWERS_BYTES:
+    def send_control(self, wire: bytes) -> None:
+        """Send an alert, an answer to a key update or the like, behind the ciphertext that waits already."""
+        pipe = self._pipe
+        if pipe.sealed:
+            if len(pipe.sealed) + len(wire) > PIECE_BYTES + PIECE_BYTES // 8 + _UNREAD_ANSWERS_BYTES:
                 self.abortConnection()
             else:
-                self._sealed = memoryview(bytes(self._sealed) + wire)
+                pipe.sealed = memoryview(bytes(pipe.sealed) + wire)
             return
         try:
-            sent = self._send_wire(wire)
+            sent = pipe.send(wire)
         except OSError as refusal:
-            if refusal.errno not in _WOULD_BLOCK:
+            if refusal.errno not in WOULD_BLOCK:
                 self._send_refused(refusal, ())
                 return
             sent = 0
         if sent < len(wire):
-            self._sealed = memoryview(wire)[sent:]
-            self._direct = False
+            pipe.sealed = memoryview(wire)[sent:]
+            pipe.direct = False
             self.startWriting()
-
-    # Waiting ciphertext is sent. The result is None once it is gone, else doWrite()'s result, in a tuple.
-    def _flush_sealed(self) -> tuple[Any] | None:
-        try:
-            sent = self._send_wire(self._sealed)
-        except OSError as refusal:
-            return (None,) if refusal.errno in _WOULD_BLOCK else (main.CONNECTION_LOST,)
-        if sent < len(self._sealed):
-            self._sealed = self._sealed[sent:]
-            return (None,)
-        self._sealed = b""
-        self.offset += self._sealed_plain
-        self._sealed_plain = 0
-        return None
 
     def doWrite(self) -> Any:
         """Write what is buffered; once it is drained, resume the producer or end our direction."""
         if self._send_failed:
             return main.CONNECTION_LOST
-        if self._sealed:
-            waiting = self._flush_sealed()
-            if waiting is not None:
-                return waiting[0]
-        if not self._established:
+        pipe = self._pipe
+        if pipe.sealed:
+            try:
+                if not pipe.flush():
+                    return None
+            except OSError:
+                return main.CONNECTION_LOST
+            self.offset += pipe.sealed_plain
+            pipe.sealed_plain = 0
+        if not pipe.established:
             self.stopWriting()
             if self._failure is not None:
                 self._half_close()
             return None
-        if self._notified:
+        if pipe.notified:
             self.stopWriting()
             self._half_close()
             return main.CONNECTION_DONE if self._peer_closed else None
         why = super().doWrite()
-        if why or not self._peer_closed or self.dataBuffer or self._tempDataBuffer or self._sealed:
+        if why or not self._peer_closed or self._unflushed():
             return why
         # The peer has closed, and so a producer is not awaited either.
         return self._close_notify()
@@ -513,7 +453,7 @@ class _Tls(WriteThrough):
 
     def _buffer(self, chunks: list[bytes], total: int) -> None:
         # After loseConnection() only a producer that is still registered may write.
-        if self._notified or self._peer_closed or (self.disconnecting and self.producer is None):
+        if self._pipe.notified or self._peer_closed or (self.disconnecting and self.producer is None):
             return
         super()._buffer(chunks, total)
 
@@ -532,7 +472,7 @@ class _Tls(WriteThrough):
             return
         self._direct = False
         self.disconnecting = 1
-        if not self._established and not self._tempDataBuffer:
+        if not self._pipe.established and not self._tempDataBuffer:
             self.abortConnection()
         elif self.producer is None:
             self._end_when_flushed()
@@ -547,7 +487,7 @@ class _Tls(WriteThrough):
 
     # An empty buffer ends at once: the kernel may call a socket writable only when much of its own is empty.
     def _end_when_flushed(self) -> None:
-        if not self._established or self._sealed or self.dataBuffer or self._tempDataBuffer:
+        if not self._pipe.established or self._unflushed():
             self.startWriting()
         elif self._failure is None:
             self._close_notify()
@@ -562,41 +502,53 @@ class _Tls(WriteThrough):
 
     # To be called when everything is flushed. The result is the reason to disconnect now, or None.
     def _close_notify(self) -> Any:
-        if not self._notified:
-            self._notified = True
-            self._tls.shutdown()
-            farewell = self._tls.output()
+        pipe = self._pipe
+        if not pipe.notified:
+            pipe.notified = True
+            pipe.memory.shutdown()
+            farewell = pipe.memory.output()
             if farewell:
-                self._send_control(farewell)
-            if not self._sealed:
+                self.send_control(farewell)
+            if not pipe.sealed:
                 self._half_close()
-        return main.CONNECTION_DONE if self._peer_closed and not self._sealed else None
+        return main.CONNECTION_DONE if self._peer_closed and not pipe.sealed else None
+
+    def abortConnection(self) -> None:
+        """See `WriteThrough.abortConnection`. There is no close_notify, so that what was cut off shows."""
+        self._pipe.open = False
+        super().abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket and tell the protocol, once."""
-        tls = self._tls
+        pipe = self._pipe
+        memory = pipe.memory
         for name in ("_alert_timer", "_shrink_timer"):
             timer = getattr(self, name)
             if timer is not None:
                 setattr(self, name, None)
                 timer.cancel()
+        pipe.open = False
         super().connectionLost(self._failure or reason)
-        self._send_wire = None
-        self._sealed = b""
-        self._sealed_plain = 0
-        if tls is not None and self._tls is not None:
-            self._tls = None
+        if pipe.memory is not None:
+            pipe.close()
             if self._failure is None:
                 # OpenSSL drops the session of a connection that ends otherwise, and many clients end without a word.
-                tls.connection.set_shutdown(_CLOSED)
-            tls.connection.set_app_data(None)
+                memory.connection.set_shutdown(_CLOSED)
+            memory.connection.set_app_data(None)
+
+    def shrink_later(self) -> None:
+        """Give large buffers back when the connection has been quiet for a while."""
+        self._pipe.shrinking = True
+        self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
 
     def _shrink_buffers(self) -> None:
-        if self._sealed:
-            self._shrink_timer = self.reactor.callLater(_SHRINK_SECONDS, self._shrink_buffers)
+        pipe = self._pipe
+        if pipe.sealed:
+            self.shrink_later()
         else:
             self._shrink_timer = None
-            self._tls.shrink()
+            pipe.shrinking = False
+            pipe.memory.shrink()
 
 
 @implementer(ISSLTransport, INegotiated)
@@ -613,6 +565,7 @@ class TLSServer(_Tls, TCPServer):
         reactor: Any,
         context: SSL.Context,
     ) -> None:
+        self._lay_pipe(reactor)
         TCPServer.__init__(self, sock, protocol, client, server, sessionno, reactor)
         self._open_tls(context)
 
@@ -633,6 +586,7 @@ if sys.platform != "win32":
             reactor: Any,
             context: SSL.Context,
         ) -> None:
+            self._lay_pipe(reactor)
             UNIXServer.__init__(self, sock, protocol, client, server, sessionno, reactor)
             self._open_tls(context)
 

@@ -701,6 +701,44 @@ def test_nothing_is_delivered_while_reading_is_paused(run, serve):
     run(main)
 
 
+def test_an_exception_of_dataReceived_loses_the_connection_after_several_reads_too(run, ours, failures):
+    class Failing(Listening):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            if len(self.data) == 3:
+                raise ZeroDivisionError
+
+    async def main(reactor):
+        server, client = await talk(ours, reactor)
+        failing = Failing()
+        failing.makeConnection(server.transport)
+        server.transport.protocol = failing
+        for number in range(3):
+            await client.send(b"x")
+            await failing.until(number + 1)
+        assert isinstance(await failing.lost, ZeroDivisionError)
+        assert len(failures) == 1
+
+    run(main)
+
+
+def test_a_client_that_sends_nothing_but_records_of_a_byte_is_dropped(run, ours, caplog):
+    caplog.set_level("INFO", "daphne_ng")
+
+    async def main(reactor):
+        server, client = await talk(ours, reactor)
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                for _ in range(1000):
+                    client.tls.send(b"x")
+                await client.flush()
+        assert isinstance(await server.lost, ConnectionAborted)
+        assert "its TLS records hold no data" in caplog.text
+        assert 10_000 < len(server.data) < 40_000
+
+    run(main)
+
+
 def test_a_read_is_delivered_as_one_and_bounded(run, ours):
     sizes: list[int] = []
 
@@ -868,7 +906,7 @@ def test_a_send_that_the_kernel_refuses_loses_the_connection_on_a_later_turn(run
         def refuse(data: Any) -> int:
             raise OSError(refusal, "refused")
 
-        server.transport._send_wire = refuse
+        server.transport._pipe.send = refuse
         server.transport.write(b"x")
         server.transport.write(b"y")
         assert not server.lost.done()
@@ -882,13 +920,13 @@ def test_a_send_that_the_kernel_cannot_take_now_is_tried_again(run, ours, busy):
     async def main(reactor):
         server, client = await talk(ours, reactor)
         await server.handshake
-        send = server.transport._send_wire
+        send = server.transport._pipe.send
 
         def refuse_once(data: Any) -> int:
-            server.transport._send_wire = send
+            server.transport._pipe.send = send
             raise OSError(busy, "busy")
 
-        server.transport._send_wire = refuse_once
+        server.transport._pipe.send = refuse_once
         server.transport.write(b"one ")
         assert unsent_bytes(server.transport) > 4
         server.transport.write(b"two")
@@ -902,9 +940,9 @@ def test_sends_may_be_cut_anywhere(run, ours):
     async def main(reactor):
         server, client = await talk(ours, reactor)
         await server.handshake
-        send = server.transport._send_wire
+        send = server.transport._pipe.send
         sizes = iter(range(1, 10**9, 7))
-        server.transport._send_wire = lambda data: send(bytes(data)[: next(sizes)])
+        server.transport._pipe.send = lambda data: send(bytes(data)[: next(sizes)])
         data = bytes(range(256)) * 2000
         server.transport.write(data[:100])
         server.transport.write(data[100:300_000])
@@ -929,9 +967,9 @@ def test_a_peer_that_asks_and_never_reads_is_dropped(run, ours):
         def full(data: Any) -> int:
             raise BlockingIOError(errno.EAGAIN, "full")
 
-        server.transport._send_wire = full
+        server.transport._pipe.send = full
         for _ in range(10_000):
-            server.transport._send_control(b"x" * 50)
+            server.transport.send_control(b"x" * 50)
             if server.transport._aborting:
                 break
         assert isinstance(await server.lost, ConnectionAborted)
@@ -984,12 +1022,13 @@ def test_a_fin_follows_our_close_notify_and_what_comes_is_still_delivered(run, o
         await client.send(b"still here")
         assert await server.until(10) == b"still here"
         # TLS answers some of what comes. Our direction is closed: that it fails must not end the connection.
-        server.transport._tls = Answering(tls := server.transport._tls)
+        pipe = server.transport._pipe
+        pipe.memory = Answering(memory := pipe.memory)
         await client.send(b", and here")
         assert await server.until(20) == b"still here, and here"
         await asyncio.sleep(0.01)
         assert not server.lost.done()
-        server.transport._tls = tls
+        pipe.memory = memory
         await client.close()
         assert isinstance(await server.lost, ConnectionDone)
 
@@ -1196,7 +1235,7 @@ def test_large_buffers_are_given_back_when_the_connection_is_quiet(run, ours, mo
         server, client = await talk(ours, reactor)
         await server.handshake
         for round_number in range(3):
-            tls = server.transport._tls
+            tls = server.transport._pipe.memory
             sent, received = tls._from, tls._into
             server.transport.write(bytes(MANY))
             await client.receive(MANY)
