@@ -364,7 +364,6 @@ TESTED_ELSEWHERE = {
     "daphne_ng.net.tls.certificates": "tests/unit/net/tls/test_sources.py",
     "daphne_ng.net.tls.context": "tests/unit/net/tls/test_sources.py",
     "daphne_ng.net.tls.extension": "tests/unit/net/tls/test_sources.py",
-    "daphne_ng.net.tls.memory": "tests/net/tls/test_transport.py",
     "daphne_ng.port": "the names of its modules alone",
     "daphne_ng.port.head": "tests/unit/wire/http1/test_requests.py",
     "daphne_ng.port.info": "tests/unit/asgi/test_scope.py",

@@ -101,6 +101,24 @@ def test_no_tuple_is_known_by_its_identity(tree: ast.Module) -> None:
     assert compared == []
 
 
+# -- the bounds of a slice are evaluated twice, unless mypyc knows how to cut what is cut -----------------
+
+
+# They cost their time twice, but do nothing.
+HARMLESS = {"len", "min", "max"}
+
+
+def test_the_bounds_of_slices_do_nothing(tree: ast.Module) -> None:
+    assert [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Slice)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Await | ast.NamedExpr)
+        or (isinstance(part, ast.Call) and ast.unparse(part.func) not in HARMLESS)
+    ] == []
+
+
 # -- attributes of instances are deleted only where their class says so ----------------------------------
 
 

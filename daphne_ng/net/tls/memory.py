@@ -14,25 +14,25 @@ from which pyOpenSSL itself has its functions. If one of them is gone, `TlsMemor
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Final
 
 from OpenSSL import SSL
 
 __all__ = ["PIECE_BYTES", "TlsBuffers", "TlsMemory"]
 
-PIECE_BYTES = 128 * 1024
+PIECE_BYTES: Final = 128 * 1024
 """Most plaintext that is encrypted at once, and so the most ciphertext that waits for the kernel."""
 
 # A record holds up to 16 KiB. TLS 1.2's largest expansion is far below this.
-_RECORD_BYTES = 16 * 1024
-_RECORD_OVERHEAD_BYTES = 256
+_RECORD_BYTES: Final = 16 * 1024
+_RECORD_OVERHEAD_BYTES: Final = 256
 
 # The largest read of the transport, and what may have been left of a record by the reads before.
-_PLAIN_BYTES = 128 * 1024 + 2 * _RECORD_BYTES
-_WIRE_BYTES = PIECE_BYTES + (PIECE_BYTES // _RECORD_BYTES + 2) * _RECORD_OVERHEAD_BYTES
+_PLAIN_BYTES: Final = 128 * 1024 + 2 * _RECORD_BYTES
+_WIRE_BYTES: Final = PIECE_BYTES + (PIECE_BYTES // _RECORD_BYTES + 2) * _RECORD_OVERHEAD_BYTES
 
 # A memory BIO keeps the size it once had. BIOs that may have more than this are exchanged when the connection is quiet.
-_SMALL_BYTES = 4 * 1024
+_SMALL_BYTES: Final = 4 * 1024
 
 
 class _PublicMemory:
@@ -93,8 +93,9 @@ class _PublicMemory:
             SSL.Error: OpenSSL refuses.
         """
         view = memoryview(data)
-        while view:
-            view = view[self.connection.send(view[:_RECORD_BYTES]) :]
+        sent = 0
+        while sent < len(view):
+            sent += self.connection.send(view[sent : sent + _RECORD_BYTES])
         return self.output()
 
     def output(self) -> bytes:
@@ -229,28 +230,27 @@ class _DirectMemory(_PublicMemory):
         self._from = connection._from_ssl = wbio
 
 
-TlsMemory: type[_PublicMemory]
-TlsBuffers: Any
 try:
     from cryptography.hazmat.bindings.openssl.binding import Binding
 
-    _ffi: Any = Binding.ffi
-    _lib: Any = Binding.lib
-    _NULL = _ffi.NULL
-    _BIO_get_mem_data = _lib.BIO_get_mem_data
-    _BIO_read = _lib.BIO_read
-    _BIO_write = _lib.BIO_write
-    _SSL_get_error = _lib.SSL_get_error
-    _SSL_read = _lib.SSL_read
-    _SSL_write = _lib.SSL_write
-    _WANT_READ = _lib.SSL_ERROR_WANT_READ
+    _ffi: Final[Any] = Binding.ffi
+    _lib: Final[Any] = Binding.lib
+    _NULL: Final[Any] = _ffi.NULL
+    _BIO_get_mem_data: Final[Any] = _lib.BIO_get_mem_data
+    _BIO_read: Final[Any] = _lib.BIO_read
+    _BIO_write: Final[Any] = _lib.BIO_write
+    _SSL_get_error: Final[Any] = _lib.SSL_get_error
+    _SSL_read: Final[Any] = _lib.SSL_read
+    _SSL_write: Final[Any] = _lib.SSL_write
+    _WANT_READ: Final[Any] = _lib.SSL_ERROR_WANT_READ
     # Every name that is used later, and one connection to try it.
     for _name in ("BIO_new", "BIO_s_mem", "SSL_MODE_ENABLE_PARTIAL_WRITE", "SSL_clear_mode", "SSL_set_bio"):
         getattr(_lib, _name)
     SSL.Connection._raise_ssl_error  # noqa: B018
-    TlsBuffers = _DirectBuffers
-    TlsMemory = _DirectMemory
     _DirectMemory(SSL.Context(SSL.TLS_METHOD), _DirectBuffers()).shrink()
+    _is_direct = True
 except (ImportError, AttributeError):
-    TlsBuffers = object
-    TlsMemory = _PublicMemory
+    _is_direct = False
+
+TlsMemory: Final[type[_PublicMemory]] = _DirectMemory if _is_direct else _PublicMemory
+TlsBuffers: Final[Any] = _DirectBuffers if _is_direct else object
