@@ -367,15 +367,18 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             self._begin_upgrade(message)
             return
         config = self._config
-        if message.ended and not config.http_timeout:
+        ended = message.ended
+        if ended and not config.http_timeout:
             self._body_deadline = self._exchange_deadline = NEVER
-            self._set_deadline(self._flow.probe_deadline)
+            self.deadline = deadline = self._flow.probe_deadline
+            if deadline < self.armed_for:
+                self._driver.rearm(deadline)
         else:
             now = self._driver.clock()
-            self._exchange_deadline = now + config.http_timeout if config.http_timeout and message.ended else NEVER
-            self._body_deadline = now + config.body_timeout if not message.ended and config.body_timeout else NEVER
+            self._exchange_deadline = now + config.http_timeout if config.http_timeout and ended else NEVER
+            self._body_deadline = now + config.body_timeout if not ended and config.body_timeout else NEVER
             self._update_deadline()
-        if not message.ended and self._error is not None:
+        if not ended and self._error is not None:
             # The body broke in the very read that brought its head.
             self._fail_active(self._error)
             return
@@ -386,9 +389,10 @@ class Http1Connection(PhasedConnection[Http1Driver]):
             return
         self._sink = sink
         if message.ended:
-            for part in message.parts:
-                sink.body_received(as_bytes(part))
-            message.parts = ()
+            if message.parts:
+                for part in message.parts:
+                    sink.body_received(as_bytes(part))
+                message.parts = ()
             sink.body_ended(message.trailers)
             return
         message.sink = sink

@@ -102,9 +102,11 @@ def remembered(data: bytes, head: RequestHead, config: Config) -> RememberedHead
 
     Args:
         data: One read, which began with the request. llhttp has found its end, and the beginning of no other target.
-        head: The request: of HTTP/1.1, kept alive, not chunked, with no special fields but `ORDINARY` ones.
+        head: The request: not chunked, with no special fields but `ORDINARY` ones.
         config: The limits, which the request has kept.
     """
+    if not config.head_memo_timeout:
+        return None
     end = len(data) - head.content_length
     at = data.find(b"\r\n")
     size = end - at

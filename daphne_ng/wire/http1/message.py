@@ -22,6 +22,8 @@ class Http1Message:
     body_bytes = 0
     """Body bytes parsed so far."""
     ended = False
+    ordinary = False
+    """Whether its head has no special fields but the `daphne_ng.wire.http1.head_memo.ORDINARY` ones."""
     trailers: Fields = ()
 
     def __init__(self, head: RequestHead) -> None:

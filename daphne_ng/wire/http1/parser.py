@@ -92,7 +92,6 @@ class Http1Parser:
         "_message",
         "_messages",
         "_muted",
-        "_ordinary",
         "_parser",
         "_remembered",
         "_special",
@@ -122,9 +121,7 @@ class Http1Parser:
         self._upgraded = False
         self._message: Http1Message | None = None
         self._fed = 0
-        # Whether the last head was one that may be remembered, and what is remembered: only while llhttp stands between
-        # two messages, since each call of it begins with forgetting.
-        self._ordinary = False
+        # Only while llhttp stands between two messages, since each call of it begins with forgetting.
         self._remembered: RememberedHead | None = None
         self._chunk_raw_bytes = 0
         self._trailer_bytes = 0
@@ -195,14 +192,9 @@ class Http1Parser:
         else:
             # A message ended in this feed, and llhttp does not say where; one byte stands for what follows it.
             self.head_pending = 1 if self._target else 0
-            if (
-                fresh
-                and self._ordinary
-                and not self._target
-                and len(self._messages) == 1
-                and self._config.head_memo_timeout
-            ):
-                self._remembered = remembered(data, self._messages[0].head, self._config)
+            messages = self._messages
+            if fresh and len(messages) == 1 and messages[0].ordinary and not self._target:
+                self._remembered = remembered(data, messages[0].head, self._config)
         self._head_done = self._message is not None
 
     def forget(self) -> None:
@@ -368,8 +360,9 @@ class Http1Parser:
         if config.body_max_bytes and head.content_length > config.body_max_bytes:
             raise WireError(413, "The request body is too large.")
 
-        self._ordinary = not special or ORDINARY.issuperset(special)
         self._message = message = Http1Message(head)
+        if not special or ORDINARY.issuperset(special):
+            message.ordinary = True
         self._messages.append(message)
         self._head_done = True
         self._target = b""

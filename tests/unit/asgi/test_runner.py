@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -90,3 +91,32 @@ async def test_without_a_record_function_nothing_is_recorded() -> None:
     bridge = Bridge(answer)
     bridge.runner.record = None
     await bridge.serve()
+
+
+@on_loop
+async def test_a_task_of_the_oldest_python_costs_no_name_of_its_own() -> None:
+    bridge = Bridge(answer)
+    exchange, _ = bridge.begin()
+    assert exchange.task is not None
+    assert (exchange.task.get_name() == "application") is (sys.version_info < (3, 12))
+    await bridge.runner.cancel_all("the test is over", 1)
+
+
+@on_loop
+async def test_the_task_factory_of_the_loop_makes_the_tasks() -> None:
+    bridge = Bridge(answer)
+    loop = bridge.runner.loop
+    made: list[Any] = []
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(make)
+    try:
+        exchange, _ = bridge.begin(request_head("GET", "/fast"))
+    finally:
+        loop.set_task_factory(None)
+    assert exchange.task is not None
+    assert made == [exchange.task.get_coro()]
+    await bridge.runner.wait_idle(1)
