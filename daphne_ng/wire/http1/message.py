@@ -21,6 +21,9 @@ class Http1Message:
     """Body parts that came before the exchange."""
     body_bytes = 0
     """Body bytes parsed so far."""
+    chunk_raw_bytes = 0
+    """Bytes read of a chunked body, its framing included."""
+    trailer_bytes = 0
     ended = False
     ordinary = False
     """Whether its head has no special fields but the `daphne_ng.wire.http1.head_memo.ORDINARY` ones."""

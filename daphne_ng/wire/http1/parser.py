@@ -81,7 +81,6 @@ class Http1Parser:
 
     __deletable__ = ("_parser",)  # what `let_go` cuts
     __slots__ = (
-        "_chunk_raw_bytes",
         "_config",
         "_fed",
         "_head_done",
@@ -96,7 +95,6 @@ class Http1Parser:
         "_remembered",
         "_special",
         "_target",
-        "_trailer_bytes",
         "_upgraded",
         "discarding",
         "head_pending",
@@ -123,8 +121,6 @@ class Http1Parser:
         self._fed = 0
         # Only while llhttp stands between two messages, since each call of it begins with forgetting.
         self._remembered: RememberedHead | None = None
-        self._chunk_raw_bytes = 0
-        self._trailer_bytes = 0
         self.head_pending = 0
         """Bytes of an incomplete head read so far."""
         self.wants_pause = False
@@ -209,8 +205,8 @@ class Http1Parser:
         # llhttp swallows chunk extensions without a callback, so they are seen as the difference between what was
         # read and what came out as body. Chunks of a single byte need five for each; those are granted, or a client
         # that streams short lines for hours would be refused in the end.
-        self._chunk_raw_bytes += count
-        overhead = self._chunk_raw_bytes - count - message.body_bytes
+        message.chunk_raw_bytes += count
+        overhead = message.chunk_raw_bytes - count - message.body_bytes
         if overhead > self._config.chunk_overhead_max_bytes + 5 * message.body_bytes:
             raise WireError(400, "The chunked body is mostly framing.")
 
@@ -370,8 +366,6 @@ class Http1Parser:
         self._host = None
         if special:
             self._special = []
-        self._chunk_raw_bytes = 0
-        self._trailer_bytes = 0
         self.discarding = False
 
     def on_body(self, data: bytes) -> None:
@@ -404,9 +398,9 @@ class Http1Parser:
             return
         message = self._message
         assert message is not None  # trailers end a message
-        self._trailer_bytes += len(name) + len(value) + 4
+        message.trailer_bytes += len(name) + len(value) + 4
         if (
-            self._trailer_bytes > self._config.trailer_max_bytes
+            message.trailer_bytes > self._config.trailer_max_bytes
             or len(message.trailers) >= self._config.trailer_max_fields
         ):
             raise WireError(431, "The trailer section is too large.")
