@@ -146,7 +146,8 @@ class DaphneReactor(AsyncioSelectorReactor):
         """See ``IReactorFDSet``."""
         fd = self._readers.get(reader)
         if fd is None:
-            self._continuousPolling.removeReader(reader)
+            if not isinstance(reader, DirectDescriptor):  # those are watched by the loop, or not at all
+                self._continuousPolling.removeReader(reader)
         else:
             self._asyncioEventloop.remove_reader(fd)
             del self._readers[reader]
@@ -155,7 +156,8 @@ class DaphneReactor(AsyncioSelectorReactor):
         """See ``IReactorFDSet``."""
         fd = self._writers.get(writer)
         if fd is None:
-            self._continuousPolling.removeWriter(writer)
+            if not isinstance(writer, DirectDescriptor):  # those are watched by the loop, or not at all
+                self._continuousPolling.removeWriter(writer)
         else:
             self._asyncioEventloop.remove_writer(fd)
             del self._writers[writer]

@@ -25,7 +25,7 @@ from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-
 
 from daphne_ng.config import Config
 from daphne_ng.pieces import append_piece
-from daphne_ng.wire.websocket.deflate import SPEEDUPS, Deflater, is_whole
+from daphne_ng.wire.websocket.deflate import Deflater, is_whole
 from daphne_ng.wire.websocket.driver import EngineReports
 from daphne_ng.wire.websocket.frames import UNMASK_NATIVE_MIN_BYTES, unmask
 
@@ -240,7 +240,7 @@ class EngineFactory:
 
     Args:
         config: The settings.
-        log: For what Autobahn itself reports as an error, and for the libraries that compress.
+        log: For what Autobahn itself reports as an error.
     """
 
     def __init__(self, config: Config, log: logging.Logger) -> None:
@@ -266,8 +266,6 @@ class EngineFactory:
         self._free_deflate: list[_Session] = []
         self._config = config
         self._deflaters: dict[int, Deflater] = {}
-        if SPEEDUPS and config.websocket_compression and config.websocket_compression_speedups:
-            log.info("WebSocket messages are compressed with the help of %s", " and ".join(SPEEDUPS))
         self.unmask = native_unmask
         """See `WebSocketEngines.unmask`."""
 

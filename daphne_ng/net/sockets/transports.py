@@ -16,11 +16,11 @@ conditions in `WriteThrough._may_send_directly` false sets the flag to false; on
 and `WriteThrough.unregisterProducer` set it to true again, by asking that method. While the flag is false everything
 is buffered, so bytes can never overtake each other.
 
-Private names of Twisted that this module relies on, all of them attributes of the classes it extends:
+Private names of Twisted that this module relies on, all but the last of them attributes of the classes it extends:
 ``_tempDataBuffer``, ``_tempDataLen`` (the write buffer), ``_writeDisconnecting``, ``_writeDisconnected`` (half-close),
 ``_aborting``, ``_sendmsgQueue``, ``_fileDescriptorBufferSize``, ``_ancillaryLevelSOLSOCKETTypeSCMRIGHTS`` (passing
-descriptors), ``_postLoseConnection``, ``_closeWriteConnection``. The tests run Twisted's own suites against these
-classes.
+descriptors), ``_postLoseConnection``, ``_closeWriteConnection``, and ``_asyncioEventloop`` of the reactor. The tests
+run Twisted's own suites against these classes.
 """
 
 from __future__ import annotations
@@ -358,6 +358,14 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
 
     def loseConnection(self) -> None:
         """Close when everything is flushed; ``connectionLost`` comes on a later turn."""
+        if self._direct and self.producer is None:
+            # Nothing is left to flush, and what the kernel holds goes out: the next turn will do, whether or not there
+            # is room for more.
+            self._direct = False
+            self.stopReading()
+            self.reactor._asyncioEventloop.call_soon(self._lose_flushed)  # callLater() costs ten times as much
+            self.disconnecting = 1
+            return
         self._direct = False
         if self.connected and not self.disconnecting and self._writeDisconnected:
             # Our half is closed, so nothing is left to flush. Twisted's own would call connectionLost within this call,
@@ -368,6 +376,13 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
             self.reactor.callLater(0, self._lose_closed)
             return
         FileDescriptor.loseConnection(self)
+
+    def _lose_flushed(self) -> None:
+        if self.connected and not self._aborting:
+            if self.unsent_bytes or self.producer is not None:
+                self.startWriting()  # written, or registered, after loseConnection(): doWrite() closes behind it
+            else:
+                self._disconnect(main.CONNECTION_DONE, False)
 
     def _lose_closed(self) -> None:
         if self.connected:

@@ -5,14 +5,14 @@ Theory of operation
 
 Bytes go in through `WebSocketConnection.receive_data`, which finds the frames in them. A whole, final, masked frame of
 text or binary - compressed or not - is the *direct path*: it is unmasked, inflated, decoded and handed on right here.
-Every other frame goes to an *engine* (Autobahn), one frame at a time, byte for byte as it came: fragments, control
-frames, frames too long to wait for, and whatever the direct path finds wrong. The engine is the judge of legality; the
-direct path never refuses anything.
+So is the Close frame of a client that leaves in good order. Every other frame goes to an *engine* (Autobahn), one frame
+at a time, byte for byte as it came: fragments, other control frames, frames too long to wait for, and whatever the
+direct path finds wrong. The engine is the judge of legality; the direct path never refuses anything.
 
 1. An engine sees a frame from its first byte to its last, or not at all. While it is inside a frame, or inside a
    fragmented message, nothing bypasses it. In between it holds no state - no window of a compressor is kept from one
    message to the next - so it is borrowed for a frame or a fragmented message, and given back after it. From the
-   first Close frame on, whoever sent it, the connection keeps the one it has.
+   first Close frame on that it has sent or seen, the connection keeps the one it has.
 2. One frame completes at most one message, so the loop can stop after any of them: an application that does not
    receive holds back what a read has already brought (`_backlog`), however much that would inflate to. And what one
    client has sent never keeps the others waiting for long: the backlog is handed on from a turn of the loop of its
@@ -71,6 +71,10 @@ _TURN_CLOSING_COST: Final = 64
 
 _NO_LIMIT: Final = (1 << 63) - 1
 
+# Close codes with which clients leave (RFC 6455 section 7.4): what browsers send, and what is theirs to define. The
+# engine knows the rest.
+_ORDINARY_CODES: Final = frozenset((1000, 1001, *range(3000, 5000)))
+
 EVENTS: Final = ("accepted", "closed by the server", "Close frame", "broken rule", "end of input", "loss")
 """The events that move a WebSocket from one phase to another, beside the passing of time."""
 _ACCEPTED: Final = 0
@@ -107,6 +111,7 @@ _READING: Final = 0
 _PAUSED: Final = 1
 _YIELDED: Final = 2
 
+_CLOSE: Final = 0x88
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
 _PING_FRAME: Final = b"\x89\x00"
@@ -308,8 +313,17 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
                             self._pause()
                             return
                         continue
-            # Anything else, and anything that went wrong above, is the engine's.
             self._waits = 0
+            if (
+                b0 == _CLOSE
+                and masked
+                and size < 126
+                and size <= direct_max
+                and stop <= end
+                and self._close_is_ordinary(data[start:stop], data[start - 4 : start])
+            ):
+                return
+            # Anything else, and anything that went wrong above, is the engine's.
             if not self._admit(b0, size):
                 return
             if self._feed(data[position:stop], max(stop - end, 0)):
@@ -492,6 +506,26 @@ class WebSocketConnection(PhasedConnection[WebSocketDriver]):
             utf_8_decode(plain, "strict", False)
         except UnicodeDecodeError:
             return False
+        return True
+
+    # Answer a client that begins the closing handshake with an ordinary frame, as the engine would. False if the frame
+    # is the engine's, or the handshake is under way.
+    def _close_is_ordinary(self, data: bytes, key: bytes) -> bool:
+        if self.phase != OPEN or self._engine is not None:
+            return False
+        code: int | None = None
+        reason = ""
+        payload = unmask(data, key)
+        if payload:
+            code = int.from_bytes(payload[:2], "big")
+            if code not in _ORDINARY_CODES:
+                return False
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                return False
+        self.write_control(bytes((_CLOSE, len(payload))) + payload)
+        self.close_judged(code, reason)
         return True
 
     # Count a frame that goes to the engine. False if it was one too many, and the connection has failed.

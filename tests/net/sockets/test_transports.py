@@ -426,6 +426,30 @@ def test_lose_connection_flushes_what_is_buffered_first(run):
     run(main)
 
 
+def test_what_is_written_in_the_turn_of_lose_connection_is_flushed(run):
+    async def main(reactor):
+        connection = await connect(reactor)
+        connection.transport.loseConnection()
+        connection.transport.write(b"written while closing")
+        assert await connection.receive_all() == b"written while closing"
+        assert isinstance(await connection.server.lost, ConnectionDone)
+        assert connection.server.events == ["lost"]
+
+    run(main)
+
+
+def test_abort_in_the_turn_of_lose_connection_resets(run):
+    async def main(reactor):
+        connection = await connect(reactor)
+        connection.transport.loseConnection()
+        connection.transport.abortConnection()
+        assert isinstance(await connection.server.lost, ConnectionAborted)
+        with pytest.raises(ConnectionResetError):
+            await connection.receive_all()
+
+    run(main)
+
+
 def test_abort_drops_what_is_buffered_and_resets(run):
     async def main(reactor):
         connection = await connect(reactor)

@@ -12,6 +12,7 @@ import pytest
 from daphne_ng.errors import InvalidHeader
 from tests.support.h1 import bytewise
 from tests.support.ws import (
+    CLOSE,
     CONTINUATION,
     DEFLATE,
     PING,
@@ -471,6 +472,29 @@ class TestMemory:
 
 
 class TestClosing:
+    CODES = (0, 3, 999, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1011, 1012, 1014, 1015, 2999, 3000, 4999, 5000)
+
+    @pytest.mark.parametrize(
+        "payload",
+        [b"", b"\x03", *(code.to_bytes(2, "big") for code in CODES)]
+        + [b"\x03\xe8" + reason for reason in (b"bye", "é€😀".encode(), b"\xff", b"\xc3", b"\xed\xa0\x80", b"x" * 123)],
+        ids=bytes.hex,
+    )
+    def test_a_close_frame_is_answered_as_the_engine_does_it(self, payload: bytes) -> None:
+        outcomes = []
+        for direct in (True, False):
+            server = open_websocket(direct=direct).feed(text("a"), frame(CLOSE, payload) + text("behind"))
+            outcomes.append((server.frames, server.end, server.state, server.messages, server.driver.failures))
+        assert outcomes[0] == outcomes[1]
+        assert server.messages == ["a"]
+
+    def test_an_ordinary_close_frame_takes_no_engine(self) -> None:
+        server = open_websocket()
+        server.ws._borrow = None  # to ask for one would raise
+        server.feed(close(1001, "away"))
+        assert server.frames == [("close", 1001, "away")]
+        assert server.end == (1001, "away")
+
     @on_both_paths
     @pytest.mark.parametrize(
         ("sent", "told", "answer"),
