@@ -428,6 +428,7 @@ ENDING: dict[str, tuple[tuple[str, ...], str, str, bytes, bytes]] = {
         b"",
         b'{"news":null,"ask":"elsewhere"}',
     ),
+    "ending_sse.py": (("sse_starlette",), "ending_sse:application", "/events", b"data: 0\r\n", b"\r\n"),
     "ending_django.py": (
         ("django",),
         "ending_django:application",
