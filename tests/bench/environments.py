@@ -114,4 +114,5 @@ def _made_from(python: str, name: str) -> str:
 
 def _sources() -> Iterator[Path]:
     yield from (path for path in (CHECKOUT / "pyproject.toml", CHECKOUT / "setup.py") if path.exists())
-    yield from sorted((CHECKOUT / "daphne_ng").rglob("*.py"))
+    for package in ("building", "daphne_ng"):
+        yield from sorted((CHECKOUT / package).rglob("*.py"))
