@@ -34,10 +34,14 @@ from daphne_ng.port.head import RequestHead
 from daphne_ng.wire.http1.message import Http1Message
 from daphne_ng.wire.memo import Memo
 
-__all__ = ["ORDINARY", "RememberedHead", "remembered"]
+__all__ = ["BARREN_MAX", "ORDINARY", "RememberedHead", "remembered"]
 
 ORDINARY: Final = frozenset(((b"connection", b"keep-alive"), (b"connection", b"Keep-Alive")))
 """The special fields of an ordinary request, besides one Host and Content-Length. In HTTP/1.1 they change nothing."""
+
+BARREN_MAX: Final = 3
+"""After how many heads in a row that were remembered in vain a connection stops to, until its timer fires next: proxies
+that send a new X-Request-ID with each request would pay a tenth of a request for each."""
 
 # A connection holds the block, and the fields that were made of it, which come to about twice that. It may hold an
 # incomplete head of `Config.head_max_bytes` anyway, which is more. Browsers send 1 KiB, and as much again in cookies.

@@ -33,7 +33,7 @@ from daphne_ng.wire.http.fields import (
     valid_hosts,
 )
 from daphne_ng.wire.http.forwarded import root_path_of
-from daphne_ng.wire.http1.head_memo import ORDINARY, RememberedHead, remembered
+from daphne_ng.wire.http1.head_memo import BARREN_MAX, ORDINARY, RememberedHead, remembered
 from daphne_ng.wire.http1.message import Http1Message
 from daphne_ng.wire.memo import Memo
 
@@ -81,6 +81,7 @@ class Http1Parser:
 
     __deletable__ = ("_parser",)  # what `let_go` cuts
     __slots__ = (
+        "_barren",
         "_config",
         "_fed",
         "_head_done",
@@ -121,6 +122,8 @@ class Http1Parser:
         self._fed = 0
         # Only while llhttp stands between two messages, since each call of it begins with forgetting.
         self._remembered: RememberedHead | None = None
+        # How many heads in a row were remembered in vain.
+        self._barren = 0
         self.head_pending = 0
         """Bytes of an incomplete head read so far."""
         self.wants_pause = False
@@ -152,6 +155,7 @@ class Http1Parser:
             whole = known.take(data)
             if whole is not None:
                 self._messages.append(whole)
+                self._barren = 0
                 return
             self._remembered = None
         message = self._message
@@ -189,13 +193,15 @@ class Http1Parser:
             # A message ended in this feed, and llhttp does not say where; one byte stands for what follows it.
             self.head_pending = 1 if self._target else 0
             messages = self._messages
-            if fresh and len(messages) == 1 and messages[0].ordinary and not self._target:
+            if fresh and self._barren < BARREN_MAX and len(messages) == 1 and messages[0].ordinary and not self._target:
+                self._barren += 1
                 self._remembered = remembered(data, messages[0].head, self._config)
         self._head_done = self._message is not None
 
     def forget(self) -> None:
-        """Give back what is remembered of the last request."""
+        """Give back what is remembered of the last request, and begin to remember again if that was in vain."""
         self._remembered = None
+        self._barren = 0
 
     def let_go(self) -> None:
         """Cut what refers back here: no further call will come."""

@@ -257,5 +257,27 @@ class TestTime:
         server.advance(100_000)
         assert server.state == "open"
 
+    def test_a_client_whose_fields_always_change_is_tried_again_later(self) -> None:
+        server = Http1Server(Replies())
+        most = head_memo.BARREN_MAX
+        for number in range(most):
+            server.feed(request(b"/", b"X-Request-ID: %d" % number))
+            assert server.h1._parser._remembered is not None
+        server.feed(request(b"/", b"X-Request-ID: %d" % most))
+        assert server.h1._parser._remembered is None
+        counting = count_feeds(server)
+        server.feed(GET, GET)
+        assert counting.feeds == 2
+        server.advance(5)
+        server.feed(GET, GET, GET)
+        assert counting.feeds == 3
+
+    def test_one_head_that_came_again_is_enough_to_go_on(self) -> None:
+        server = Http1Server(Replies())
+        for number in range(3 * head_memo.BARREN_MAX):
+            single = request(b"/", b"X-Request-ID: %d" % (number // 2))
+            server.feed(single)
+        assert server.h1._parser._remembered is not None
+
     def test_zero_parses_each(self) -> None:
         assert asked(GET, GET, GET, head_memo_timeout=0) == 2
