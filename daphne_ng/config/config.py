@@ -170,6 +170,7 @@ class Config:
     # HTTP/2
     http2: bool = Http2Settings.http2
     h2c: bool = Http2Settings.h2c
+    http2_plain_path: bool = Http2Settings.http2_plain_path
     http2_max_concurrent_streams: int = Http2Settings.http2_max_concurrent_streams
     http2_max_continuation_frames: int = Http2Settings.http2_max_continuation_frames
     http2_reset_burst: int = Http2Settings.http2_reset_burst

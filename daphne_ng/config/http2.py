@@ -24,6 +24,14 @@ class Http2Settings(SettingGroup, heading="HTTP/2"):
         kind="switch",
         why="Proxies use it, and whoever does not begin with it never notices.",
     )
+    http2_plain_path = setting(
+        True,
+        "serve what is ordinary on a stream of HTTP/2 without the h2 library, which stays the judge of all else",
+        flags=("--http2-plain-path", "--no-http2-plain-path"),
+        kind="switch",
+        why="A third less CPU for a request. Off if a fault is suspected there; off by itself with an h2 it was not "
+        "tested with.",
+    )
     http2_max_concurrent_streams = setting(
         100,
         "most requests at once on one connection; more are refused, and may be sent again",

@@ -24,6 +24,7 @@ from daphne_ng.port.answers import error_answer
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
 from daphne_ng.wire.http.defaults import ResponseDefaults
+from daphne_ng.wire.http2.engine import h2_is_tested
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
 
 __all__ = ["REFUSALS_MAX", "OpenConnection", "ServerContext"]
@@ -96,6 +97,8 @@ class ServerContext:
         from daphne_ng.net.channels.engine import EngineFactory
 
         self.engines = EngineFactory(config, log)
+        if config.http2_plain_path and not h2_is_tested():
+            log.info("The plain path of HTTP/2 is off: it was not tested with the version of h2 that is installed.")
         self._refused = refused
         self._limit = config.limit_concurrency
         self.trusted_peers = TrustedPeers(config.forwarded_allow_ips)

@@ -67,13 +67,13 @@ def check(server: Http2Server) -> None:
     for stream in connection._streams.values():
         assert stream.response != OVER
         assert stream.buffered == sum(len(part) for part in stream.parts or ())
-        assert stream.id in connection._engine.streams
+        assert (stream.id in connection._engine.streams) != (stream.id in connection._records.plain)
     assert set(connection._sender._waiting) | set(connection._sender.blocked) <= set(connection._streams)
     if server.state != "open":
         assert not connection._streams
         for sink in server.sinks:
             assert sink.stream.response == OVER
-    assert len(connection._engine.streams) <= len(connection._streams) + 2
+    assert len(connection._engine.streams) + len(connection._records.plain) <= len(connection._streams) + 2
 
 
 # The moves of a request half, whatever made them.

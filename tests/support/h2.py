@@ -548,6 +548,9 @@ class Http2Server:
         config: Fields of the `Config`.
     """
 
+    plain_path = True
+    """`Config.http2_plain_path` of servers that are not told."""
+
     def __init__(
         self,
         reply: Callable[[RecordingStreamSink], None] | None = None,
@@ -562,7 +565,7 @@ class Http2Server:
         extra: tuple[tuple[bytes, bytes], ...] = (),
         **config: Any,
     ) -> None:
-        self.config = Config(**config)
+        self.config = Config(**{"http2_plain_path": self.plain_path, **config})
         self.defaults = ResponseDefaults(server_name, extra, date)
         if date:
             self.defaults.set_date(DATE)

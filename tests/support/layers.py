@@ -398,6 +398,7 @@ TESTED_ELSEWHERE = {
     "daphne_ng.wire.http2.engine": "tests/unit/wire/http2/test_requests.py",
     "daphne_ng.wire.http2.frames": "tests/unit/wire/http2/test_attacks.py",
     "daphne_ng.wire.http2.inbound": "tests/unit/wire/http2/test_requests.py",
+    "daphne_ng.wire.http2.output": "tests/unit/wire/http2/test_records.py",
     "daphne_ng.wire.http2.preface": "tests/unit/net/channels/test_http2.py",
     "daphne_ng.wire.http2.response": "tests/unit/wire/http2/test_responses.py",
     "daphne_ng.wire.http2.schedule": "tests/unit/wire/http2/test_flow.py",

@@ -4,10 +4,11 @@ Theory of operation
 -------------------
 
 Bytes go in through `Http2Connection.receive_data`. The sieve (`http2.sieve`) cuts them into frames and keeps away what
-costs more than it is worth; the engine (`http2.engine`, which is h2) judges the rest and reports events; of these
-`http2.inbound` makes streams (`http2.stream`), each with an exchange that answers through it. What goes out waits in
-the streams, and is taken from there by the sender (`http2.sending`), on one turn of the loop for all. This module puts
-them together, and has what belongs to the whole: the output, time, and the end.
+costs more than it is worth. What is ordinary on a stream is for the records of the streams (`http2.records`); the
+engine (`http2.engine`, which is h2) judges the rest and reports events. Of both, `http2.inbound` makes streams
+(`http2.stream`), each with an exchange that answers through it. What goes out waits in the streams, and is taken from
+there by the sender (`http2.sending`), on one turn of the loop for all. This module puts them together, and has what
+belongs to the whole: the output, time, and the end.
 
 1. What is wrong with the connection ends it: GOAWAY, one `failed` for the logs, `disconnected` for every exchange.
 2. GOAWAY is ours in both directions. h2 neither sends nor sees one, since it is dead after either. What we have said
@@ -40,10 +41,11 @@ from daphne_ng.wire.ending import ANNOUNCED, CLOSED, LAST, LINGERING, NEVER, Pha
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.context import StreamContext
 from daphne_ng.wire.http2.driver import Http2Driver
-from daphne_ng.wire.http2.engine import Engine
+from daphne_ng.wire.http2.engine import Engine, h2_is_tested
 from daphne_ng.wire.http2.frames import ENHANCE_YOUR_CALM, NO_ERROR, STREAM_ID_MAX, goaway_frame, ping_frame
 from daphne_ng.wire.http2.hpack import CompressionError
 from daphne_ng.wire.http2.inbound import Inbound
+from daphne_ng.wire.http2.records import StreamRecords
 from daphne_ng.wire.http2.sending import Sender
 from daphne_ng.wire.http2.sieve import ConnectionFault, FrameSieve
 from daphne_ng.wire.http2.stream import Http2Stream
@@ -73,16 +75,20 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
     def __init__(self, config: Config, defaults: ResponseDefaults, driver: Http2Driver[Http2Stream]) -> None:
         super().__init__(config, driver)
         self._engine = engine = Engine(config)
+        self._records = records = StreamRecords(engine, config.http2_plain_path and h2_is_tested())
         self._sieve = sieve = FrameSieve(config)
         self._budget = sieve.budget
-        self._windows = windows = InboundWindows(config, engine)
+        self._windows = windows = InboundWindows(config, engine, records)
         floor = max(1, int(config.write_min_rate * config.http2_stall_timeout))
-        self._sender = sender = Sender(engine, sieve.budget, driver.clock, driver.full, floor, self._wants_flush)
+        self._sender = sender = Sender(
+            engine, records, sieve.budget, driver.clock, driver.full, floor, self._wants_flush
+        )
         self._context: StreamContext[Http2Stream] = StreamContext(
             config,
             defaults,
             driver,
             engine,
+            records,
             sieve,
             windows,
             sender,
@@ -206,11 +212,11 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         while not full():
             if not sender.idle:
                 sender.pump(_WRITE_BYTES)
-            if not engine.out:
+            if not engine.output.parts:
                 break
-            driver.write(engine.take_output())
+            driver.write(engine.output.take())
         else:
-            if engine.out_bytes > _CONTROL_MAX_BYTES and not self._choked:
+            if engine.output.size > _CONTROL_MAX_BYTES and not self._choked:
                 self._choked = True
                 self._pause_or_resume()
         awaiting_room = self._context.awaiting_room
@@ -220,7 +226,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
                     awaiting_room.pop(stream.id, None)
         if sender.waits and self._config.http2_stall_timeout:
             self._due_at(sender.stalled_since() + self._config.http2_stall_timeout)
-        if not self._streams and (self.phase >= LAST or self._inbound.client_leaves) and not engine.out:
+        if not self._streams and (self.phase >= LAST or self._inbound.client_leaves) and not engine.output.parts:
             self._close_when_drained()
 
     def _wants_flush(self) -> None:
@@ -255,6 +261,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         self._inbound.let_go()
         self._sender.let_go()
         self._engine.let_go()
+        self._records.let_go()
 
     def shut_down(self) -> None:
         """Serve what has begun, then close."""
@@ -265,7 +272,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         # GOAWAY frame with the last stream identifier set to 2^31-1 and a NO_ERROR code. [...] After allowing time for
         # any in-flight stream creation (at least one round-trip time), the server MAY send another GOAWAY frame with an
         # updated last stream identifier."
-        self._engine.write(goaway_frame(STREAM_ID_MAX, NO_ERROR) + ping_frame(_GRACE_PING))
+        self._engine.output.write(goaway_frame(STREAM_ID_MAX, NO_ERROR) + ping_frame(_GRACE_PING))
         self._budget.asked += 1
         self._grace_deadline = self._clock() + self._config.http2_goaway_timeout
         self._due_at(self._grace_deadline)
@@ -316,7 +323,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
             return wait > 0
         self._asked_at = now
         self._ping_progress = None
-        self._engine.write(ping_frame(_LIFE_PING))
+        self._engine.output.write(ping_frame(_LIFE_PING))
         self._budget.asked += 1
         self._ping_deadline = now + interval
         return True
@@ -356,7 +363,7 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         self._enter(LAST)
         sieve = self._sieve
         sieve.last_id = sieve.highest_id
-        self._engine.write(goaway_frame(sieve.highest_id, NO_ERROR))
+        self._engine.output.write(goaway_frame(sieve.highest_id, NO_ERROR))
         self._wants_flush()
 
     # GOAWAY has been sent, by us or by the client, and no stream is left.
@@ -376,8 +383,8 @@ class Http2Connection(PhasedConnection[Http2Driver[Http2Stream]]):
         self._inbound.lose_all(detail)
         self._working = False
         engine.clear_outbound_data_buffer()
-        engine.write(goaway_frame(last, code, detail))
-        self._driver.write(engine.take_output())
+        engine.output.write(goaway_frame(last, code, detail))
+        self._driver.write(engine.output.take())
         self._linger()
 
     # Close our half, and give the client a moment to read the answer before the rest of its bytes meets a reset.

@@ -9,6 +9,7 @@ from daphne_ng.config import Config
 from daphne_ng.wire.http.defaults import ResponseDefaults
 from daphne_ng.wire.http2.driver import Http2Driver
 from daphne_ng.wire.http2.engine import Engine
+from daphne_ng.wire.http2.records import StreamRecords
 from daphne_ng.wire.http2.sending import Sender, do_nothing
 from daphne_ng.wire.http2.sieve import FrameSieve
 from daphne_ng.wire.http2.windows import InboundWindows
@@ -28,7 +29,8 @@ class StreamContext(Generic[_Stream]):
         config: Limits and timeouts.
         defaults: Fields added to every response.
         driver: The I/O around the connection.
-        engine: Keeps the states of h2, and makes frames.
+        engine: h2, the judge of what is not plain.
+        records: Keeps the states of streams on the wire, and makes frames.
         sieve: Keeps away the frames of streams that were reset.
         windows: Gives back what the client has sent.
         sender: Takes what waits in the streams.
@@ -52,6 +54,7 @@ class StreamContext(Generic[_Stream]):
         "full",
         "open",
         "outlived",
+        "records",
         "sender",
         "sieve",
         "wants_flush",
@@ -64,6 +67,7 @@ class StreamContext(Generic[_Stream]):
         defaults: ResponseDefaults,
         driver: Http2Driver[Any],
         engine: Engine,
+        records: StreamRecords,
         sieve: FrameSieve,
         windows: InboundWindows,
         sender: Sender,
@@ -79,6 +83,7 @@ class StreamContext(Generic[_Stream]):
         self.full = driver.full
         """Whether the transport holds enough."""
         self.engine = engine
+        self.records = records
         self.sieve = sieve
         self.budget = sieve.budget
         self.windows = windows

@@ -13,6 +13,7 @@ __all__ = [
     "CANCEL",
     "CONTINUATION",
     "DATA",
+    "DEFAULT_WINDOW_BYTES",
     "END_HEADERS",
     "END_STREAM",
     "ENHANCE_YOUR_CALM",
@@ -34,6 +35,7 @@ __all__ = [
     "SETTINGS",
     "STREAM_CLOSED",
     "STREAM_ID_MAX",
+    "WINDOW_MAX_BYTES",
     "WINDOW_UPDATE",
     "WITH_PRIORITY",
     "frame_header",
@@ -78,6 +80,11 @@ WITH_PRIORITY: Final = 0x20
 STREAM_ID_MAX: Final = 2**31 - 1
 FRAME_MAX_BYTES: Final = 16384
 """Our SETTINGS_MAX_FRAME_SIZE, the least that there is: larger frames would only make a stream wait for another."""
+
+DEFAULT_WINDOW_BYTES: Final = 65535
+"""Every window at first, unless SETTINGS say otherwise (section 6.9.2)."""
+WINDOW_MAX_BYTES: Final = 2**31 - 1
+"""Section 6.9.1."""
 
 _HEADER: Final = Struct(">HBBBL")
 _LONG: Final = Struct(">L")

@@ -19,20 +19,30 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.stream import H2Stream
 
 from daphne_ng.errors import WireError
 from daphne_ng.wire.http2.context import StreamContext
-from daphne_ng.wire.http2.frames import PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED
+from daphne_ng.wire.http2.frames import (
+    DATA,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    STREAM_CLOSED,
+    WINDOW_MAX_BYTES,
+    frame_header,
+    window_update_frame,
+)
 from daphne_ng.wire.http2.head import Http2Head, MalformedRequest, check_request_fields
+from daphne_ng.wire.http2.records import StreamRecord
 from daphne_ng.wire.http2.sending import do_nothing
 from daphne_ng.wire.http2.sieve import (
+    DATA_RECEIVED,
     GOAWAY_RECEIVED,
     PRIORITY_RECEIVED,
     REQUEST,
     SKIPPED_BLOCK,
     SKIPPED_DATA,
     STREAM_FAULT,
+    WINDOW_UPDATED,
     ConnectionFault,
 )
 from daphne_ng.wire.http2.states import COMPLETE_HELD
@@ -62,6 +72,7 @@ class Inbound:
         "_new",
         "_ping_answered",
         "_priorities",
+        "_records",
         "_requests",
         "_requests_max",
         "_sieve",
@@ -78,6 +89,7 @@ class Inbound:
         self._config = context.config
         self._driver = context.driver
         self._engine = context.engine
+        self._records = context.records
         self._sieve = context.sieve
         self._last_request = last_request
         self._ping_answered = ping_answered
@@ -101,8 +113,12 @@ class Inbound:
             else:
                 report, stream_id, value = item
                 if report == REQUEST:
-                    h2, fields = self._engine.open_stream(stream_id, *value)
-                    self._open(h2, fields, bool(value[1]), now)
+                    block, ended = value
+                    record, fields = self._records.open(stream_id, block, ended)
+                    self._open(record, fields, bool(ended), now)
+                elif report == DATA_RECEIVED:
+                    payload, ended = value
+                    self._data_received(stream_id, payload, ended, now)
                 else:
                     REPORTS[report](self, stream_id, value, now)
         if sieve.fault is not None:
@@ -124,30 +140,30 @@ class Inbound:
 
     # -- requests ----------------------------------------------------------------------------------------
 
-    def _open(self, h2: H2Stream, fields: Any, ended: bool, now: float) -> None:
+    def _open(self, record: StreamRecord, fields: Any, ended: bool, now: float) -> None:
         context, driver = self._context, self._driver
         streams = context.open
-        stream_id: int = h2.stream_id
-        if h2.closed:
-            self._engine.forget(h2)  # it was reset in the same breath
+        stream_id = record.stream_id
+        if record.closed:
+            self._records.forget(record)  # it was reset in the same breath
             return
         if len(streams) + context.outlived >= self._config.http2_max_concurrent_streams:
-            self._refuse(h2, REFUSED_STREAM, now)
+            self._refuse(record, REFUSED_STREAM, now)
             return
         try:
             head = check_request_fields(fields, self._config, ended, True)
         except MalformedRequest as malformed:
-            self._refuse(h2, malformed.code, now)
+            self._refuse(record, malformed.code, now)
             driver.refused(None, malformed.status, malformed.detail, False)
             return
         except WireError as error:
             head = Http2Head()
             head.method = "HEAD" if (b":method", b"HEAD") in fields else "GET"
-            stream = streams[stream_id] = Http2Stream(context, h2, head, ended)
+            stream = streams[stream_id] = Http2Stream(context, record, head, ended)
             driver.refused(None, error.status, error.detail, False)
             stream.answer(error)
             return
-        stream = streams[stream_id] = Http2Stream(context, h2, head, ended)
+        stream = streams[stream_id] = Http2Stream(context, record, head, ended)
         if self._priorities:
             value = self._priorities.pop(stream_id, None)
             if value is not None:
@@ -157,11 +173,11 @@ class Inbound:
         if self._requests == self._requests_max:
             self._last_request()
 
-    # Reset a stream of h2 that no `Http2Stream` is made for.
-    def _refuse(self, h2: H2Stream, code: int, now: float) -> None:
-        self._engine.send_reset(h2, code)
-        self._engine.forget(h2)
-        self._sieve.give_up(h2.stream_id)
+    # Reset a stream that no `Http2Stream` is made for.
+    def _refuse(self, record: StreamRecord, code: int, now: float) -> None:
+        self._records.send_reset(record, code)
+        self._records.forget(record)
+        self._sieve.give_up(record.stream_id)
         self._sieve.take_reset(now)
 
     # -- what h2 reports ---------------------------------------------------------------------------------
@@ -175,7 +191,8 @@ class Inbound:
             if kind is DataReceived:  # by far the most of them
                 stream = self._context.open.get(event.stream_id)
                 if stream is not None:
-                    stream.data_received(event, now)
+                    ended = event.stream_ended is not None
+                    stream.data_received(event.data, event.flow_controlled_length, ended, now)
                 else:
                     self._context.windows.credit(None, event.flow_controlled_length)
             else:
@@ -184,8 +201,8 @@ class Inbound:
                     take(self, event, now)
 
     def _request_received(self, event: Any, now: float) -> None:
-        h2 = self._engine.streams[event.stream_id]
-        self._open(h2, self._engine.fields(event), event.stream_ended is not None, now)
+        record = self._records.adopt(self._engine.streams[event.stream_id])
+        self._open(record, self._engine.fields(event), event.stream_ended is not None, now)
 
     def _trailers_received(self, event: Any, now: float) -> None:
         stream = self._context.open.get(event.stream_id)
@@ -216,6 +233,27 @@ class Inbound:
         self._ping_answered(event.ping_data)
 
     # -- what the sieve reports --------------------------------------------------------------------------
+
+    def _data_received(self, stream_id: int, payload: bytes, ended: int, now: float) -> None:
+        stream = self._context.open.get(stream_id)
+        size = len(payload)
+        if stream is not None and self._records.take_data(stream.record, size, bool(ended)):
+            stream.data_received(payload, size, bool(ended), now)
+        else:
+            self._judge(frame_header(size, DATA, ended, stream_id) + payload, now)
+
+    def _window_update_received(self, stream_id: int, value: Any, now: float) -> None:
+        context = self._context
+        if stream_id:
+            stream = context.open.get(stream_id)
+            if stream is not None and self._records.take_window_update(stream.record, value):
+                context.sender.window_opened(stream_id)
+                return
+        elif self._engine.outbound_flow_control_window + value <= WINDOW_MAX_BYTES:
+            self._engine.outbound_flow_control_window += value
+            context.sender.connection_window_opened()
+            return
+        self._judge(window_update_frame(stream_id, value), now)
 
     def _data_skipped(self, stream_id: int, value: Any, now: float) -> None:
         self._context.windows.skip(value)
@@ -264,5 +302,6 @@ REPORTS: Final[Mapping[int, Callable[[Inbound, int, Any, float], None]]] = {
     STREAM_FAULT: Inbound._fault_found,
     GOAWAY_RECEIVED: Inbound._goaway_received,
     PRIORITY_RECEIVED: Inbound._priority_received,
+    WINDOW_UPDATED: Inbound._window_update_received,
 }
-"""Report of the sieve -> what it does. `REQUEST` opens a stream."""
+"""Report of the sieve -> what it does, but for the two that come most: `REQUEST` and `DATA_RECEIVED`."""

@@ -15,11 +15,12 @@ only when as much was sent as `daphne_ng.wire.progress` asks for in that time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from daphne_ng.wire.ending import NEVER
 from daphne_ng.wire.http2.budget import Budget
 from daphne_ng.wire.http2.engine import Engine
+from daphne_ng.wire.http2.records import StreamRecord, StreamRecords
 from daphne_ng.wire.http2.schedule import Schedule
 from daphne_ng.wire.http2.states import ENDING, SENT
 
@@ -75,7 +76,7 @@ class SendingStream(Protocol):
     """A stream as the sender knows it."""
 
     id: int
-    h2: Any
+    record: StreamRecord
     response: int
     """The state of the response half. `ENDING`: when all that waits is sent, the response is."""
     buffered: int
@@ -99,7 +100,8 @@ class Sender:
     """Sends what waits in the streams of a connection.
 
     Args:
-        engine: Makes the frames, and knows the windows.
+        engine: Knows the window of the connection.
+        records: Makes the frames, and knows the windows of the streams.
         budget: What responses and DATA frames earn the client.
         clock: Seconds.
         full: Whether the transport holds enough.
@@ -114,6 +116,7 @@ class Sender:
         "_floor",
         "_full",
         "_joined",
+        "_records",
         "_schedule",
         "_waiting",
         "_wants_flush",
@@ -124,6 +127,7 @@ class Sender:
     def __init__(
         self,
         engine: Engine,
+        records: StreamRecords,
         budget: Budget,
         clock: Callable[[], float],
         full: Callable[[], bool],
@@ -131,6 +135,7 @@ class Sender:
         wants_flush: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._records = records
         self._budget = budget
         self._clock = clock
         self._full = full
@@ -159,34 +164,35 @@ class Sender:
 
     def send_head(self, stream: SendingStream, block: bytes, end: bool, interim: bool = False) -> None:
         """Send a header block, at once: it is not subject to flow control."""
-        if stream.h2.closed:
+        record = stream.record
+        if record.closed:
             if end:
                 stream.response = SENT
             return
         if not interim:
             self._budget.responses += 1
-        self._engine.send_block(stream.h2, block, end, interim)
+        self._records.send_block(record, block, end, interim)
         if end:
             stream.last_frame_made()
         self._wants_flush()
 
     def send_whole(self, stream: SendingStream, block: bytes, body: bytes) -> None:
         """Send a whole response, its body in the same write if nothing is in the way."""
-        engine, budget, h2 = self._engine, self._budget, stream.h2
-        if h2.closed:
+        engine, records, budget, record = self._engine, self._records, self._budget, stream.record
+        if record.closed:
             stream.response = SENT
             return
-        engine.send_block(h2, block, False)
+        records.send_block(record, block, False)
         budget.responses += 1
         size = len(body)
         if (
             not self._waiting
-            and size <= h2.outbound_flow_control_window
+            and size <= record.send_window
             and size <= engine.outbound_flow_control_window
-            and size <= engine.frame_max
+            and size <= records.frame_max
             and not self._full()
         ):
-            engine.send_part(h2, [body], size, True)
+            records.send_part(record, [body], size, True)
             budget.data_sent(size)
             stream.last_frame_made()
             self._wants_flush()
@@ -229,7 +235,7 @@ class Sender:
     def window_opened(self, stream_id: int) -> None:
         """Note that the window of a stream may have been opened."""
         stream = self.blocked.get(stream_id)
-        if stream is not None and stream.h2.outbound_flow_control_window > 0:
+        if stream is not None and stream.record.send_window > 0:
             del self.blocked[stream_id]
             if stream.stall is not None:
                 stream.stall.opened(self._clock())
@@ -246,7 +252,7 @@ class Sender:
     def pump(self, limit: int) -> int:
         """Make frames of what waits, of up to `limit` bytes and one frame more. Returns the bytes of data in them."""
         waiting = self._waiting
-        engine = self._engine
+        engine, records = self._engine, self._records
         sent = 0
         while waiting and sent < limit:
             if engine.outbound_flow_control_window <= 0 and any(stream.buffered for stream in waiting.values()):
@@ -258,10 +264,10 @@ class Sender:
                 break
             if len(waiting) == 1:
                 stream = next(iter(waiting.values()))
-                sent += self._send_frame(stream, engine.frame_max)
+                sent += self._send_frame(stream, records.frame_max)
             else:
                 stream = waiting[self._scheduled()]
-                sent += self._send_frame(stream, min(engine.frame_max, _SHARED_FRAME_BYTES))
+                sent += self._send_frame(stream, min(records.frame_max, _SHARED_FRAME_BYTES))
         if sent and self.starving is not None and self.starving.sent(sent):
             self.starving = None
         return sent
@@ -284,12 +290,11 @@ class Sender:
 
     # Make one frame. Returns the bytes of data in it.
     def _send_frame(self, stream: SendingStream, frame_max: int) -> int:
-        engine = self._engine
+        records, record = self._records, stream.record
         buffered = stream.buffered
-        h2 = stream.h2
         length = min(buffered, frame_max)
         if buffered:
-            window = min(h2.outbound_flow_control_window, engine.outbound_flow_control_window)
+            window = min(record.send_window, self._engine.outbound_flow_control_window)
             if window <= 0:
                 self._stop_waiting(stream)
                 self.blocked[stream.id] = stream
@@ -306,9 +311,9 @@ class Sender:
         last = length == buffered and stream.response == ENDING
         trailers = stream.trailers_due
         if buffered or (last and trailers is None):
-            engine.send_part(h2, stream.take(length), length, last and trailers is None)
+            records.send_part(record, stream.take(length), length, last and trailers is None)
         if last and trailers is not None:
-            engine.send_block(h2, trailers, True)
+            records.send_block(record, trailers, True)
         if length == buffered:
             self._stop_waiting(stream)
         if last:

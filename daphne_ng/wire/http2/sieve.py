@@ -14,8 +14,8 @@ known at a glance; each of the others has the rule that `RULES` names for its ty
 4. GOAWAY, PRIORITY_UPDATE and what belongs to streams that we have given up never reach h2: after a GOAWAY it would be
    dead, and to frames of a reset stream it would answer with one reset each.
 
-All that is ordinary is passed on as it came, as many frames at a time as follow each other, and no more of them in one
-turn than others can wait for.
+What is ordinary on a stream (a request, DATA, WINDOW_UPDATE) is reported, for `http2.records`. The rest is passed on as
+it came, as many frames at a time as follow each other. There are no more frames in one turn than others can wait for.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from daphne_ng.wire.http2.frames import (
     SETTINGS,
     STREAM_CLOSED,
     STREAM_ID_MAX,
+    WINDOW_MAX_BYTES,
     WINDOW_UPDATE,
     WITH_PRIORITY,
     frame_header,
@@ -56,6 +57,7 @@ from daphne_ng.wire.http2.frames import (
 from daphne_ng.wire.http2.preface import PREFACE
 
 __all__ = [
+    "DATA_RECEIVED",
     "GOAWAY_RECEIVED",
     "PRIORITY_RECEIVED",
     "REQUEST",
@@ -63,6 +65,7 @@ __all__ = [
     "SKIPPED_BLOCK",
     "SKIPPED_DATA",
     "STREAM_FAULT",
+    "WINDOW_UPDATED",
     "ConnectionFault",
     "FrameSieve",
     "unknown_frame",
@@ -70,6 +73,8 @@ __all__ = [
 
 # Reports of the sieve, beside bytes for h2: (report, stream, value).
 REQUEST: Final = 0  # a new stream: (its header block, END_STREAM or 0)
+DATA_RECEIVED: Final = 6  # DATA without padding: (payload, END_STREAM or 0)
+WINDOW_UPDATED: Final = 7  # the increment, within its limits; of the connection on stream 0
 SKIPPED_DATA: Final = 1  # DATA that h2 does not see: how many bytes of the connection's window are due for it
 SKIPPED_BLOCK: Final = 2  # a header block that is decoded, to stay in step, and dropped
 STREAM_FAULT: Final = 3  # a frame that its stream is to be reset for: the error code
@@ -256,7 +261,10 @@ class FrameSieve:
                 and stream_id not in given_up
             ):
                 carried += 1
-                at = following
+                if run < at:
+                    items.append(data[run:at])
+                items.append((DATA_RECEIVED, stream_id, (data[at + 9 : following], flags & END_STREAM)))
+                at = run = following
                 continue
             if not self._begun:
                 # Section 3.4: "This sequence MUST be followed by a SETTINGS frame".
@@ -306,12 +314,18 @@ class FrameSieve:
                 self._pay_hollow(at, at + 9 + length, now)
             elif skipped and not self.budget.pays_control(now):  # nothing counts how often the stream ends
                 raise _too_many_frames()
-        return [(SKIPPED_DATA, stream_id, length)] if skipped else True
+        if skipped:
+            return [(SKIPPED_DATA, stream_id, length)]
+        if flags & PADDED:
+            return True
+        return [(DATA_RECEIVED, stream_id, (data[at + 9 : at + 9 + length], flags & END_STREAM))]
 
     def _headers_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
         frame = data[at : at + 9 + length]
         fault = None
+        skip = 9
         if flags & WITH_PRIORITY:
+            skip = 14
             where = 10 if flags & PADDED else 9
             if len(frame) >= where + 5 and unpack_long(frame, where)[0] & STREAM_ID_MAX == stream_id:
                 # RFC 7540 section 5.3.1 makes it a stream error, h2 the end of the connection.
@@ -322,7 +336,11 @@ class FrameSieve:
             self._block = [frame]
             self._block_bytes = len(frame)
             return [fault] if fault else None
-        return self._whole_block([frame], fault)
+        new = stream_id > self.highest_id
+        passed: Any = self._whole_block([frame], fault)
+        if passed is True and new and not flags & PADDED and length >= skip - 9:
+            return [(REQUEST, stream_id, (data[at + skip : at + 9 + length], flags & END_STREAM))]
+        return passed
 
     def _priority_rule(self, data: bytes, at: int, length: int, flags: int, stream_id: int, now: float) -> Any:
         if not self.budget.pays_control(now):
@@ -385,7 +403,10 @@ class FrameSieve:
         if length == 4:
             if stream_id > self.last_id or stream_id in self.given_up:
                 return None
-            if stream_id and not unpack_long(data, at + 9)[0] & STREAM_ID_MAX:
+            increment: int = unpack_long(data, at + 9)[0]
+            if 0 < increment <= WINDOW_MAX_BYTES:
+                return [(WINDOW_UPDATED, stream_id, increment)]
+            if stream_id and not increment & STREAM_ID_MAX:
                 if stream_id > self.highest_id:
                     raise ConnectionFault(PROTOCOL_ERROR, "A stream's window is opened that was never opened itself.")
                 # Section 6.9: "a flow-control window increment of 0 [is] a stream error". To h2 it is the end of all.

@@ -14,8 +14,8 @@ driver. A stream decides itself how it ends, and knows nothing of the connection
 3. A part of the body for which the sink has no room is delivered all the same, but the window it took is given back
    only after `consumed`. So the client stops by itself, and no other stream is held up.
 4. What the application sends waits in the stream, up to 64 KiB and one part beyond: then `writable` asks to wait.
-5. h2 works on all frames of a read before we see its events. So its stream may be closed already when ours is not: a
-   method that acts on the stream of h2 looks at that first.
+5. h2 works on several frames before we see its events. So a stream may be closed on the wire already when it is not
+   here: a method that acts on its record (`http2.records`) looks at that first.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
-
-from h2.stream import H2Stream
 
 from daphne_ng._types import Headers
 from daphne_ng.errors import WireError
@@ -40,6 +38,7 @@ from daphne_ng.wire.http2.driver import TunnelSink
 from daphne_ng.wire.http2.frames import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
 from daphne_ng.wire.http2.head import Http2Head, MalformedRequest, check_trailer_fields
 from daphne_ng.wire.http2.hpack import encode_fields, encode_status
+from daphne_ng.wire.http2.records import StreamRecord
 from daphne_ng.wire.http2.response import default_block, length_line, trailer_block
 from daphne_ng.wire.http2.schedule import NO_PRIORITY, parse_priority
 from daphne_ng.wire.http2.sending import SEND_HIGH_BYTES, SEND_LOW_BYTES, Stall
@@ -73,7 +72,7 @@ class Http2Stream:
 
     Args:
         context: What it shares with the other streams of its connection.
-        h2: The stream in the library.
+        record: The stream on the wire.
         head: The request.
         ended: The request has no body.
     """
@@ -94,12 +93,12 @@ class Http2Stream:
         "body_deadline",
         "buffered",
         "exchange_deadline",
-        "h2",
         "head",
         "id",
         "incremental",
         "parts",
         "received_bytes",
+        "record",
         "request",
         "response",
         "sink",
@@ -110,10 +109,10 @@ class Http2Stream:
         "window",
     )
 
-    def __init__(self, context: StreamContext[Http2Stream], h2: H2Stream, head: Http2Head, ended: bool) -> None:
+    def __init__(self, context: StreamContext[Http2Stream], record: StreamRecord, head: Http2Head, ended: bool) -> None:
         self._context = context
-        self.h2 = h2
-        self.id: int = h2.stream_id
+        self.record = record
+        self.id = record.stream_id
         self.head = head
         self.sink: RequestSink | None = None
         """Where the request goes, as long as the exchange wants to know of it."""
@@ -411,11 +410,9 @@ class Http2Stream:
             return None
 
     # Once for each DATA frame, where a call for each question would cost more than the answers.
-    def data_received(self, event: Any, now: float) -> None:  # noqa: PLR0912
-        """Take a DATA frame, as h2 reports it."""
-        context, head, data = self._context, self.head, event.data
-        count = event.flow_controlled_length
-        ended = event.stream_ended is not None
+    def data_received(self, data: bytes, count: int, ended: bool, now: float) -> None:  # noqa: PLR0912
+        """Take a DATA frame: its data, how much of the windows it took, and whether it ends the request."""
+        context, head = self._context, self.head
         self.received_bytes = received = self.received_bytes + len(data)
         if head.length_known and (received > head.content_length or (ended and received != head.content_length)):
             context.windows.credit(None, count)
@@ -426,6 +423,8 @@ class Http2Stream:
         if most and received > most and self.request < DISCARDING and not head.websocket:
             context.windows.credit(None, count)
             self._fail(WireError(413, "The request body is too large."))
+            if ended:
+                self._request_ended(now)
             return
         if self.request >= DISCARDING:
             self.body_deadline = min(now + context.config.drain_pause_timeout, self._discard_until)
@@ -655,7 +654,7 @@ class Http2Stream:
         if self.response == OVER:
             return
         context = self._context
-        if context.engine.send_reset(self.h2, code):
+        if context.records.send_reset(self.record, code):
             context.sieve.give_up(self.id)
         self.lose(reason)
         context.wants_flush()
@@ -687,7 +686,7 @@ class Http2Stream:
                 report, self._report = self._report, None
                 if report is not None:
                     report(lost)
-        context.engine.forget(self.h2)
+        context.records.forget(self.record)
         if self._running and self._cut_short:
             context.outlived += 1
         if self.window is not None:

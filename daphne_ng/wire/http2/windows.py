@@ -18,11 +18,12 @@ call           the stream's window              the connection's window
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from daphne_ng.config import Config
 from daphne_ng.wire.http2.engine import Engine
-from daphne_ng.wire.http2.frames import window_update_frame
+from daphne_ng.wire.http2.frames import DEFAULT_WINDOW_BYTES, window_update_frame
+from daphne_ng.wire.http2.records import StreamRecord, StreamRecords
 from daphne_ng.wire.http2.states import COMPLETE_HELD, OVER
 
 __all__ = ["InboundWindows", "ReceiveWindow"]
@@ -30,7 +31,6 @@ __all__ = ["InboundWindows", "ReceiveWindow"]
 # The connection's window at first. Streams begin with 64 KiB each, so sixteen uploads may begin at once without one
 # waiting for another; it grows like theirs, up to what may be buffered.
 _FIRST_WINDOW_BYTES: Final = 1024 * 1024
-_DEFAULT_WINDOW_BYTES: Final = 65535  # RFC 9113 section 6.9.2
 # The window for DATA that was skipped is given back in pieces of this size, a small part of the first window.
 _SKIPPED_BYTES: Final = 32768
 
@@ -88,8 +88,7 @@ class ReceiveWindow:
 class ReceivingStream(Protocol):
     """A stream as the windows know it."""
 
-    id: int
-    h2: Any
+    record: StreamRecord
     request: int
     response: int
     window: ReceiveWindow | None
@@ -101,13 +100,15 @@ class InboundWindows:
 
     Args:
         config: How large they may grow, and how much may be held.
-        engine: Announces what is given back.
+        engine: Announces what is given back of the connection's window.
+        records: Announces what is given back of a stream's.
     """
 
-    __slots__ = ("_connection", "_engine", "_held_max", "_size_max", "_skipped", "held")
+    __slots__ = ("_connection", "_engine", "_held_max", "_records", "_size_max", "_skipped", "held")
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, records: StreamRecords) -> None:
         self._engine = engine
+        self._records = records
         self._size_max = config.http2_window_max_bytes
         self._held_max = config.http2_connection_buffer_max_bytes
         self._connection = ReceiveWindow(_FIRST_WINDOW_BYTES, self._held_max)
@@ -117,7 +118,7 @@ class InboundWindows:
 
     def open(self) -> None:
         """Announce the first window of the connection, which every client takes to be 64 KiB."""
-        self._engine.open_window(_FIRST_WINDOW_BYTES - _DEFAULT_WINDOW_BYTES, None)
+        self._engine.open_window(_FIRST_WINDOW_BYTES - DEFAULT_WINDOW_BYTES, None)
 
     def credit(self, stream: ReceivingStream | None, count: int) -> None:
         """Give back so many bytes of a stream's window and the connection's; without a stream, of the latter."""
@@ -126,10 +127,10 @@ class InboundWindows:
         if stream is not None and stream.request < COMPLETE_HELD:
             window = stream.window
             if window is None:
-                window = stream.window = ReceiveWindow(_DEFAULT_WINDOW_BYTES, self._size_max)
+                window = stream.window = ReceiveWindow(DEFAULT_WINDOW_BYTES, self._size_max)
             increment = window.credit(count)
-            if increment and not stream.h2.closed:
-                self._engine.open_window(increment, stream.id)
+            if increment and not stream.record.closed:
+                self._records.open_window(stream.record, increment)
         increment = self._connection.credit(count)
         if increment:
             self._engine.open_window(increment, None)
@@ -140,7 +141,7 @@ class InboundWindows:
             self.credit(stream, padding)
         window = stream.window
         if window is None:
-            window = stream.window = ReceiveWindow(_DEFAULT_WINDOW_BYTES, self._size_max)
+            window = stream.window = ReceiveWindow(DEFAULT_WINDOW_BYTES, self._size_max)
         window.hold(count)
         self.held += count
         if self.held >= self._held_max:
@@ -157,8 +158,8 @@ class InboundWindows:
             return False
         self.held -= window.held
         increment = window.release()
-        if increment and stream.request < COMPLETE_HELD and stream.response != OVER and not stream.h2.closed:
-            self._engine.open_window(increment, stream.id)
+        if increment and stream.request < COMPLETE_HELD and stream.response != OVER and not stream.record.closed:
+            self._records.open_window(stream.record, increment)
         if self._connection.held and self.held < self._held_max:
             increment = self._connection.release()
             if increment:
@@ -169,5 +170,5 @@ class InboundWindows:
         """Give back the connection's window for DATA that h2 has not seen: it must not see the update either."""
         self._skipped += count
         if self._skipped >= _SKIPPED_BYTES:
-            self._engine.write(window_update_frame(0, self._skipped))
+            self._engine.output.write(window_update_frame(0, self._skipped))
             self._skipped = 0

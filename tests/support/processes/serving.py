@@ -39,6 +39,9 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PATIENCE_SECONDS = 20.0
 """How long to wait for what takes no time, where nothing depends on how long it takes."""
+# For a run of the tests with other options: those of all servers.
+_MORE_OPTIONS = os.environ.get("DAPHNE_NG_TEST_OPTIONS", "").split()
+
 SLACK = 4.0 if os.environ.get("CI") or os.environ.get("PYTEST_XDIST_WORKER") else 1.0
 """How many times longer things may take where others run beside the tests."""
 
@@ -156,7 +159,7 @@ def serve(
     log_path = directory / "server.log"
     python_path = os.pathsep.join(filter(None, [str(imports), os.environ.get("PYTHONPATH")]))
     variables = {**os.environ, "PYTHONPATH": python_path, **(environment or {})}
-    command = [*program, *listen, *options, application]
+    command = [*program, *_MORE_OPTIONS, *listen, *options, application]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -261,10 +261,10 @@ class TestFloods:
             server.feed(h2.ping() * 100)
             fed += 100
         assert 65536 <= fed * 17 <= 65536 + 1700
-        assert server.h2._engine.out_bytes <= 65536 + 1700
+        assert server.h2._engine.output.size <= 65536 + 1700
         server.drain()
         assert server.driver.reading
-        assert server.h2._engine.out_bytes == 0
+        assert server.h2._engine.output.size == 0
 
 
 class TestHeaderBlocks:
