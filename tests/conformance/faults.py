@@ -106,7 +106,7 @@ SCOPES: dict[str, Callable[[Any, dict], Any]] = {
     "tls.cipher-suite": tls("cipher_suite", "TLS_AES_256_GCM_SHA384"),
     "tls.no-client-cert": tls("client_cert_chain", [""]),
     "tls.client-cert": tls("client_cert_name", "conformance client"),
-    "tls.spec-version": tls("spec_version", None),
+    "tls.spec-version": tls("spec_version", 0.2),
 }
 
 LIFESPAN_SCOPES: dict[str, Callable[[Any, dict], Any]] = {

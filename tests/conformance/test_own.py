@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from daphne_ng.testing.conformance.case import Limits
 from daphne_ng.testing.conformance.core import (
     FAILED,
     HTTP1,
@@ -14,20 +15,22 @@ from daphne_ng.testing.conformance.core import (
     PROCESS,
     SKIPPED,
     TCP,
+    TLS,
+    UNIX,
     WEBSOCKET,
     WEBSOCKET2,
     Result,
 )
 from daphne_ng.testing.conformance.servers import Launcher
-from daphne_ng.testing.conformance.suite import run
+from daphne_ng.testing.conformance.suite import run, select
 
 pytestmark = pytest.mark.once
 
 OWN = f"{sys.executable} -m daphne_ng"
-TLS_ENDPOINT = "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={cert}:clientCA={ca}"
+TLS_ENDPOINT = "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={cert}"
 
 # What it does not offer; see docs/reference/asgi.md.
-SKIPS = {"push.promise"}
+SKIPS = {"push.promise", "tls.client-cert"}
 
 
 def is_green(results: Sequence[Result]) -> None:
@@ -45,6 +48,27 @@ def carriers(results: Sequence[Result]) -> set[tuple[str, str]]:
 
 
 def test_on_tcp() -> None:
-    results = run({TCP: Launcher(TCP, f"{OWN} --port {{port}} {{app}}")}, jobs=8)
+    results = run({TCP: Launcher(TCP, f"{OWN} --port {{port}} {{app}}")}, limits=Limits(quiet=0.15), jobs=8)
+    is_green(results)
+    assert carriers(results) == {(TCP, carrier) for carrier in (HTTP1, HTTP2, WEBSOCKET, WEBSOCKET2, PROCESS)}
+
+
+def test_over_tls_and_on_unix_sockets() -> None:
+    # The rest does not know what it is on.
+    chosen = select(["scope", "tls", "response", "disconnect", "websocket"])
+    launchers = {
+        TLS: Launcher(TLS, f"{OWN} -e {TLS_ENDPOINT} {{app}}"),
+        UNIX: Launcher(UNIX, f"{OWN} -u {{socket}} {{app}}"),
+    }
+    results = run(launchers, chosen, limits=Limits(quiet=0.15), jobs=8)
+    is_green(results)
+    wanted = {(site, carrier) for site in launchers for carrier in (HTTP1, HTTP2, WEBSOCKET, WEBSOCKET2)}
+    assert carriers(results) == wanted
+
+
+def test_with_workers() -> None:
+    chosen = select(["scope", "lifespan", "request"])
+    command = f"{OWN} --workers 2 --port {{port}} {{app}}"
+    results = run({TCP: Launcher(TCP, command)}, chosen, limits=Limits(quiet=0.15), jobs=8)
     is_green(results)
     assert carriers(results) == {(TCP, carrier) for carrier in (HTTP1, HTTP2, WEBSOCKET, WEBSOCKET2, PROCESS)}

@@ -102,6 +102,17 @@ class Play:
         found: dict[str, Any] = self.wait("scope")[0]["scope"]
         return found
 
+    def need_version(self, minor: int) -> None:
+        """Go on only if the server says that it knows version 2.`minor` of the HTTP and WebSocket text.
+
+        Raises:
+            Skipped: It knows an older one.
+        """
+        version = str(self.scope()["asgi"].get("spec_version") or "2.0")
+        _, _, found = version.partition(".")
+        if found.isdigit() and int(found) < minor:
+            raise Skipped(f"since 2.{minor}, and the server says that it knows {version}")
+
     def end(self) -> Note:
         """Wait for the end of the application."""
         return self.wait("end")[0]
@@ -323,11 +334,15 @@ class Case:
 
     def scope(self, *, more: str = "", headers: Fields = (), method: str = "GET") -> dict[str, Any]:
         """Return the scope of a request or WebSocket."""
-        if self.is_websocket:
-            client, play = self.open_websocket(more=more, headers=headers)
-            client.close()
-            return play.scope()
-        return self.ask(*OK, more=more, headers=headers, method=method)[1].scope()
+        return self.visit(more=more, headers=headers, method=method).scope()
+
+    def visit(self, *, more: str = "", headers: Fields = (), method: str = "GET") -> Play:
+        """Send a request, or open a WebSocket and close it."""
+        if not self.is_websocket:
+            return self.ask(*OK, more=more, headers=headers, method=method)[1]
+        client, play = self.open_websocket(more=more, headers=headers)
+        client.close()
+        return play
 
     @contextlib.contextmanager
     def server(

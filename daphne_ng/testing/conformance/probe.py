@@ -19,6 +19,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 DIRECTORY = "ASGI_CONFORMANCE_DIRECTORY"
@@ -75,7 +76,7 @@ def _untagged(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """Return a value as `dump` takes it, with each type kept: what is none becomes ``("not plain", type, repr)``.
 
-    A member of an enumeration of integers is taken for its value. Long bytes and
+    Any mapping becomes a dict. A member of an enumeration of integers is taken for its value. Long bytes and
     texts become ``("long", type, length, SHA-256)``.
     """
     kind = type(value)
@@ -90,7 +91,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if kind is tuple:
         return tuple(plain(item) for item in value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {plain(key): plain(item) for key, item in value.items() if isinstance(key, (str, bytes, int))}
     try:
         return ("not plain", kind.__name__, [plain(item) for item in value])
@@ -127,6 +128,7 @@ class Play:
             "scope",
             scope=plain(self._scope),
             is_dict=isinstance(self._scope, dict),
+            dicts=[key for key, value in self._scope.items() if isinstance(value, dict)],
             loop=id(asyncio.get_running_loop()),
             thread=threading.get_ident(),
             pid=os.getpid(),
@@ -231,6 +233,11 @@ class Play:
             return False
         self.note("sent", type=message.get("type"))
         return True
+
+    async def do_send_bare(self, message: Any) -> None:
+        """Send one message; what `send` raises ends the application."""
+        await self._send(message)
+        self.note("sent", type=message.get("type"))
 
     async def do_send_through(self, message: Any, seconds: float) -> None:
         """Send one message again and again; what `send` raises ends the application."""

@@ -50,8 +50,11 @@ def scope_type(case: Case) -> None:
     on=EVERY,
 )
 def version(case: Case) -> None:
-    asgi = case.scope().get("asgi")
-    if not isinstance(asgi, dict) or asgi.get("version") not in ("2.0", "2.1", "3.0"):
+    note = case.visit().wait("scope")[0]
+    asgi = note["scope"].get("asgi")
+    if "asgi" not in note["dicts"]:
+        raise Failed("asgi is no dict")
+    if asgi.get("version") not in ("2.0", "2.1", "3.0"):
         raise Failed(f"asgi is {asgi!r}")
 
 
@@ -117,7 +120,7 @@ def event_types(case: Case) -> None:
         client.send(2, b"bytes")
         client.send_close(1000)
     else:
-        _, play = case.ask(("receive",), *OK, ("receive",), method="POST", body=b"body")
+        _, play = case.ask(("receive",), *OK, ("receive", case.limits.quiet), method="POST", body=b"body")
     play.end()
     for note in play.notes("received"):
         if not note["is_dict"]:
@@ -140,8 +143,8 @@ def _allowed(value: Any) -> bool:
 def _must_raise(case: Case, message: dict[str, Any]) -> None:
     # The message is sent where a right one would be next.
     if case.is_websocket:
-        client, play = case.open_websocket(("send", message), ("send", {"type": "websocket.close"}))
-        play.end()
+        client, play = case.open_websocket(("send", message), ("note", "after"))
+        play.wait("after")
         client.close()
     else:
         play = case.play(("send", message), *OK)
@@ -233,15 +236,16 @@ def extra_keys(case: Case) -> None:
             ("receive",),
             ("send", {"type": "websocket.accept", "conformance": 1}),
             ("send", {"type": "websocket.send", "text": "x", "conformance": 1}),
-            ("send", {"type": "websocket.close", "conformance": 1}),
+            ("note", "after"),
         )
         client = case.websocket(play.target)
         case.shake_hands(client)
+        play.wait("after")
     else:
         play = case.play(*(("send", {**message, "conformance": 1}) for _, message in OK))
         exchange = case.exchange()
         exchange.request("GET", play.target)
-    play.end()
+        play.end()
     if raised := play.notes("send raised"):
         raise Failed(f"{raised[0]['type']}: {raised[0]['names'][0]}: {raised[0]['text']}")
 
@@ -349,11 +353,12 @@ def after_end_no_op(case: Case) -> None:
     on=EVERY,
 )
 def extensions(case: Case) -> None:
-    extensions = case.scope().get("extensions", {})
+    note = case.visit().wait("scope")[0]
+    extensions = note["scope"].get("extensions")
     if extensions is None:
         return
-    if not isinstance(extensions, dict):
-        raise Failed(f"extensions is {extensions!r}")
+    if "extensions" not in note["dicts"]:
+        raise Failed("extensions is no dict")
     for name, value in extensions.items():
         if not isinstance(name, str) or not isinstance(value, dict):
             raise Failed(f"{name!r}: {value!r}")

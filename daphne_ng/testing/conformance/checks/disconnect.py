@@ -263,6 +263,7 @@ def _raised(case: Case) -> list[str]:
     play.wait("end", seconds=2 * case.limits.answer)
     raised = play.notes("send raised")
     if not raised:
+        play.need_version(4)
         raise Failed(f"send() did not raise within {case.limits.answer:g} s")
     names: list[str] = raised[0]["names"]
     return names
@@ -282,6 +283,7 @@ def send_raises_after(case: Case) -> None:
     play.message(_GONE)
     play.wait("end", seconds=2 * case.limits.answer)
     if not play.notes("send raised"):
+        play.need_version(4)
         raise Failed("send() goes on without an exception")
 
 

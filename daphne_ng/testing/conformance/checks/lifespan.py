@@ -19,6 +19,8 @@ _STARTUP = "Lifespan: Startup"
 _SHUTDOWN = "Lifespan: Shutdown"
 _NOTICE = "Lifespan: asgiref #588"
 
+_NONE = "the application is not called for a lifespan"
+
 _RECEIVE = ("receive",)
 _STARTED = ("send", {"type": "lifespan.startup.complete"})
 _STOPPED = ("send", {"type": "lifespan.shutdown.complete"})
@@ -28,6 +30,7 @@ _TILL_END = ("forever", "lifespan.shutdown")
 @contextlib.contextmanager
 def _served(case: Case, *steps: Any) -> Iterator[Running]:
     # A server that starts with this lifespan and answers.
+    _scope(case)
     try:
         with case.server(list(steps)) as running:
             yield running
@@ -61,7 +64,7 @@ def _scope(case: Case) -> dict[str, Any]:
     case.ask(*OK)
     found = lifespan_notes(case.directory, "scope")
     if not found:
-        raise Failed("the application is not called for a lifespan")
+        raise Skipped(_NONE)
     scope: dict[str, Any] = found[0]["scope"]
     return scope
 
@@ -88,6 +91,8 @@ def scope(case: Case) -> None:
 )
 def spec_version(case: Case) -> None:
     version = _scope(case)["asgi"].get("spec_version")
+    if version is None:
+        raise Skipped("not provided")
     if version not in ("1.0", "2.0"):
         raise Failed(f"it is {version!r}")
 
@@ -141,8 +146,7 @@ def once_per_loop(case: Case) -> None:
     on=[PROCESS],
 )
 def startup_first(case: Case) -> None:
-    if case.launcher is None:
-        raise Skipped("no command line starts this server")
+    _scope(case)
     with case.server([_RECEIVE, ("sleep", 1.0), _STARTED, _TILL_END, _STOPPED], ready=False) as running:
         _wait(running, "received", _start_seconds(case))
         # Asked while the startup waits: it may be refused, or left waiting, but not processed.
@@ -174,9 +178,10 @@ def _ask_while_waiting(case: Case, play: Play, running: Running) -> None:
     on=[PROCESS],
 )
 def startup_failed(case: Case) -> None:
+    _scope(case)
     text = "conformance: no database"
     with case.server(
-        [_RECEIVE, ("send", {"type": "lifespan.startup.failed", "message": text})], ready=False
+        [_RECEIVE, ("send_bare", {"type": "lifespan.startup.failed", "message": text})], ready=False
     ) as running:
         if running.wait(_start_seconds(case)) is None:
             raise Failed(f"the server goes on for {_start_seconds(case):g} s")
@@ -305,7 +310,7 @@ def shutdown_ends(case: Case) -> None:
 )
 def shutdown_failed(case: Case) -> None:
     text = "conformance: not cleaned up"
-    failed = ("send", {"type": "lifespan.shutdown.failed", "message": text})
+    failed = ("send_bare", {"type": "lifespan.shutdown.failed", "message": text})
     with _served(case, _RECEIVE, _STARTED, _TILL_END, failed) as running:
         running.terminate()
         if running.wait(_stop_seconds(case)) is None:

@@ -144,7 +144,10 @@ def request_unread(case: Case) -> None:
     play = case.play(("wait", "go"), *OK)
     exchange = case.exchange()
     exchange.request("POST", play.target, (), b"x", more=True)
-    play.scope()
+    try:
+        play.scope()
+    except Failed:
+        raise Skipped("the body is gathered before the application is called") from None
     sent = _pushed(case, exchange)
     play.tell("go")
     if sent >= _FLOOD_PARTS * _FLOOD_PART:

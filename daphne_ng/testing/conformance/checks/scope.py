@@ -56,6 +56,8 @@ def _headers(scope: dict[str, Any]) -> Sequence[Any]:
 )
 def spec_version(case: Case) -> None:
     found = case.scope()["asgi"].get("spec_version")
+    if found is None:
+        raise Skipped("not provided")
     if not isinstance(found, str) or not found.startswith("2."):
         raise Failed(f"it is {found!r}")
 
@@ -73,7 +75,8 @@ def http_version_old(case: Case) -> None:
     play = case.play(*OK)
     exchange = case.http1()
     exchange.request("GET", play.target, version=b"1.0")
-    case.whole(exchange)
+    if case.whole(exchange).status == 505:
+        raise Skipped("the server does not speak HTTP/1.0")
     _equal("http_version", play.scope().get("http_version"), "1.0")
 
 
@@ -440,7 +443,7 @@ def streams(case: Case) -> None:
     exchanges = []
     for number in range(4):
         part = {"type": "http.response.body", "body": b"%d" % number}
-        start = {"type": "http.response.start", "status": 200}
+        start = {"type": "http.response.start", "status": 200, "headers": []}
         plays.append(case.play(("wait", "go"), ("send", start), ("send", part)))
         exchanges.append(connection.stream())
         exchanges[-1].request("GET", plays[-1].target)

@@ -166,5 +166,7 @@ def client_cert(case: Case) -> None:
 )
 def spec_version(case: Case) -> None:
     found = _extension(case).get("spec_version")
+    if found is None:
+        raise Skipped("not provided")
     if not isinstance(found, str):
         raise Failed(f"spec_version is {found!r}")

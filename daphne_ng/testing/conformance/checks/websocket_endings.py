@@ -316,6 +316,7 @@ def _raises_after(case: Case, play: Play) -> None:
     play.wait("end", seconds=3 * case.limits.answer)
     raised = play.notes("send raised")
     if not raised:
+        play.need_version(4)
         raise Failed("send() does not raise")
     if "builtins.OSError" not in raised[0]["names"]:
         raise Failed(f"send() raised {raised[0]['names'][0]}")
