@@ -29,7 +29,7 @@ class Http2Settings(SettingGroup, heading="HTTP/2"):
         "serve what is ordinary on a stream of HTTP/2 without the h2 library, which stays the judge of all else",
         flags=("--http2-plain-path", "--no-http2-plain-path"),
         kind="switch",
-        why="A third less CPU for a request. Off if a fault is suspected there; off by itself with an h2 it was not "
+        why="A fifth less CPU for a request. Off if a fault is suspected there; off by itself with an h2 it was not "
         "tested with.",
     )
     http2_max_concurrent_streams = setting(

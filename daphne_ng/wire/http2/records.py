@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 
-h2 takes a third of the time that a request needs, mostly for what an ordinary request is not. So `StreamRecords` keeps
+h2 takes a good part of a request's time, mostly for what an ordinary request is not. So `StreamRecords` keeps
 a *plain* stream itself: its state (RFC 9113 section 5.1), and its two windows. A stream is plain from its HEADERS on,
 and as long as nothing but ordinary frames come and go on it: DATA without padding, WINDOW_UPDATE, and the HEADERS and
 DATA of responses.
