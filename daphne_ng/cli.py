@@ -35,6 +35,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import daphne_ng
+from daphne_ng import wording
 from daphne_ng.access import AccessLogGenerator, LoggingAccessLog, open_access_log
 from daphne_ng.config import Config, Setting, settings
 from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, unix_string
@@ -74,6 +75,7 @@ _WORKER = "DAPHNE_NG_WORKER"
 _EXIT_SECONDS = 3.0
 
 PROGRAM = "daphne-ng"
+BUILD = "pure Python" if wording.__file__.endswith((".py", ".pyc")) else "compiled"
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 DEMO = "daphne_ng.demo:application"
@@ -260,7 +262,8 @@ class CommandLineInterface:
         return self._groups[title]
 
     def _add_own_options(self) -> None:
-        self.parser.add_argument("--version", action="version", version=f"{PROGRAM} {daphne_ng.__version__}")
+        version = f"{PROGRAM} {daphne_ng.__version__} ({BUILD})"
+        self.parser.add_argument("--version", action="version", version=version)
 
         add = self._group("Application").add_argument
         add(

@@ -22,20 +22,23 @@ from tests.support.net import FakeTransport, dial, exchange, silent
 from tests.support.ws import RecordingSink, read_frames
 
 
-class ScriptedContext(ServerContext):
-    """A server whose WebSockets are a test's to serve."""
+class Script:
+    """A server whose WebSockets are a test's to serve: its exchanges never begin, and what they are told the sink is."""
 
     port: WebSocketPort
+    subprotocols: list[str]
 
     def __init__(self, **settings: Any) -> None:
-        runner = Runner(silent, Config(**settings), asyncio.get_running_loop(), LOG)
-        super().__init__(runner.config, runner, LOG)
+        self._loop = asyncio.get_running_loop()
+        runner = Runner(silent, Config(**settings), self._loop, LOG)
+        self.context = ServerContext(runner.config, runner, LOG)
+        self.context.start_application = self._take
         self.sink = RecordingSink()
 
-    def begin_websocket(self, request: Any, info: Any, port: WebSocketPort, task_ended: Any = None) -> RecordingSink:
-        self.port = port
-        self.subprotocols: list[str] = request.subprotocols
-        return self.sink
+    def _take(self, exchange: Any) -> None:
+        self.port = exchange._port
+        self.subprotocols = exchange.scope["subprotocols"]
+        self._loop.call_soon(self.port.asked, self.sink)  # when the exchange has been made its sink
 
 
 class WireHarness:
@@ -47,8 +50,9 @@ class WireHarness:
     """
 
     def __init__(self, behind: bytes = b"", **settings: Any) -> None:
-        self.context = context = ScriptedContext(**settings)
-        self.sink = context.sink
+        self.script = script = Script(**settings)
+        self.context = context = script.context
+        self.sink = script.sink
         self.transport = FakeTransport()
         self.transport.protocol = ServerFactory(context).buildProtocol(self.transport.peer)
         self.transport.protocol.makeConnection(self.transport)
@@ -56,7 +60,7 @@ class WireHarness:
 
     @property
     def port(self) -> WebSocketPort:
-        return self.context.port
+        return self.script.port
 
     async def open(self) -> None:
         """Send the handshake."""

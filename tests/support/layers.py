@@ -193,7 +193,13 @@ NEVER = [
             "OpenSSL",
         ],
     ),
-    *[Never(module, ["twisted", "zope", "asyncio", "os", "socket", "time"]) for module in GROUND],
+    # The package itself reads one variable of the environment: which modules are imported must be known before any is.
+    Never("daphne_ng", ["twisted", "zope", "asyncio", "socket", "time"]),
+    *[
+        Never(module, ["twisted", "zope", "asyncio", "os", "socket", "time"])
+        for module in GROUND
+        if module != "daphne_ng"
+    ],
     # Applications import it, also where another server serves.
     Never("daphne_ng.stopping", ["daphne_ng", "twisted", "zope", "os", "socket", "time"]),
     Never("daphne_ng.acme.schedule", ["twisted", "zope", "asyncio", "os", "socket", "time", "threading", "logging"]),

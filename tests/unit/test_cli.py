@@ -20,6 +20,7 @@ from daphne_ng.access import AccessLogGenerator, LineWriter, LoggingAccessLog
 from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import Config, settings
 from daphne_ng.errors import ApplicationLoadError, ConfigurationError, EndpointError
+from tests.support.build import BUILD
 
 APPLICATION = "daphne_ng.demo:application"
 
@@ -284,7 +285,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         Interface().run(["--version"])
 
     assert exit.value.code == 0
-    assert capsys.readouterr().out == f"daphne-ng {daphne_ng.__version__}\n"
+    assert capsys.readouterr().out == f"daphne-ng {daphne_ng.__version__} ({BUILD})\n"
 
 
 # -- the application ---------------------------------------------------------------------------------------------
@@ -767,7 +768,7 @@ def test_an_interrupt_before_serving_is_no_traceback(enter: Callable[..., tuple[
 def test_the_package_can_be_run() -> None:
     run = subprocess.run([sys.executable, "-m", "daphne_ng", "--version"], capture_output=True, text=True, check=True)
 
-    assert run.stdout == f"daphne-ng {daphne_ng.__version__}\n"
+    assert run.stdout == f"daphne-ng {daphne_ng.__version__} ({BUILD})\n"
 
 
 # -- what subclasses of Daphne's class call and override -------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import daphne_ng
+from tests.support.build import BUILD
 
 
 def run(program: str, *path: Path) -> str:
@@ -196,7 +197,7 @@ def test_its_modules_can_be_run_as_programs(module: str, tmp_path: Path) -> None
         """,
         make_daphne(tmp_path),
     )
-    assert printed == ("made made\n" if module == "daphne.cli" else f"daphne-ng {daphne_ng.__version__}\n")
+    assert printed == ("made made\n" if module == "daphne.cli" else f"daphne-ng {daphne_ng.__version__} ({BUILD})\n")
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])

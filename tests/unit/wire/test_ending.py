@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise, product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ from daphne_ng.wire.ending import (
 )
 from daphne_ng.wire.progress import FAREWELL_BYTES
 from daphne_ng.wire.websocket.connection import WebSocketConnection
+from daphne_ng.wire.websocket.handshake import Handshake, WebSocketRequest
+from tests.support.asgi import request_head
 
 PHASES = [CONNECTING, OPEN, ANNOUNCED, LAST, LINGERING, CLOSED, GONE]
 TAKEN = [MOVING, STUCK, DELIVERED, EMPTY]
@@ -50,6 +53,9 @@ class Driver:
         self.left = 0
         self.ends: list[str] = []
         self.timer = NEVER
+        # What a WebSocket takes from its driver besides.
+        self.write = self.writable = None
+        self.engines = SimpleNamespace(unmask=None)
 
     def clock(self) -> float:
         return self.now
@@ -70,8 +76,13 @@ def connection(
     phase: int, kind: type[PhasedConnection[Any]] = PhasedConnection
 ) -> tuple[PhasedConnection[Any], Driver]:
     driver = Driver()
-    made = kind.__new__(kind)
-    PhasedConnection.__init__(made, CONFIG, driver, phase)  # of a WebSocket, nothing else is looked at
+    if kind is PhasedConnection:
+        return kind(CONFIG, driver, phase), driver
+    response: Any = None
+    made = WebSocketConnection(
+        CONFIG, Handshake(WebSocketRequest(request_head(), None, [], ""), response, bytes), driver
+    )
+    made.phase = phase
     return made, driver
 
 
