@@ -1,15 +1,76 @@
-"""What pyproject.toml cannot say: that a wheel may have compiled modules. See building/compiled.py."""
+"""What pyproject.toml cannot say: a wheel may have modules that mypyc compiles, from the source that runs interpreted.
 
+``DAPHNE_NG_COMPILE=1 pip install .`` makes such a wheel. Without the variable it is pure, and nothing asks for mypy.
+``[tool.daphne-ng.compiled]`` in pyproject.toml names the modules: folders, modules beside them, and each module of the
+folders that stays interpreted, with the reason. ``tests/unit/test_compiled_rules.py`` keeps the rules of all of them.
+"""
+
+from __future__ import annotations
+
+import os
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
-from setuptools import setup
+ROOT = Path(__file__).resolve().parent
 
-sys.path.insert(0, str(Path(__file__).parent))
+COMPILES = os.environ.get("DAPHNE_NG_COMPILE") == "1"
+"""Whether the wheel that is being built is to have compiled modules."""
 
-from building.compiled import COMPILES, extensions
+MYPY = "mypy==2.4.1"
+"""What compiles: the one version that `_mended_runtime` was made for. A newer one needs a look there, and all tests."""
 
-# Of all that setuptools does here, only these need the compiler.
-BUILDS = not {"bdist_wheel", "build_ext"}.isdisjoint(sys.argv)
+# mypy's own settings stand in pyproject.toml, for the check of types. A build knows of no other package, for what is
+# installed beside it would make other code.
+_OPTIONS = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
 
-setup(ext_modules=extensions() if COMPILES and BUILDS else [])
+# How an exception that is thrown into a compiled coroutine is passed on to what that awaits. Python 3.12 has deprecated
+# the three arguments, and the application would get the warning (mypyc issue 1214).
+_THROW = "res = PyObject_CallFunctionObjArgs(_m, type, value, traceback, NULL);"
+_THROW_MENDED = "res = PyObject_CallOneArg(_m, value);"
+
+
+def compiled_paths() -> list[str]:
+    """Return the files of the modules that are compiled, relative to the root."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        table = tomllib.load(file)["tool"]["daphne-ng"]["compiled"]
+    found = [path for folder in table["folders"] for path in sorted((ROOT / folder).rglob("*.py"))]
+    names = [path.relative_to(ROOT).as_posix() for path in found if path.name != "__init__.py"]
+    for name in (*table["interpreted"], *table["modules"]):
+        if not (ROOT / name).is_file():
+            raise FileNotFoundError(f"pyproject.toml names {name} for the compiler, and there is none")
+    return [*(name for name in names if name not in table["interpreted"]), *table["modules"]]
+
+
+# The compiled modules as extensions for setuptools.
+def _extensions() -> list[Any]:
+    from mypyc.build import mypycify
+
+    made: list[Any] = mypycify([*_OPTIONS, *compiled_paths()], opt_level="3", group_name="daphne_ng")
+    mended = _mended_runtime()
+    for extension in made:
+        extension.include_dirs.insert(0, mended)
+    return made
+
+
+# Write the mended file of mypyc's runtime to a directory of its own, and return that. The generated code includes the
+# runtime's files by name, and the compiler takes the first that it finds.
+def _mended_runtime() -> str:
+    import mypyc
+
+    source = (Path(mypyc.__file__).parent / "lib-rt" / "misc_ops.c").read_text()
+    if source.count(_THROW) != 1:
+        raise RuntimeError("mypyc's runtime has changed: see how it calls throw() now")
+    directory = Path("build", "mypyc-runtime")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "misc_ops.c").write_text(source.replace(_THROW, _THROW_MENDED))
+    return str(directory)
+
+
+if __name__ == "__main__":
+    from setuptools import setup
+
+    # The hook for what a build requires runs this too, and reports `setup_requires`. Only these two need the compiler.
+    builds = COMPILES and not {"bdist_wheel", "build_ext"}.isdisjoint(sys.argv)
+    setup(ext_modules=_extensions() if builds else [], setup_requires=[MYPY] if COMPILES else [])

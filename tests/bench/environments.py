@@ -113,6 +113,5 @@ def _made_from(python: str, name: str) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    yield from (path for path in (CHECKOUT / "pyproject.toml", CHECKOUT / "setup.py") if path.exists())
-    for package in ("building", "daphne_ng"):
-        yield from sorted((CHECKOUT / package).rglob("*.py"))
+    yield from (CHECKOUT / "pyproject.toml", CHECKOUT / "setup.py")
+    yield from sorted((CHECKOUT / "daphne_ng").rglob("*.py"))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from building.compiled import ROOT, compiled_paths
+from setup import ROOT, compiled_paths
 
 PATHS = compiled_paths()
 
