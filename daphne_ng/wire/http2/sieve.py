@@ -403,10 +403,11 @@ class FrameSieve:
         if length == 4:
             if stream_id > self.last_id or stream_id in self.given_up:
                 return None
-            increment: int = unpack_long(data, at + 9)[0]
-            if 0 < increment <= WINDOW_MAX_BYTES:
+            # Section 6.9: the reserved bit "MUST be ignored". To h2 it is the end of all.
+            increment: int = unpack_long(data, at + 9)[0] & WINDOW_MAX_BYTES
+            if increment:
                 return [(WINDOW_UPDATED, stream_id, increment)]
-            if stream_id and not increment & STREAM_ID_MAX:
+            if stream_id:
                 if stream_id > self.highest_id:
                     raise ConnectionFault(PROTOCOL_ERROR, "A stream's window is opened that was never opened itself.")
                 # Section 6.9: "a flow-control window increment of 0 [is] a stream error". To h2 it is the end of all.

@@ -225,6 +225,14 @@ WRONG = {
     "a reset of an idle stream": (h2.PREFACE + h2.settings() + h2.rst(1), h2.PROTOCOL_ERROR),
     "a window of an idle stream": (h2.PREFACE + h2.settings() + h2.window_update(1, 1), h2.PROTOCOL_ERROR),
     "no window for the connection": (h2.PREFACE + h2.settings() + h2.window_update(0, 0), h2.PROTOCOL_ERROR),
+    "no window for the connection but the reserved bit": (
+        h2.PREFACE + h2.settings() + h2.window_update(0, 2**31),
+        h2.PROTOCOL_ERROR,
+    ),
+    "too much window and the reserved bit": (
+        h2.PREFACE + h2.settings() + h2.window_update(0, 2**32 - 1),
+        h2.FLOW_CONTROL_ERROR,
+    ),
     "too much window": (h2.PREFACE + h2.settings() + h2.window_update(0, 2**31 - 1), h2.FLOW_CONTROL_ERROR),
     "a push": (h2.PREFACE + h2.settings() + h2.frame(h2.PUSH_PROMISE, 4, 1, b"\0\0\0\2"), h2.PROTOCOL_ERROR),
     "a stray continuation": (h2.PREFACE + h2.settings() + h2.continuation(1), h2.PROTOCOL_ERROR),

@@ -194,6 +194,21 @@ class TestOutbound:
         server.open_window(100_000, stream)
         assert server.response(stream).complete
 
+    @pytest.mark.parametrize("reserved", ["of the connection", "of the stream"])
+    def test_the_reserved_bit_of_an_update_is_ignored(self, reserved: str) -> None:
+        server = Http2Server(auto_credit=False)
+        stream = server.request()
+        server.answer(b"x" * 66_000)
+        assert len(server.response(stream).body) == 65535
+        for of in (None, stream):
+            server.client.h2.increment_flow_control_window(465, of)
+        wire = bytearray(server.client.h2.data_to_send())
+        assert bytes(wire) == h2.window_update(0, 465) + h2.window_update(stream, 465)
+        wire[9 if reserved == "of the connection" else 22] |= 0x80
+        server.feed(bytes(wire))
+        assert server.state == "open"
+        assert server.response(stream).complete
+
     def test_large_frames_where_the_client_allows_them(self) -> None:
         server = Http2Server(client={"max_frame_size": 1_000_000, "initial_window_size": 1_000_000}, auto_credit=False)
         server.client.h2.increment_flow_control_window(1_000_000)
