@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import importlib.util
@@ -26,6 +27,7 @@ import pytest
 
 from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import settings
+from daphne_ng.testing.conformance.command import parser as conformance_parser
 from tests.support.processes.serving import require_program
 
 pytestmark = pytest.mark.once
@@ -232,15 +234,22 @@ RUNSERVER = {"--nostatic", "--insecure", "--noreload", "--noasgi", "--no-color",
 RUNSERVER |= {"--http_timeout", "--websocket_handshake_timeout"}
 
 
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
 def test_every_flag_that_is_mentioned_exists() -> None:
-    known = {flag for action in CommandLineInterface().parser._actions for flag in action.option_strings}
+    ours = flags_of(CommandLineInterface().parser)
     unknown = set()
     for page in PAGES:
         prose = prose_of(page)
+        known = ours
         if page.parent.name == "migrating":
             prose = re.sub(r"^\|[^|]*\|", "|", prose, flags=re.MULTILINE)  # the other program's
         if page.name in ("django.md", "from-daphne.md"):
-            known |= RUNSERVER
+            known = ours | RUNSERVER
+        elif page.name == "conformance.md":
+            known = ours | flags_of(conformance_parser())
         for code in re.findall(r"`([^`\n]+)`", prose):
             if (flag := re.match(r"--[a-z][\w-]+", code)) and flag[0] not in known:
                 unknown.add(flag[0])

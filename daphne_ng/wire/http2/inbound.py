@@ -113,12 +113,13 @@ class Inbound:
             else:
                 report, stream_id, value = item
                 if report == REQUEST:
-                    block, ended = value
+                    block, flag = value
+                    ended = bool(flag)
                     record, fields = self._records.open(stream_id, block, ended)
-                    self._open(record, fields, bool(ended), now)
+                    self._open(record, fields, ended, now)
                 elif report == DATA_RECEIVED:
-                    payload, ended = value
-                    self._data_received(stream_id, payload, ended, now)
+                    payload, flag = value
+                    self._data_received(stream_id, payload, flag, now)
                 else:
                     REPORTS[report](self, stream_id, value, now)
         if sieve.fault is not None:
@@ -234,13 +235,14 @@ class Inbound:
 
     # -- what the sieve reports --------------------------------------------------------------------------
 
-    def _data_received(self, stream_id: int, payload: bytes, ended: int, now: float) -> None:
+    def _data_received(self, stream_id: int, payload: bytes, flag: int, now: float) -> None:
         stream = self._context.open.get(stream_id)
         size = len(payload)
-        if stream is not None and self._records.take_data(stream.record, size, bool(ended)):
-            stream.data_received(payload, size, bool(ended), now)
+        ended = bool(flag)
+        if stream is not None and self._records.take_data(stream.record, size, ended):
+            stream.data_received(payload, size, ended, now)
         else:
-            self._judge(frame_header(size, DATA, ended, stream_id) + payload, now)
+            self._judge(frame_header(size, DATA, flag, stream_id) + payload, now)
 
     def _window_update_received(self, stream_id: int, value: Any, now: float) -> None:
         context = self._context

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daphne_ng.net.sockets.transports import FIRST_READ_BYTES, LARGE_READ_BYTES, TCPServer
-from daphne_ng.net.tls.transport import TLSServer
+from daphne_ng.net.tls.pipe import TlsPipe
 
 LARGE_MESSAGE_BYTES = 64 * 1024 + 14
 
@@ -21,6 +21,7 @@ class Memory:
     """TLS that takes all for plaintext."""
 
     end = None
+    only_data = True
     oversized = False
 
     def decrypt(self, wire: bytes) -> bytes:
@@ -30,21 +31,21 @@ class Memory:
         return b""
 
 
-class Reads:
-    """A transport whose socket has one message at a time."""
+class Owner:
+    """What a pipe of TLS delivers to."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    protocol = Protocol()
+
+
+class Reads:
+    """A transport, or what of it reads, whose socket has one message at a time."""
+
+    def __init__(self) -> None:
         self.asked: list[int] = []
         self.waiting = 0
-        self.transport: Any = kind.__new__(kind)
-        self.transport.protocol = Protocol()
-        self.transport.connected = 1
-        self.transport._aborting = False
-        self.transport._established = True
-        self.transport._tls = Memory()
-        self.transport._recv = self._receive
+        self.reader: Any = None
 
-    def _receive(self, size: int) -> bytes:
+    def receive(self, size: int) -> bytes:
         self.asked.append(size)
         data = bytes(min(size, self.waiting))
         self.waiting -= len(data)
@@ -55,15 +56,32 @@ class Reads:
         self.asked.clear()
         self.waiting = size
         while self.waiting:
-            self.transport.read_ready()
+            self.reader.read_ready()
         return list(self.asked)
 
 
-@pytest.fixture(params=[TCPServer, TLSServer])
-def reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Reads:
-    # What TLS counts of reads without data needs a clock, and is not what is looked at here.
-    monkeypatch.setattr(TLSServer, "_is_barren", lambda *_sizes: False)
-    return Reads(request.param)
+def plain(reads: Reads) -> Any:
+    transport: Any = TCPServer.__new__(TCPServer)
+    transport.protocol = Protocol()
+    transport.connected = 1
+    transport._aborting = False
+    transport._recv = reads.receive
+    return transport
+
+
+def encrypted(reads: Reads) -> TlsPipe:
+    pipe = TlsPipe(Owner(), lambda: 0.0)
+    pipe.memory = Memory()
+    pipe.receive = reads.receive
+    pipe.established = True
+    return pipe
+
+
+@pytest.fixture(params=[plain, encrypted])
+def reads(request: pytest.FixtureRequest) -> Reads:
+    made = Reads()
+    made.reader = request.param(made)
+    return made
 
 
 def test_messages_larger_than_a_read_come_to_be_read_at_once(reads: Reads) -> None:
