@@ -20,7 +20,7 @@ from daphne_ng.testing.conformance.suite import run_check, statements
 from tests.conformance.strict_server import Server, context_of
 
 # A server with a fault leaves tasks behind that nobody ends.
-pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [pytest.mark.nightly, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 LIMITS = Limits(answer=0.5, quiet=0.05)
 

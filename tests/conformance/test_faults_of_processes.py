@@ -12,7 +12,7 @@ from daphne_ng.testing.conformance.servers import Launcher
 from daphne_ng.testing.conformance.suite import run_check, statements
 from tests.conformance import STRICT
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.nightly
 
 
 @pytest.mark.parametrize(
