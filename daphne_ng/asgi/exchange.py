@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from daphne_ng._types import ASGIApplication, Headers, Message
 from daphne_ng.config import Config
 from daphne_ng.errors import ClientDisconnected, UnexpectedMessage
-from daphne_ng.port import ResponsePort
+from daphne_ng.port import ResponsePort, WebSocketPort
 from daphne_ng.port.answers import error_answer
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
@@ -72,14 +72,18 @@ class Host(Protocol):
     record_websocket: Callable[[Any, str], None] | None
     generator_abandoned: Callable[[], None] | None
     interrupted: Callable[[], None] | None
-    exchanges: set[Exchange]
+    exchanges: set[Exchange[Any]]
     idle: asyncio.Event | None
 
     def check_idle(self) -> None:
         """Wake whatever waits for the last exchange to end. Called by an exchange that has removed itself."""
 
 
-class Exchange:
+# A subclass must not annotate the attribute again instead: mypyc would have the garbage collector count it twice.
+_Port = TypeVar("_Port", bound=ResponsePort | WebSocketPort)
+
+
+class Exchange(Generic[_Port]):
     """A request or WebSocket being served.
 
     Args:
@@ -110,7 +114,9 @@ class Exchange:
     """Called once, when the application's task has ended or is known never to begin; for a protocol that counts them.
     HTTP/1.1 leaves it alone."""
 
-    def __init__(self, runner: Host, head: RequestHead, info: ConnectionInfo, port: Any, scope: dict[str, Any]) -> None:
+    def __init__(
+        self, runner: Host, head: RequestHead, info: ConnectionInfo, port: _Port, scope: dict[str, Any]
+    ) -> None:
         self._runner = runner
         self._port = port
         self.head = head

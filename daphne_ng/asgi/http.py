@@ -64,10 +64,9 @@ _LATE_SECONDS: Final = 1.0
 _NOTICE_TURNS: Final = 16
 
 
-class HttpExchange(Exchange):
+class HttpExchange(Exchange[ResponsePort]):
     """A request being served; implements `RequestSink`. Its port is a `ResponsePort`."""
 
-    _port: ResponsePort
     _state = _START
     _status: int | None = None
     _wire_status: int | None = None

@@ -53,7 +53,7 @@ class Runner:
         self.interrupted: Callable[[], None] | None = None
         """Called when an application raised KeyboardInterrupt, to do what Ctrl-C does. Without it the exception
         goes on to what runs the loop."""
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[Exchange[Any]] = set()
         """Exchanges whose application has not ended."""
         self.started = 0
         """How many exchanges have begun."""
@@ -64,7 +64,7 @@ class Runner:
         # and what that has set is not for the next request on the connection to see.
         self._context = contextvars.copy_context()
 
-    def start(self, exchange: Exchange) -> None:
+    def start(self, exchange: Exchange[Any]) -> None:
         """Start the application's task."""
         exchange.began_at = self._time()
         self.exchanges.add(exchange)

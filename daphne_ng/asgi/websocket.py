@@ -75,7 +75,7 @@ _INTERNAL_ERROR: Final = 1011
 _SERVICE_RESTART: Final = 1012
 
 
-class WebSocketExchange(Exchange):
+class WebSocketExchange(Exchange[WebSocketPort]):
     """A WebSocket being served; implements `WebSocketSink`.
 
     Args:
@@ -96,7 +96,6 @@ class WebSocketExchange(Exchange):
     accepted = False
     """Whether the handshake was completed."""
 
-    _port: WebSocketPort
     _state = _CONNECTING
     _announced = False
     _greeted = False

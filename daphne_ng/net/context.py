@@ -92,7 +92,7 @@ class ServerContext:
             "http.response.trailers": {},
             "http.response.early_hint": {},
         }
-        self.start_application: Callable[[Exchange], None] = runner.start
+        self.start_application: Callable[[Exchange[Any]], None] = runner.start
         # The module of the engines loads Autobahn, which takes its time: it is imported when a server starts.
         from daphne_ng.net.channels.engine import EngineFactory
 

@@ -52,7 +52,7 @@ class Drain:
         runner: Runner,
         lifespan: Lifespan,
         hurry: asyncio.Event,
-        decline: Callable[[Exchange], None],
+        decline: Callable[[Exchange[Any]], None],
         notify: Callable[[], bool],
     ) -> None:
         self._config = config

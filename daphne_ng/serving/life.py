@@ -189,7 +189,7 @@ class ServerLife:
 
     # -- service -----------------------------------------------------------------------------------------
 
-    def _start_by_override(self, exchange: Exchange) -> None:
+    def _start_by_override(self, exchange: Exchange[Any]) -> None:
         assert self._create is not None  # otherwise the runner starts applications
         exchange.began_at = self.loop.time()
         try:
@@ -258,6 +258,6 @@ class ServerLife:
         awaited = server_stops(self._notice)
         return self._lifespan.notify() or awaited
 
-    def _decline(self, exchange: Exchange) -> None:
+    def _decline(self, exchange: Exchange[Any]) -> None:
         exchange.began_at = self.loop.time()
         self.loop.call_soon(exchange.cancel, "the server is shutting down")

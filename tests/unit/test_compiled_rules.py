@@ -162,3 +162,49 @@ def test_exceptions_declare_what_belongs_to_the_class(tree: ast.Module) -> None:
                 assert not isinstance(statement, ast.Assign), (owner.name, ast.unparse(statement))
                 if isinstance(statement, ast.AnnAssign) and statement.value is not None:
                     assert ast.unparse(statement.annotation).startswith("ClassVar"), owner.name
+
+
+# -- an attribute is annotated in one class: annotated again in a subclass, it is traversed twice ---------
+# Then the garbage collector takes what it refers to for referred to from elsewhere, and never frees it.
+
+
+def _base_names(node: ast.ClassDef) -> Iterator[str]:
+    for base in node.bases:
+        yield ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+
+
+# The attributes that a class annotates in its body, and those that it sets or annotates anywhere.
+def _attributes(node: ast.ClassDef) -> tuple[set[str], set[str]]:
+    annotated = {
+        ast.unparse(statement.target)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith("ClassVar")
+    }
+    of_self = {
+        found.attr
+        for found in ast.walk(node)
+        if isinstance(found, ast.Attribute) and isinstance(found.ctx, ast.Store) and ast.unparse(found.value) == "self"
+    }
+    return annotated, annotated | of_self
+
+
+def _annotated_again(trees: list[ast.Module]) -> set[str]:
+    classes = {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+    def inherited(node: ast.ClassDef) -> set[str]:
+        names = set()
+        for base in _base_names(node):
+            if base in classes and "Protocol" not in {*_base_names(classes[base])}:
+                names |= _attributes(classes[base])[1] | inherited(classes[base])
+        return names
+
+    return {f"{node.name}.{name}" for node in classes.values() for name in _attributes(node)[0] & inherited(node)}
+
+
+def test_no_attribute_is_annotated_again_in_a_subclass() -> None:
+    assert _annotated_again([ast.parse((ROOT / path).read_text()) for path in PATHS]) == set()
+
+
+def test_what_is_annotated_again_is_found() -> None:
+    source = "class A:\n  def __init__(self, x):\n    self.x = x\nclass B(A): pass\nclass C(B):\n  x: int\n  y: int\n"
+    assert _annotated_again([ast.parse(source)]) == {"C.x"}
