@@ -49,6 +49,8 @@ HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 _COLLECT_AFTER = 20_000
 # A collection that frees less than one in so many objects was not worth its time.
 _GARBAGE_RATIO = 20
+# Django's connections to a database are in cycles, which a collector that runs late would leave open by the hundred.
+_KEEPS_CONNECTIONS = "django.db"
 _SWEEP_SECONDS = 1.0
 
 
@@ -139,7 +141,8 @@ class RelaxedThreshold:
     """A callback of the collector that doubles its threshold after each run that found next to nothing.
 
     An application that leaves cycles gets the interpreter's own setting back at once. Django does: in them are the
-    connections to the database that ``CONN_MAX_AGE`` keeps, one for each request.
+    connections to the database that ``CONN_MAX_AGE`` keeps, one for each request. With its database layer loaded the
+    setting stays, since imports alone find nothing, and would double it before the first request.
 
     Args:
         least: The interpreter's own threshold of the youngest generation, in objects.
@@ -154,7 +157,7 @@ class RelaxedThreshold:
             young, middle, old = gc.get_threshold()
             if info["collected"] * _GARBAGE_RATIO > young:
                 gc.set_threshold(self._least, middle, old)
-            elif young < _COLLECT_AFTER:
+            elif young < _COLLECT_AFTER and _KEEPS_CONNECTIONS not in sys.modules:
                 gc.set_threshold(min(2 * young, _COLLECT_AFTER), middle, old)
 
 

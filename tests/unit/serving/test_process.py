@@ -6,6 +6,8 @@ import gc
 import os
 import pdb
 import signal
+import sys
+import types
 import weakref
 from typing import Any
 
@@ -132,7 +134,8 @@ def test_a_sweep_collects_once_within_a_second_whenever_it_is_asked_for() -> Non
             gc.enable()
 
 
-def test_the_collector_relaxes_as_long_as_it_finds_nothing() -> None:
+def test_the_collector_relaxes_as_long_as_it_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "django.db", raising=False)
     before, enabled = gc.get_threshold(), gc.isenabled()
     gc.disable()
     try:
@@ -145,6 +148,20 @@ def test_the_collector_relaxes_as_long_as_it_finds_nothing() -> None:
             seen.append(gc.get_threshold()[0])
         assert seen == [1400, 2800, 2800, 5600, 11200, 20000, 20000, 700, 700]
         assert gc.get_threshold()[1:] == (10, 10)
+    finally:
+        gc.set_threshold(*before)
+        if enabled:
+            gc.enable()
+
+
+def test_the_collector_does_not_relax_beside_djangos_database_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "django.db", types.ModuleType("django.db"))
+    before, enabled = gc.get_threshold(), gc.isenabled()
+    gc.disable()
+    try:
+        gc.set_threshold(700, 10, 10)
+        RelaxedThreshold(700)("stop", {"generation": 0, "collected": 0, "uncollectable": 0})
+        assert gc.get_threshold() == (700, 10, 10)
     finally:
         gc.set_threshold(*before)
         if enabled:
