@@ -177,6 +177,10 @@ class CommandLineInterface:
         self._assignment = os.environ.pop(_WORKER, "")
         config = self._config(options)
         check_loop(config.loop)
+        if config.static:
+            from daphne_ng.static.application import check_directories
+
+            check_directories(config)
         endpoints = self._endpoints(options, config)
         self._notifier = Notifier() if is_ours(self.server_class) else Notifier({})
         if config.umask:
@@ -211,6 +215,9 @@ class CommandLineInterface:
                 # The demo's page keeps a stream open, and so do many that are being developed. It would hold up Ctrl-C,
                 # and new code, for the whole of the grace period.
                 config = config.replace(graceful_timeout=min(config.graceful_timeout, 1.0))
+            if config.reload:
+                # A file that a developer has just changed is the one that is asked for.
+                config = config.replace(static_cache_seconds=0)
             if not self._assignment:
                 logger.info("Starting server at %s", ", ".join(endpoints))
             self.server = server = self._make_server(application, endpoints, access_log, options, config)

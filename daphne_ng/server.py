@@ -115,6 +115,10 @@ class Server:
                 f"application {application!r}: a Server takes the application itself; daphne_ng.run() imports it"
             )
         self.application = check_application(application)
+        if self.config.static:
+            from daphne_ng.static.application import check_directories
+
+            check_directories(self.config)
         self.endpoints = endpoints or []
         self.signal_handlers = signal_handlers
         self.action_logger = action_logger

@@ -28,6 +28,7 @@ from daphne_ng.config.proxies import ProxySettings
 from daphne_ng.config.responses import ResponseSettings
 from daphne_ng.config.setting import Setting
 from daphne_ng.config.sockets import SocketSettings
+from daphne_ng.config.static import StaticSettings
 from daphne_ng.config.timeouts import TimeoutSettings
 from daphne_ng.config.tls import TlsSettings
 from daphne_ng.config.websocket import WebSocketSettings
@@ -105,6 +106,19 @@ class Config:
     headers: tuple[tuple[bytes, bytes], ...] = ResponseSettings.headers
     date_header: bool = ResponseSettings.date_header
     http1_early_hints: bool = ResponseSettings.http1_early_hints
+
+    # static files
+    static: tuple[str, ...] = StaticSettings.static
+    static_index: str = StaticSettings.static_index
+    static_not_found: bool = StaticSettings.static_not_found
+    static_follow_symlinks: bool = StaticSettings.static_follow_symlinks
+    static_immutable: tuple[str, ...] = StaticSettings.static_immutable
+    static_max_age: int | None = StaticSettings.static_max_age
+    static_max_ranges: int = StaticSettings.static_max_ranges
+    static_cache_bytes: int = StaticSettings.static_cache_bytes
+    static_cache_file_bytes: int = StaticSettings.static_cache_file_bytes
+    static_cache_seconds: float = StaticSettings.static_cache_seconds
+    static_threads: int = StaticSettings.static_threads
 
     # timeouts
     http_timeout: float | None = TimeoutSettings.http_timeout

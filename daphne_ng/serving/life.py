@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daphne_ng._types import ASGIApplication
 from daphne_ng.asgi.exchange import Exchange, stack_lines, stack_of
@@ -29,6 +29,9 @@ from daphne_ng.serving.process import size_executor
 from daphne_ng.serving.wrappers import ServerWrappers
 from daphne_ng.stopping import StopNotice, context_of_server, server_starts, server_stops
 from daphne_ng.wording import counted, http2_support
+
+if TYPE_CHECKING:
+    from daphne_ng.static.application import StaticFiles
 
 __all__ = ["EXIT_LISTEN", "LivingServer", "ServerLife"]
 
@@ -103,7 +106,13 @@ class ServerLife:
         size_executor(loop, config.asgi_threads)
         self._notice = notice = StopNotice()
         serving = context_of_server(notice)
-        self.runner = runner = serving.run(Runner, server.application, config, loop, logger)
+        application = server.application
+        self._static: StaticFiles | None = None
+        if config.static:
+            from daphne_ng.static.application import StaticFiles
+
+            application = self._static = StaticFiles(application, config, loop.time)
+        self.runner = runner = serving.run(Runner, application, config, loop, logger)
         runner.generator_abandoned = generator_abandoned
         runner.interrupted = interrupted
         record_refused = None
@@ -245,6 +254,8 @@ class ServerLife:
         drain = Drain(self._config, self.context, self.runner, self._lifespan, self.hurry, self._decline, self._notify)
         await drain.run(self._server.listeners)
         self.context.stop_clock()
+        if self._static is not None:
+            self._static.close()
         detach = getattr(self._server.action_logger, "detach", None)
         if detach is not None:
             detach()

@@ -60,6 +60,8 @@ LAYERS = [
             "daphne_ng.access",
             "daphne_ng.endpoints",
             "daphne_ng.utils",
+            "daphne_ng.static",
+            "daphne_ng.static.*",
             "daphne_ng.serving",
             *(
                 f"daphne_ng.serving.{name}"
