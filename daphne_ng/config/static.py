@@ -137,11 +137,11 @@ class StaticSettings(SettingGroup, heading="Static files"):
         why="The admin of Django has 3 MiB.",
     )
     static_cache_file_bytes = setting(
-        65536,
+        256 * 1024,
         "largest file that is kept in memory",
         unit="bytes",
         minimum=0,
-        why="Larger files cost more to send than to open.",
+        why="From memory a file of 100 KB takes a tenth of what it takes from the disk, by way of the threads.",
     )
     static_cache_seconds = setting(
         1.0,
