@@ -15,6 +15,7 @@ long as the settings say, and are answered without a thread and without a look a
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -34,6 +35,8 @@ from daphne_ng.static.ranges import content_range, part_heads, ranges_of
 
 __all__ = ["StaticFiles", "check_directories"]
 
+logger = logging.getLogger("daphne_ng.static")
+
 T = TypeVar("T")
 
 # The fields of requests that matter here.
@@ -49,7 +52,7 @@ _READ_FIELDS: Final = frozenset(
     )
 )
 _ALLOW: Final[Field] = (b"allow", b"GET, HEAD")
-_PIECE_BYTES: Final = 128 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 # What a file in memory takes beside its content.
 _ENTRY_BYTES: Final = 2048
 
@@ -116,7 +119,7 @@ class StaticFiles:
         key = (mount, rest, codings)
         found: Representation | Redirect | None = self._kept.get(key)
         if found is None:
-            found = await self._in_thread(mount.look, _close, rest, codings)
+            found = await self._in_thread(lambda: _close, mount.look, rest, codings)
             if isinstance(found, Representation) and found.body is not None:
                 found.close()
                 self._kept.put(key, found)
@@ -169,6 +172,7 @@ class StaticFiles:
             await send({"type": "http.response.body", "body": found.body or b""})
         else:
             await self._send_part(found, 0, size, send)
+            # Short of the Content-Length it ends the connection.
             await send({"type": "http.response.body"})
 
     async def _respond_in_parts(self, found: Representation, ranges: Sequence[tuple[int, int]], send: Send) -> None:
@@ -193,30 +197,55 @@ class StaticFiles:
         for separator, (start, end) in zip(separators, ranges, strict=False):
             if separator:
                 await send({"type": "http.response.body", "body": separator, "more_body": True})
-            await self._send_part(found, start, end, send)
+            if not await self._send_part(found, start, end, send):
+                await send({"type": "http.response.body"})
+                return
         await send({"type": "http.response.body", "body": separators[-1]})
 
-    async def _send_part(self, found: Representation, start: int, end: int, send: Send) -> None:
+    # Returns whether the file has all of it.
+    async def _send_part(self, found: Representation, start: int, end: int, send: Send) -> bool:
+        def abandon() -> Callable[[object], None]:
+            file = found.file.taken()
+            return lambda _piece: file.close()
+
         while start < end:
             size = min(end - start, _PIECE_BYTES)
             if found.body is not None:
                 piece = found.body[start : start + size]
             else:
-                piece = await self._in_thread(os.pread, None, found.file.descriptor, size, start)
+                piece = await self._in_thread(abandon, _piece_of, found, size, start)
             if not piece:
-                raise EOFError(f"{os.fsdecode(found.path)} has become shorter while it was sent")
+                return False
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             start += len(piece)
+        return True
 
-    # The call goes on in its thread if the task is cancelled, and what it gives is then nobody's.
-    async def _in_thread(self, function: Callable[..., T], discard: Callable[[T], None] | None, *args: Any) -> T:
+    # If the task is cancelled, the call goes on in its thread. `abandon` then returns what takes its result, or None if
+    # it comes to none.
+    async def _in_thread(
+        self, abandon: Callable[[], Callable[[T | None], None]], function: Callable[..., T], *args: Any
+    ) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if discard is not None:
-                future.add_done_callback(lambda done: done.cancelled() or done.exception() or discard(done.result()))
+            take = abandon()
+            future.add_done_callback(
+                lambda done: take(None if done.cancelled() or done.exception() is not None else done.result())
+            )
             raise
+
+
+# Empty if the file has become shorter, or cannot be read.
+def _piece_of(found: Representation, size: int, start: int) -> bytes:
+    try:
+        piece = os.pread(found.file.descriptor, size, start)
+    except OSError as error:
+        logger.error("Cannot send the rest of %s: %s", os.fsdecode(found.path), error.strerror)
+        return b""
+    if not piece:
+        logger.error("Cannot send the rest of %s: it has become shorter", os.fsdecode(found.path))
+    return piece
 
 
 def _close(found: Representation | Redirect | None) -> None:

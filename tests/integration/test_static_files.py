@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -282,6 +283,25 @@ def test_links_that_are_changed_all_the_time_never_lead_out(place: str, tmp_path
             swapping.join()
         assert {answer.content for answer in answers if answer.status_code == 200} == {b"inside"}
         assert {answer.status_code for answer in answers} == {200, 404}
+
+
+def test_a_file_that_shrinks_ends_the_connection_and_nothing_else(tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    root.mkdir()
+    (root / "large.bin").write_bytes(LARGE * 20)
+    with serve("plain:application", tmp_path, "--static", f"/static={root}") as running:
+        running.expect("Cannot send the rest of .*/large.bin: it has become shorter", "before its Content-Length")
+        with running.connect(receive_buffer=4096) as connection:
+            connection.sendall(b"GET /static/large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = len(connection.recv(100))
+            os.truncate(root / "large.bin", 1_000_000)
+            with contextlib.suppress(ConnectionError):
+                while part := connection.recv(65536):
+                    received += len(part)
+        assert received < len(LARGE) * 20
+        running.wait_for_log("Cannot send the rest of")
+        assert running.log.count("large.bin: it has become shorter") == 1
+        assert curl(f"{running.url}/hello")[0] == 200
 
 
 # -- the start ------------------------------------------------------------------------------------------------------

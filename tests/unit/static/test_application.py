@@ -12,7 +12,8 @@ import pytest
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError
-from daphne_ng.static.application import StaticFiles, check_directories
+from daphne_ng.static.application import StaticFiles, _piece_of, check_directories
+from daphne_ng.static.lookup import Representation
 
 TIME = 1_700_000_000
 DATE = b"Tue, 14 Nov 2023 22:13:20 GMT"
@@ -45,7 +46,15 @@ class Site:
         config = Config(static=(f"/static={root}",), **settings)
         self.files = StaticFiles(application, config, lambda: self.now)
 
-    def ask(self, path: str, method: str = "GET", query: bytes = b"", root_path: str = "", **fields: bytes) -> Answer:
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        query: bytes = b"",
+        root_path: str = "",
+        sent: list[Any] | None = None,
+        **fields: bytes,
+    ) -> Answer:
         scope = {
             "type": "http",
             "method": method,
@@ -54,16 +63,16 @@ class Site:
             "query_string": query,
             "headers": [(name.replace("_", "-").encode(), value) for name, value in fields.items()],
         }
-        sent: list[Any] = []
+        messages: list[Any] = [] if sent is None else sent
 
         async def send(message: Any) -> None:
-            sent.append(message)
+            messages.append(message)
 
         async def ask() -> None:
             await self.files(scope, None, send)  # type: ignore[arg-type]
 
         self.loop.run_until_complete(ask())
-        return Answer(sent)
+        return Answer(messages)
 
     def close(self) -> None:
         self.files.close()
@@ -276,14 +285,54 @@ def test_no_descriptor_is_left_open(site: Site) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def shrinking(site: Site, root: Path, **fields: bytes) -> Answer:
+    class Shrinking(list[Any]):
+        def append(self, message: Any) -> None:
+            os.truncate(root / "large.bin", 100_000)
+            super().append(message)
+
+    return site.ask("/static/large.bin", sent=Shrinking(), **fields)
+
+
+def test_the_rest_of_a_file_that_shrinks_is_missing(site: Site, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answer = shrinking(site, root)
+
+    assert answer.headers[b"content-length"] == b"%d" % len(LARGE)
+    assert answer.body == LARGE[:100_000]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cannot send the rest of {root / 'large.bin'}: it has become shorter"
+    ]
+
+
+def test_the_rest_of_the_parts_of_a_file_that_shrinks_is_missing(site: Site, root: Path) -> None:
+    answer = shrinking(site, root, range=b"bytes=0-1,-2")
+
+    assert len(answer.body) < int(answer.headers[b"content-length"])
+    assert LARGE[-2:] not in answer.body[-60:]
+
+
+def test_a_disk_that_fails_is_a_line_too(site: Site, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = next(iter(site.files._prefixes._pairs))[1].look("/large.bin", ())
+    assert isinstance(found, Representation)
+    found.close()
+
+    assert _piece_of(found, 10, 0) == b""
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cannot send the rest of {root / 'large.bin'}: Bad file descriptor"
+    ]
+
+
 def test_a_request_that_is_cancelled_leaves_no_descriptor(site: Site) -> None:
     site.ask("/static/a.css")
     before = len(os.listdir("/proc/self/fd"))
 
+    async def send(message: Any) -> None:
+        pass
+
     async def cancel() -> None:
         scope = {"type": "http", "method": "GET", "path": "/static/large.bin", "root_path": "", "headers": []}
-        for turns in range(1, 4):
-            task = asyncio.ensure_future(site.files(scope, None, None))  # type: ignore[arg-type]
+        for turns in (1, 2, 3, 10, 20):
+            task = asyncio.ensure_future(site.files(scope, None, send))  # type: ignore[arg-type]
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
