@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent
 COMPILES = os.environ.get("DAPHNE_NG_COMPILE") == "1"
 """Whether the wheel that is being built is to have compiled modules."""
 
+LEVEL = os.environ.get("DAPHNE_NG_COMPILE_LEVEL", "3")
+"""The number of the C compiler's ``-O``. Less than 3 is for tests, whose build takes a fraction of the time then."""
+
 MYPY = "mypy==2.4.1"
 """What compiles: the one version that `_mended_runtime` was made for. A newer one needs a look there, and all tests."""
 
@@ -29,6 +32,42 @@ _OPTIONS = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", 
 # the three arguments, and the application would get the warning (mypyc issue 1214).
 _THROW = "res = PyObject_CallFunctionObjArgs(_m, type, value, traceback, NULL);"
 _THROW_MENDED = "res = PyObject_CallOneArg(_m, value);"
+
+# What makes a class. The type of a coroutine is called as run_Exchange_gen, and asyncio, which writes tasks to logs,
+# looks for the name of a coroutine on the coroutine itself: so it gets that of its function, Exchange.run.
+_CLASS = "PyObject *CPyType_FromTemplate(PyObject *template,\n"
+_CLASS_MADE = "    Py_XDECREF(dummy_class);\n\n    // Unlike"
+_CLASS_NAMED = f"""\
+    if (!name_coroutine(&t->ht_type))
+        goto error;
+
+{_CLASS_MADE}"""
+_NAME_COROUTINE = """\
+static bool name_coroutine(PyTypeObject *type) {
+    const char *function = type->tp_name;
+    const char *end = function + strlen(function) - strlen("_gen");
+    if (end <= function || strcmp(end, "_gen") != 0)
+        return true;
+    // The name of a class begins with a capital letter, after an underscore if it is private.
+    const char *owner = NULL;
+    for (const char *at = function + 1; at + 1 < end; at++)
+        if (*at == '_' && at[1] >= 'A' && at[1] <= 'Z')
+            owner = at[-1] == '_' && at - 1 > function ? at - 1 : at;
+    PyObject *name = PyUnicode_FromStringAndSize(function, (owner ? owner : end) - function);
+    PyObject *of = owner ? PyUnicode_FromStringAndSize(owner + 1, end - owner - 1) : NULL;
+    PyObject *qualname = of && name ? PyUnicode_FromFormat("%U.%U", of, name) : owner ? NULL : Py_XNewRef(name);
+    bool done = name && qualname && PyDict_SetItemString(type->tp_dict, "__name__", name) == 0
+        && PyDict_SetItemString(type->tp_dict, "__qualname__", qualname) == 0;
+    Py_XDECREF(name);
+    Py_XDECREF(of);
+    Py_XDECREF(qualname);
+    PyType_Modified(type);
+    return done;
+}
+
+"""
+
+_MENDS = ((_THROW, _THROW_MENDED), (_CLASS_MADE, _CLASS_NAMED), (_CLASS, _NAME_COROUTINE + _CLASS))
 
 
 def compiled_paths() -> list[str]:
@@ -47,7 +86,7 @@ def compiled_paths() -> list[str]:
 def _extensions() -> list[Any]:
     from mypyc.build import mypycify
 
-    made: list[Any] = mypycify([*_OPTIONS, *compiled_paths()], opt_level="3", group_name="daphne_ng")
+    made: list[Any] = mypycify([*_OPTIONS, *compiled_paths()], opt_level=LEVEL, group_name="daphne_ng")
     mended = _mended_runtime()
     for extension in made:
         extension.include_dirs.insert(0, mended)
@@ -60,11 +99,13 @@ def _mended_runtime() -> str:
     import mypyc
 
     source = (Path(mypyc.__file__).parent / "lib-rt" / "misc_ops.c").read_text()
-    if source.count(_THROW) != 1:
-        raise RuntimeError("mypyc's runtime has changed: see how it calls throw() now")
+    for found, mended in _MENDS:
+        if source.count(found) != 1:
+            raise RuntimeError(f"mypyc's runtime has changed: see how it does now what was {found!r}")
+        source = source.replace(found, mended)
     directory = Path("build", "mypyc-runtime")
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "misc_ops.c").write_text(source.replace(_THROW, _THROW_MENDED))
+    (directory / "misc_ops.c").write_text(source)
     return str(directory)
 
 

@@ -230,7 +230,12 @@ class ServerLife:
         serving = {exchange.task for exchange in list(runner.exchanges)}
         for task in asyncio.all_tasks(self.loop) - serving:
             yield f"Task {task.get_name()}"
-            yield from stack_lines(stack_of(task.get_coro()))
+            coroutine = task.get_coro()
+            stack = stack_of(coroutine)
+            yield from stack_lines(stack)
+            if not stack:
+                # A compiled coroutine, as that of a `receive` for which the application has made a task, has no frame.
+                yield f"    in {getattr(coroutine, '__qualname__', coroutine)}"
 
     # -- end ---------------------------------------------------------------------------------------------
 

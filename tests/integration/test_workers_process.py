@@ -168,14 +168,18 @@ def test_usr2_tells_what_every_worker_does(tmp_path: Path) -> None:
     with workers(tmp_path, *LIMITS) as running:
         running.server.expect("ignores its cancellation", r"WARNING +(serving|HTTP|Connection|Task|   )", "GET|POST")
         asked = running.ask("/swallow?x=1")
+        listening = running.ask("/listen")
         time.sleep(0.3)
         running.signal(signal.SIGUSR2)
         running.server.wait_for_log(r"2 workers wanted")
-        running.server.wait_for_log(r"serving: 1 connection, 1 application running")
+        running.server.wait_for_log(r"serving: [12] connections?, [12] applications? running")
         running.server.wait_for_log(r"/swallow, \d\.\d s old")
         running.server.wait_for_log(r"worked\.py:\d+ in swallow")
         running.server.wait_for_log(r"Connection Http1 of 127\.0\.0\.1.*: 0 bytes unsent")
         running.server.wait_for_log(r"Task lifespan")
+        running.server.wait_for_log(r"    .* in listen$")
+        running.server.wait_for_log(r"    (.* )?in HttpExchange\.receive$")
+        listening.close()
         asked.close()
 
 

@@ -164,6 +164,30 @@ def test_exceptions_declare_what_belongs_to_the_class(tree: ast.Module) -> None:
                     assert ast.unparse(statement.annotation).startswith("ClassVar"), owner.name
 
 
+# -- a subclass is called only as its base is ------------------------------------------------------------
+# mypyc puts where a call goes before the attributes, also before inherited ones: the methods of a base that has
+# attributes and is not called would read and write them at the wrong places, and crash.
+
+
+def _called_alone(trees: list[ast.Module]) -> set[str]:
+    classes = {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    called = {
+        node.name
+        for node in classes.values()
+        if any(isinstance(statement, ast.FunctionDef) and statement.name == "__call__" for statement in node.body)
+    }
+    return {name for name in called for base in _base_names(classes[name]) if base in classes and base not in called}
+
+
+def test_no_subclass_is_called_whose_base_is_not() -> None:
+    assert _called_alone([ast.parse((ROOT / path).read_text()) for path in PATHS]) == set()
+
+
+def test_a_subclass_that_alone_is_called_is_found() -> None:
+    call = "\n  def __call__(self): pass\n"
+    assert _called_alone([ast.parse(f"class A: pass\nclass B(A):{call}class C(B):{call}class D:{call}")]) == {"B"}
+
+
 # -- an attribute is annotated in one class: annotated again in a subclass, it is traversed twice ---------
 # Then the garbage collector takes what it refers to for referred to from elsewhere, and never frees it.
 

@@ -124,6 +124,12 @@ async def swallow(scope: Any, receive: Any, send: Any) -> None:
             await asyncio.sleep(600)
 
 
+async def listen(scope: Any, receive: Any, send: Any) -> None:
+    """Wait for the client in a task, as frameworks do."""
+    await receive()
+    await asyncio.create_task(receive())
+
+
 async def events(scope: Any, receive: Any, send: Any) -> None:
     """Server-sent events without an end."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
@@ -177,6 +183,7 @@ WAYS = {
     "/block": block,
     "/thread": thread,
     "/swallow": swallow,
+    "/listen": listen,
     "/events": events,
     "/flood": flood,
     "/generator": hang_generator,

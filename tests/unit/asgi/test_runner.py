@@ -103,6 +103,17 @@ async def test_a_task_of_the_oldest_python_costs_no_name_of_its_own() -> None:
 
 
 @on_loop
+async def test_a_task_tells_the_name_of_its_coroutine() -> None:
+    bridge = Bridge(answer)
+    exchange, _ = bridge.begin()
+    assert "coro=<Exchange.run()" in repr(exchange.task)
+    asked = asyncio.ensure_future(exchange.receive())
+    assert "coro=<HttpExchange.receive()" in repr(asked)
+    await bridge.runner.cancel_all("the test is over", 1)
+    await asked
+
+
+@on_loop
 async def test_the_task_factory_of_the_loop_makes_the_tasks() -> None:
     bridge = Bridge(answer)
     loop = bridge.runner.loop
