@@ -22,6 +22,7 @@ from daphne_ng.wire.http2.records import CLOSED_BY_CLIENT, CLOSED_BY_US, HALF_CL
 from daphne_ng.wire.http2.states import OVER
 from daphne_ng.wire.http2.stream import Http2Stream
 from tests.support import h2
+from tests.support.build import attributes_of
 from tests.support.h2 import Http2Server, RecordingStreamSink, fields
 
 pytestmark = pytest.mark.once
@@ -256,7 +257,7 @@ LIMITS = st.sampled_from(
 
 def seen_of(sink: RecordingStreamSink) -> dict[str, Any]:
     seen = {name: value for name, value in vars(sink).items() if name not in ("head", "stream", "request", "log")}
-    return {**seen, "head": vars(sink.head), "stream": seen_of_stream(sink.stream)}
+    return {**seen, "head": attributes_of(sink.head), "stream": seen_of_stream(sink.stream)}
 
 
 def seen_of_stream(stream: Http2Stream) -> tuple[Any, ...]:
@@ -298,8 +299,8 @@ def seen(server: Http2Server) -> dict[str, Any]:
         "outlived": connection._context.outlived,
         "held": connection._windows.held,
         "budget": [
-            getattr(budget, name)
-            for name in budget.__slots__
+            value
+            for name, value in attributes_of(budget).items()
             if name not in ("_bucket", "_reset_bucket", "_resets_max")
         ],
         "sieve": [connection._sieve.highest_id, connection._sieve.last_id, list(connection._sieve.given_up)],

@@ -33,7 +33,7 @@ from daphne_ng.wire.http2.sieve import REQUEST, FrameSieve
 from daphne_ng.wire.http2.states import COMPLETE_HELD, HOLDING
 from daphne_ng.wire.http2.stream import Http2Stream
 from daphne_ng.wire.websocket.handshake import WebSocketRequest
-from tests.support.build import needs_pure
+from tests.support.build import COMPILED, needs_pure
 from tests.support.h1 import DATE, NEVER, RecordingSink
 
 HELD = (HOLDING, COMPLETE_HELD)
@@ -206,7 +206,10 @@ class _DecoderForH2:
 
 
 class StateRecorder(dict[int, Http2Stream]):
-    """Stands in for the open streams of a connection: records how their halves and the connection's phase move."""
+    """Stands in for the open streams of a connection: records how their halves and the connection's phase move.
+
+    Of compiled classes, from which none can inherit, it records only with which halves streams begin.
+    """
 
     def __init__(self, connection: Http2Connection) -> None:
         super().__init__()
@@ -216,11 +219,13 @@ class StateRecorder(dict[int, Http2Stream]):
         self.halves: set[tuple[int, int]] = set()
         """``(request, response)`` as they were together."""
         connection._context.open = connection._streams = _recorders[id(connection)] = self
-        connection.__class__ = _RecordedConnection
+        if not COMPILED:
+            connection.__class__ = _RecordedConnection
 
     def __setitem__(self, number: int, stream: Http2Stream) -> None:
         super().__setitem__(number, stream)
-        stream.__class__ = _RecordedStream
+        if not COMPILED:
+            stream.__class__ = _RecordedStream
         self.halves.add((stream.request, stream.response))
         _recorders[id(stream)] = self
 
