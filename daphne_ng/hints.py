@@ -76,6 +76,10 @@ ELSEWHERE = {
     "--websocket-handshake-timeout": "--websocket_connect_timeout",
     "--ssl-version": "--ssl-min-version",
     "--workers-lifetime": "--worker-max-age",
+    "--static-path-mount": "--static",
+    "--static-path-route": "--static",
+    "--static-path-dir-to-file": "--static-index",
+    "--static-path-expires": "--static-max-age",
 }
 
 
