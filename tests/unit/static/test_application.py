@@ -311,6 +311,14 @@ def test_the_rest_of_the_parts_of_a_file_that_shrinks_is_missing(site: Site, roo
     assert LARGE[-2:] not in answer.body[-60:]
 
 
+@pytest.mark.parametrize("flag", [None, 1 << 20])
+def test_a_file_is_read_in_threads_where_the_kernel_cannot_tell_what_it_has(
+    site: Site, monkeypatch: pytest.MonkeyPatch, flag: int | None
+) -> None:
+    monkeypatch.setattr("daphne_ng.static.application._NOWAIT", flag)
+    assert site.ask("/static/large.bin").body == LARGE
+
+
 def test_a_disk_that_fails_is_a_line_too(site: Site, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = next(iter(site.files._prefixes._pairs))[1].look("/large.bin", ())
     assert isinstance(found, Representation)
