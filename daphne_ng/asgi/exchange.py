@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from daphne_ng._types import ASGIApplication, Headers, Message
 from daphne_ng.config import Config
 from daphne_ng.errors import ClientDisconnected, UnexpectedMessage
+from daphne_ng.files import FileReaders
 from daphne_ng.port import ResponsePort, WebSocketPort
 from daphne_ng.port.answers import error_answer
 from daphne_ng.port.head import RequestHead
@@ -74,6 +75,7 @@ class Host(Protocol):
     interrupted: Callable[[], None] | None
     exchanges: set[Exchange[Any]]
     idle: asyncio.Event | None
+    file_readers: FileReaders
 
     def check_idle(self) -> None:
         """Wake whatever waits for the last exchange to end. Called by an exchange that has removed itself."""
@@ -140,6 +142,10 @@ class Exchange(Generic[_Port]):
             reason: A clause in ASCII, such as "the server is shutting down"; the client may read it.
             notice: Seconds between the application's disconnect and its cancellation.
         """
+        raise NotImplementedError
+
+    def is_over(self) -> bool:
+        """Tell whether nothing can be sent any more."""
         raise NotImplementedError
 
     # Answer with an error of the server's, or make the failure show. Does nothing after the end.
@@ -368,9 +374,7 @@ def misplaced(kind: str, where: str) -> UnexpectedMessage:
 # Messages of extensions that ASGI knows and no scope of ours lists, and why it does not.
 _UNSUPPORTED: Final = {
     "http.response.debug": ": it is for test clients",
-    "http.response.pathsend": "",
     "http.response.push": ": browsers have dropped it",
-    "http.response.zerocopysend": "",
 }
 
 

@@ -31,8 +31,10 @@ from daphne_ng.asgi.exchange import (
     sentence_of,
     validated_start,
 )
+from daphne_ng.asgi.files import has_length, send_rest
 from daphne_ng.asgi.inbox import Inbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
+from daphne_ng.files import FILES, FileBody, FileShortened, opened_file, opened_path
 from daphne_ng.port import ResponsePort
 
 __all__ = ["HttpExchange"]
@@ -44,15 +46,18 @@ __all__ = ["HttpExchange"]
 #   START      http.response.start                HELD
 #   HELD       http.response.body                 BODY, TRAILERS or DONE; START if the port refuses the start
 #   BODY       http.response.body                 BODY, TRAILERS or DONE
+#   FILE       none: a file is being sent         BODY, TRAILERS or DONE
 #   TRAILERS   http.response.trailers             TRAILERS or DONE
 #   DONE       anything, which is ignored         DONE
 #
+# http.response.pathsend stands for the only body message, http.response.zerocopysend for any.
 # http.response.early_hint may come in HELD and BODY, and changes nothing. `_OTHER_MESSAGES` has what is rare; `send`
 # itself has the rest. Plain integers: a look-up of an Enum's member costs a call, and every message has several.
 _START: Final = 0
 _HELD: Final = 1
 _BODY: Final = 2
-_TRAILERS: Final = 3
+_FILE: Final = 3
+_TRAILERS: Final = 4
 _DONE: Final = DONE
 
 # How many messages are ignored after the end, and for how many seconds, while an application that listens has not ended
@@ -259,6 +264,10 @@ class HttpExchange(Exchange[ResponsePort]):
                 self._break_off()
                 setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
                 raise
+        elif (kind == "http.response.pathsend" and state == _HELD) or (
+            kind == "http.response.zerocopysend" and _HELD <= state <= _BODY
+        ):
+            await self._send_file(message, kind)
         else:
             try:
                 self._send_other(message, kind)
@@ -301,6 +310,81 @@ class HttpExchange(Exchange[ResponsePort]):
 
     def _state_now(self) -> int:
         return self._state
+
+    async def _send_file(self, message: Message, kind: str) -> None:
+        if not FILES:
+            raise misplaced(kind, _WHERE[self._state])
+        position: int | None = None
+        if kind == "http.response.pathsend":
+            file = opened_path(message, self._runner.file_readers)
+            more = False
+        else:
+            file, position = opened_file(message, self._runner.file_readers)
+            more = bool(message.get("more_body", False))
+        try:
+            await self._send_opened(file, kind, more)
+            if position is not None:
+                file.seek(position)
+        finally:
+            file.close()
+
+    # A file of one piece goes as a body message does, head and all. Before a larger one the head goes alone.
+    async def _send_opened(self, file: FileBody, kind: str, more: bool) -> None:
+        state = self._state
+        bodiless = self._status == 204 or self._status == 304
+        total = file.left
+        data = b""
+        if bodiless or self.head.method == "HEAD":
+            file.took(total)
+        else:
+            data = await file.begin()
+            if self._state_now() != state and not self.is_over():
+                raise misplaced(kind, _WHERE[self._state])
+        goes_on = file.left > 0
+        if (
+            len(data) < total
+            and state == _HELD
+            and not (more or self._trailers or bodiless or has_length(self._headers))
+        ):
+            self._headers = [*self._headers, (b"content-length", b"%d" % total)]
+        await self.send({"type": "http.response.body", "body": data, "more_body": more or goes_on})
+        if not goes_on or self.is_over():
+            return
+        self._state = _FILE
+        try:
+            whole = await send_rest(self, self._port, file)
+        except BodyLengthMismatch:
+            self._state = _DONE
+            self._completed()
+            raise
+        except (FileShortened, OSError) as error:
+            self._lost_file(file, error)
+            raise ClientDisconnected(self._gone) from None
+        if not whole:
+            if self._gone is not None:
+                await self._send_late()
+            return
+        self._state = _BODY if more else _TRAILERS if self._trailers else _DONE
+        if self._state == _DONE:
+            try:
+                self._port.body(b"", True)
+                self._completed()
+            except BaseException:
+                setrecursionlimit(getrecursionlimit() + SPARE_FRAMES)
+                self._break_off()
+                setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
+                raise
+
+    # A file cannot be read to the end that the client was told of.
+    def _lost_file(self, file: FileBody, error: Exception) -> None:
+        reason = f"it became {error} bytes shorter" if isinstance(error, FileShortened) else str(error)
+        self._runner.log.error("Cannot send the rest of %s: %s (%s)", ascii(file.name), reason, self.describe())
+        self._port.reset("a file could not be read")
+        self._leave("a file could not be read")
+
+    def is_over(self) -> bool:
+        """See `Exchange.is_over`."""
+        return self._gone is not None or self._state == _DONE
 
     def _send_other(self, message: Message, kind: Any) -> None:
         state = self._state
@@ -441,6 +525,7 @@ _WHERE: Final = {
     _START: "before http.response.start",
     _HELD: "after http.response.start, before the first http.response.body",
     _BODY: "while the body is being sent",
+    _FILE: "while a file is being sent",
     _TRAILERS: "after the last http.response.body; http.response.trailers is due",
     _DONE: "after the response",
 }

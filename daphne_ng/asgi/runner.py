@@ -14,6 +14,7 @@ from daphne_ng.asgi.exchange import NOTICE_SECONDS, Exchange
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
+from daphne_ng.files import FileReaders
 
 __all__ = ["Runner"]
 
@@ -59,6 +60,8 @@ class Runner:
         """How many exchanges have begun."""
         self.idle: asyncio.Event | None = None
         """Set while `wait_idle` waits for `exchanges` to become empty."""
+        self.file_readers = FileReaders(loop, config.file_threads)
+        """What reads files that are sent."""
         self._time = loop.time
         # Tasks start in this one, not in the current one: an exchange may begin within a call of another application,
         # and what that has set is not for the next request on the connection to see.

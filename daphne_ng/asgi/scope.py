@@ -67,7 +67,8 @@ def websocket_scope(
     extensions: dict[str, Any] = {"websocket.http.response": {}}
     scope["extensions"] = extensions
     for name, supported in info.extensions.items():
-        extensions[_WEBSOCKET_EXTENSIONS[name]] = supported.copy()
+        if name in _WEBSOCKET_EXTENSIONS:
+            extensions[_WEBSOCKET_EXTENSIONS[name]] = supported.copy()
     return scope
 
 

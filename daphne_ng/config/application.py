@@ -60,3 +60,12 @@ class ApplicationSettings(SettingGroup, heading="Application"):
         "[how to run Django](../how-to/django-production.md#threads).",
         check=_check_whole,
     )
+    file_threads = setting(
+        4,
+        "threads that read files for `http.response.pathsend` and `http.response.zerocopysend` where those are not in "
+        "memory; more such reads wait for each other",
+        minimum=1,
+        kind="int",
+        why="What waits for a disk must not hold up the event loop, and a disk serves few reads at once.",
+        check=_check_whole,
+    )

@@ -160,6 +160,7 @@ class Config:
     # the application
     lifespan: str = ApplicationSettings.lifespan
     asgi_threads: int | None = ApplicationSettings.asgi_threads
+    file_threads: int = ApplicationSettings.file_threads
     lifespan_startup_timeout: float = TimeoutSettings.lifespan_startup_timeout
     lifespan_shutdown_timeout: float = TimeoutSettings.lifespan_shutdown_timeout
 

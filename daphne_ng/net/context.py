@@ -16,6 +16,7 @@ from daphne_ng.asgi.scope import http_scope, prepending, websocket_scope
 from daphne_ng.asgi.websocket import WebSocketExchange
 from daphne_ng.config import Config
 from daphne_ng.config.trust import TrustedPeers
+from daphne_ng.files import FILES
 from daphne_ng.net.client_lines import ClientLines
 from daphne_ng.net.proxies import proxies_from
 from daphne_ng.net.turn import Turn
@@ -85,12 +86,16 @@ class ServerContext:
         """Connections beyond the limit that are being told so."""
         self.waiting = 0
         """Connections whose proxy has not said yet whose they are; they count against the limit."""
-        self.extensions_http1: dict[str, dict[str, Any]] = {"http.response.trailers": {}}
+        files: dict[str, dict[str, Any]] = {}
+        if FILES:
+            files = {"http.response.pathsend": {"ranges": True}, "http.response.zerocopysend": {}}
+        self.extensions_http1: dict[str, dict[str, Any]] = {"http.response.trailers": {}, **files}
         if config.http1_early_hints:
             self.extensions_http1["http.response.early_hint"] = {}
         self.extensions_http2: dict[str, dict[str, Any]] = {
             "http.response.trailers": {},
             "http.response.early_hint": {},
+            **files,
         }
         self.start_application: Callable[[Exchange[Any]], None] = runner.start
         # The module of the engines loads Autobahn, which takes its time: it is imported when a server starts.

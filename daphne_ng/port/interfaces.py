@@ -10,7 +10,8 @@ The theory of it:
 
 Call order of an HTTP exchange, which ``tests/contract`` checks for every implementation::
 
-    start  body*  [trailers]        with end=True on the last of start/body, or trailers() instead
+    start  body*  [trailers]        with end=True on the last of start/body, or trailers() instead;
+                                    send_file in place of a body that is not the last
     reset                           at any time before the end, instead of the rest
     break_off                       at any time, and afterwards nothing
     consumed, informational         before the end; informational only before start
@@ -59,6 +60,19 @@ class ResponsePort(Protocol):
 
         Raises:
             BodyLengthMismatch: The body was cut at the Content-Length, and the response has ended.
+        """
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send a part of a file as a further part of the body, with no copy of it, as far as it is taken at once.
+
+        Args:
+            descriptor: Of a regular file, open as long as the call.
+            offset: Where the part begins, in bytes.
+            count: The most to send, at least 1.
+
+        Returns:
+            How many bytes were sent. 0: none, and `writable` tells when there is room. -1: this response cannot, now or
+            ever, and what is read from the file goes through `body`.
         """
 
     def trailers(self, headers: Headers) -> None:

@@ -261,6 +261,7 @@ class ServerLife:
         self.context.stop_clock()
         if self._static is not None:
             self._static.close()
+        self.runner.file_readers.close()
         detach = getattr(self._server.action_logger, "detach", None)
         if detach is not None:
             detach()

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import os
 import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -119,6 +120,7 @@ class StrictPort:
         self.state = "open"
         self.unflushed = False
         self.report: Callable[[int], int] | None = None
+        self.file_takes: int | None = None
         self._length: int | None = None
         self._trailers_due = False
         self._abandoned = False
@@ -144,6 +146,23 @@ class StrictPort:
         assert type(data) is bytes
         self.calls.append(("body", data, end))
         self._count(data, end)
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        self._expect("started", "send_file")
+        assert count > 0
+        assert not self._blocked, "send_file() while writable() says that there is no room"
+        if self.file_takes is None:
+            return -1
+        sent = min(count, self.file_takes)
+        if not sent:
+            self.block()
+            return 0
+        data = os.pread(descriptor, sent, offset)
+        if not data:
+            return -1
+        self.calls.append(("file", offset, len(data)))
+        self.body_bytes_sent += len(data)
+        return len(data)
 
     def trailers(self, headers: Fields) -> None:
         self._expect("started", "trailers")

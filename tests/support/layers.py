@@ -47,7 +47,9 @@ GROUND = [
 # Lowest first. A module imports from its own layer and from those below.
 LAYERS = [
     Layer(
-        "ground", [*GROUND, "daphne_ng.stopping"], "settings, errors, and the port between protocols and applications"
+        "ground",
+        [*GROUND, "daphne_ng.files", "daphne_ng.stopping"],
+        "settings, errors, and the port between protocols and applications",
     ),
     Layer(
         "wire", ["daphne_ng.wire", "daphne_ng.wire.*"], "protocols without I/O: bytes in, calls on a sink, bytes out"

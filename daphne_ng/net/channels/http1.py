@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daphne_ng.net.channels.channel import Channel, DeadlineTimer
+from daphne_ng.net.channels.flow import socket_transport
 from daphne_ng.net.channels.websocket import WebSocketChannel
 from daphne_ng.net.context import ServerContext
 from daphne_ng.port import RequestSink
@@ -70,6 +71,14 @@ class Http1Channel(Channel):
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """See `Http1Driver.refused`."""
         self._context.refused(self._info, status, detail, begun=begun)
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """See `Http1Driver.send_file`. Only a transport that owns its socket can: below TLS nothing is to be sent."""
+        transport = self._transport
+        if socket_transport(transport) is not transport:
+            return -1
+        send = getattr(transport, "send_file", None)
+        return -1 if send is None else int(send(descriptor, offset, count))
 
     def shortened(self, missing: int) -> None:
         """See `Http1Driver.shortened`."""

@@ -30,7 +30,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,6 +80,11 @@ if _IOV_MAX <= 0:  # "no limit that I could name"
 _OPTIONS_ARE_INHERITED = sys.platform == "linux"
 
 _DEFAULTS = ListenOptions()
+
+# Windows has none.
+_sendfile: Callable[[int, int, int, int], int] | None = getattr(os, "sendfile", None)
+# What is wrong with the connection, and not with the file.
+_SEND_ERRORS = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT, errno.ECONNABORTED})
 
 
 class DirectDescriptor:
@@ -277,6 +282,41 @@ class WriteThrough(DirectDescriptor, tcp.Connection):
             self._tempDataBuffer.extend(chunks[1:])
             self._tempDataLen += sum(map(len, self._tempDataBuffer))
         self._maybePauseProducer()
+        self.startWriting()
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send a part of a file with ``sendfile(2)``, as far as the kernel takes it.
+
+        Returns:
+            How many bytes went out. 0: none, and the producer is paused until there is room and all that was written
+            before is flushed. -1: it cannot be done, and the caller writes what it reads.
+        """
+        # With TLS the kernel would send what nobody has encrypted.
+        if _sendfile is None or self.TLS or self.producer is None or not self.streamingProducer:
+            return -1
+        if self.ending or self._aborting or self._send_failed or not self.connected:
+            return -1
+        if not self._direct:
+            self._pause_until_drained()
+            return 0
+        try:
+            # 0 is the end of the file, which is nearer than it was: a read will tell.
+            return _sendfile(self.socket.fileno(), descriptor, offset, count) or -1
+        except (BlockingIOError, InterruptedError):
+            self._pause_until_drained()
+            return 0
+        except OSError as refusal:
+            if refusal.errno in _SEND_ERRORS:
+                self._send_refused(refusal, ())
+                return 0 if self.producerPaused else -1
+            return -1  # it cannot be done with this file, or the file cannot be read: again a read will tell
+
+    # The producer is resumed by doWrite(), also when there was nothing to write.
+    def _pause_until_drained(self) -> None:
+        self._direct = False
+        if not self.producerPaused:
+            self.producerPaused = True
+            self.producer.pauseProducing()  # type: ignore[union-attr]
         self.startWriting()
 
     def _send_refused(self, refusal: OSError, chunks: tuple[bytes, ...] | list[bytes]) -> None:

@@ -41,5 +41,8 @@ class Http1Driver(ConnectionDriver, Protocol):
     def refused(self, status: int, detail: str, begun: bool) -> None:
         """Log that a request was refused. If its exchange had begun, that keeps the record of it."""
 
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """See `ResponsePort.send_file`."""
+
     def shortened(self, missing: int) -> None:
         """Log that the application's body ended so many bytes before its Content-Length."""

@@ -200,6 +200,21 @@ class Http1Response:
         if end:
             self._end()
 
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """See `ResponsePort.send_file`."""
+        kind = self.framing
+        if kind == LENGTH:
+            count = min(count, self._remaining)
+        elif kind != UNTIL_CLOSE:
+            return -1
+        if not count:
+            return -1  # there is too much of it, which `body` cuts
+        sent = self._driver.send_file(descriptor, offset, count)
+        if sent > 0:
+            self._remaining -= sent
+            self.body_bytes_sent += sent
+        return sent
+
     def trailers(self, headers: Headers) -> None:
         """See `ResponsePort.trailers`."""
         block = encode_trailers(headers)

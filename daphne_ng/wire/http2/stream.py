@@ -207,9 +207,8 @@ class Http2Stream:
         """See `ResponsePort.body`."""
         if self.response >= ENDING:
             return
-        kind = self._framing
-        if kind != NO_BODY and data:
-            size = len(data)
+        kind, size = self._framing, len(data)
+        if kind != NO_BODY and size:
             if kind == LENGTH:
                 excess = size - self._remaining
                 if excess > 0:
@@ -227,6 +226,10 @@ class Http2Stream:
                 self.queue(data)
         if end:
             self._response_ended()
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """See `ResponsePort.send_file`. What goes into frames has to be read."""
+        return -1
 
     def trailers(self, headers: Headers) -> None:
         """See `ResponsePort.trailers`."""

@@ -189,6 +189,92 @@ def test_the_rest_of_a_large_write_is_not_copied(run):
     run(main)
 
 
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(1024) * (MANY // 1024))
+    with path.open("rb") as opened:
+        yield opened
+
+
+def test_a_file_is_sent_as_far_as_the_kernel_takes_it(run, file):
+    async def main(reactor):
+        connection = await connect(reactor)
+        producer = Producer()
+        transport = connection.transport
+        transport.registerProducer(producer, True)
+        transport.write(b"head")
+        offset = 0
+        while sent := transport.send_file(file.fileno(), offset, MANY - offset):
+            offset += sent
+        assert 0 < offset < MANY
+        assert producer.events == ["pause"]
+        assert transport.unsent_bytes == 0
+        transport.write(b"|")  # behind the file, though nothing is buffered
+        body = file.read()
+        assert await connection.receive(4 + offset + 1) == b"head" + body[:offset] + b"|"
+        await producer.resumed
+        assert transport not in reactor.getWriters()
+        assert transport.send_file(file.fileno(), 10, 5) == 5
+        assert await connection.receive(5) == body[10:15]
+        connection.reset()
+
+    run(main)
+
+
+def test_a_file_waits_for_what_was_written_before(run, file):
+    async def main(reactor):
+        connection = await connect(reactor)
+        producer = Producer()
+        transport = connection.transport
+        transport.registerProducer(producer, True)
+        transport.write(bytes(MANY))
+        assert transport.send_file(file.fileno(), 0, 5) == 0
+        await connection.receive(MANY)
+        await producer.resumed
+        assert transport.send_file(file.fileno(), 0, 5) == 5
+        connection.reset()
+
+    run(main)
+
+
+def test_a_file_that_cannot_be_sent_is_for_its_reader(run, file):
+    async def main(reactor):
+        connection = await connect(reactor)
+        transport = connection.transport
+        assert transport.send_file(file.fileno(), 0, 5) == -1  # nobody would be told to go on
+        transport.registerProducer(Producer(), True)
+        assert transport.send_file(file.fileno(), MANY, 5) == -1  # the end of the file
+        read, write = os.pipe()
+        assert transport.send_file(read, 0, 5) == -1
+        os.close(read)
+        os.close(write)
+        transport.TLS = True
+        assert transport.send_file(file.fileno(), 0, 5) == -1
+        transport.TLS = False
+        assert transport.send_file(file.fileno(), 0, 5) == 5
+        transport.unregisterProducer()
+        transport.loseConnection()
+        assert transport.send_file(file.fileno(), 0, 5) == -1
+        assert await connection.receive_all() == file.read(5)
+
+    run(main)
+
+
+def test_a_file_for_a_client_that_has_left_loses_the_connection(run, file):
+    async def main(reactor):
+        connection = await connect(reactor)
+        transport = connection.transport
+        transport.registerProducer(Producer(), True)
+        connection.reset()
+        while transport.send_file(file.fileno(), 0, 5) > 0:
+            pass
+        assert isinstance(await connection.server.lost, ConnectionLost)
+        assert transport.send_file(file.fileno(), 0, 5) == -1
+
+    run(main)
+
+
 @pytest.mark.parametrize("data", ["text", bytearray(b"x"), memoryview(b"x"), None])
 def test_only_bytes_are_written(run, data):
     async def main(reactor):

@@ -14,13 +14,13 @@ HTTP_MESSAGES: dict[str, dict[str, Any]] = {
     "http.response.body": body(b"x", more=True),
     "http.response.trailers": {"type": "http.response.trailers", "headers": []},
     "http.response.early_hint": {"type": "http.response.early_hint", "links": []},
-    "http.response.pathsend": {"type": "http.response.pathsend", "path": "/x"},
+    "http.response.pathsend": {"type": "http.response.pathsend", "path": __file__},
     "http.response.push": {"type": "http.response.push", "path": "/x", "headers": []},
     "websocket.send": {"type": "websocket.send", "text": "x"},
 }
 HTTP_STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
     "start": ([], {"http.response.start"}),
-    "held": ([start(trailers=True)], {"http.response.body", "http.response.early_hint"}),
+    "held": ([start(trailers=True)], {"http.response.body", "http.response.early_hint", "http.response.pathsend"}),
     "body": ([start(trailers=True), body(b"x", more=True)], {"http.response.body", "http.response.early_hint"}),
     "trailers": ([start(trailers=True), body(b"x")], {"http.response.trailers"}),
     "done": ([start(), body(b"x")], set(HTTP_MESSAGES)),

@@ -411,8 +411,11 @@ async def test_10_only_extensions_that_work_are_advertised(hints: bool) -> None:
     transport = wire.connect()
     transport.protocol.dataReceived(GET)
     await settle()
-    names = {"http.response.trailers"} | ({"http.response.early_hint"} if hints else set())
-    assert application.scopes[0]["extensions"] == dict.fromkeys(names, {})
+    names = {"http.response.trailers", "http.response.zerocopysend"} | (
+        {"http.response.early_hint"} if hints else set()
+    )
+    extensions = {**dict.fromkeys(names, {}), "http.response.pathsend": {"ranges": True}}
+    assert application.scopes[0]["extensions"] == extensions
     transport.lost()
 
 

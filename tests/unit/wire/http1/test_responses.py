@@ -495,3 +495,40 @@ class TestFramingTable:
                 assert b"\r\ncontent-length: %d" % (len(body) if length is None else length) in head
             if kind == UNTIL_CLOSE:
                 assert b"\r\nconnection: close" in head
+
+
+class TestFiles:
+    def test_a_file_is_a_part_of_a_body_with_a_length(self) -> None:
+        server = served()
+        server.driver.file_takes = 30
+        server.port.start(200, [(b"content-length", b"100")], b"", False, False)
+        sent = [server.port.send_file(3, offset, 100 - offset) for offset in (0, 30, 60)]
+        assert sent == [30, 30, 30]
+        assert server.port.send_file(3, 90, 500) == 10  # no more than is due
+        assert server.port.send_file(3, 100, 1) == -1
+        assert server.port.body_bytes_sent == 100
+        assert server.driver.written[1:] == [b"<0+30>", b"<30+30>", b"<60+30>", b"<90+10>"]
+        server.port.body(b"", True)
+        assert server.state == "open"
+
+    def test_an_excess_is_cut_by_body(self) -> None:
+        server = served()
+        server.driver.file_takes = 30
+        server.port.start(200, [(b"content-length", b"5")], b"", False, False)
+        assert server.port.send_file(3, 0, 30) == 5
+        with pytest.raises(BodyLengthMismatch, match="25 bytes longer"):
+            server.port.body(bytes(25), False)
+
+    @pytest.mark.parametrize(("version", "sent"), [(b"1.0", 30), (b"1.1", -1)])
+    def test_without_a_length(self, version: bytes, sent: int) -> None:
+        server = served(version=version)
+        server.driver.file_takes = 30
+        server.port.start(200, [], b"", False, False)
+        assert server.port.send_file(3, 0, 100) == sent
+
+    def test_without_a_body(self) -> None:
+        server = served(method=b"HEAD")
+        server.driver.file_takes = 30
+        server.port.start(200, [(b"content-length", b"100")], b"", False, False)
+        assert server.port.send_file(3, 0, 100) == -1
+        assert server.driver.written[1:] == []
