@@ -46,6 +46,13 @@ a version of the text that is older than the sentence.
 
 """
 
+_STARTED = """\
+With its defaults, and with what makes it listen there. On TCP and over TLS everything is checked, HTTP/2 by prior
+knowledge on TCP and by ALPN over TLS, where the server speaks it so. On UNIX sockets and with two workers those groups
+are checked that these can change.
+
+"""
+
 
 def render(content: dict[str, Any]) -> str:
     """Return the page."""
@@ -77,9 +84,15 @@ def _servers(content: dict[str, Any]) -> str:
     ]
     head = ["Server", "Version", "Date", "must", "should", "may", "practice"]
     text = "## Servers\n\n" + _table(head, rows)
-    text += "\nStatements that hold, of those that apply. Each server was started with its defaults:\n\n"
-    commands = [[name, *(f"`{command}`" for command in found["commands"])] for name, found in content.items()]
-    return text + _table(["Server", "TCP", "TLS", "UNIX"], commands) + "\n"
+    text += "\nStatements that hold, of those that apply.\n\n## How each server is started\n\n"
+    text += _STARTED
+    commands = [
+        [name, place, f"`{command}`", ", ".join(found["requirements"])]
+        for name, found in content.items()
+        for place, command in found["commands"].items()
+    ]
+    notes = "".join(f"\n- {name}, {note}" for name, found in content.items() for note in map(escaped, found["notes"]))
+    return text + _table(["Server", "On", "Command", "Installed"], commands) + (notes and notes + "\n") + "\n"
 
 
 def _statements(content: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from .errors import BenchError, UnsupportedError
 from .peers import PEERS, Server, version
 from .report import Result, summary, table, to_json
 from .workload import IDLE_CONNECTIONS, Settings, Workload
-from .workloads import HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKLOADS
+from .workloads import FILES, HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKLOADS
 
 # A server that failed this often in a workload is not asked again in the remaining rounds.
 _FAILURES_MAX = 2
@@ -35,6 +36,7 @@ _GROUPS = {
     "h2": HTTP2,
     "tls": TLS,
     "latency": LATENCY,
+    "files": FILES,
     "all": tuple(WORKLOADS),
 }
 _ENVIRONMENTS = CHECKOUT / ".bench"
@@ -140,11 +142,10 @@ def measure(
 ) -> None:
     """Run all rounds of one workload: every server in turn, then again. Adds to `results` as it goes."""
     rounds = min(options.rounds, workload.rounds or options.rounds)
-    for peer in options.peers:
+    for peer in results:
         results[peer].unsupported = pythons[peer].missing
     for turn in range(rounds):
-        for peer in options.peers:
-            result = results[peer]
+        for peer, result in results.items():
             if result.unsupported or len(result.failures) >= _FAILURES_MAX:
                 continue
             print(f"{workload.name} {turn + 1}/{rounds} {peer}", file=sys.stderr, flush=True)
@@ -167,6 +168,7 @@ def _once(options: Options, workload: Workload, peer: str, python: str) -> dict[
             directory=Path(directory),
             access_log=workload.access_log,
             protocol=workload.protocol,
+            static=workload.static,
         )
         with server:
             workload.check(server)
@@ -207,8 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminated)
     _raise_file_limit()
-    made = [peer for peer in options.peers if peer not in options.ready]
+    made = [peer for peer in options.peers if peer not in options.ready and PEERS[peer].program is None]
     pythons = {peer: Interpreter(path) for peer, path in options.ready.items()}
+    pythons |= {peer: _installed(program) for peer in options.peers if (program := PEERS[peer].program) is not None}
     try:
         pythons |= prepare(options.environments, options.python, made)
     except BenchError as error:
@@ -217,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     versions = {peer: version(PEERS[peer], pythons[peer].path) for peer in options.peers}
     about: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
         "machine": {"cpu": _cpu_model(), "cores": os.cpu_count(), "kernel": platform.release()},
         "python": _version_of(options.python),
         "versions": versions,
@@ -234,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     try:
         for name in options.workloads:
-            results[name] = {peer: Result() for peer in options.peers}
+            results[name] = {peer: Result() for peer in options.peers if WORKLOADS[name].is_for(PEERS[peer])}
             measure(options, WORKLOADS[name], pythons, results[name])
             _show(name, results, versions)
     except KeyboardInterrupt:
@@ -249,6 +253,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.page and not status:
         page.update(data)
     return status
+
+
+def _installed(program: str) -> Interpreter:
+    return Interpreter(program, None if shutil.which(program) else "not installed")
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def _show(name: str, results: Mapping[str, Mapping[str, Result]], versions: Mapping[str, str | None]) -> None:

@@ -12,6 +12,9 @@ path        behaviour
 ``/fresh``  the same response, but every piece is a new object: a server that queues what its client does not
             read then pays with memory of its own, instead of with references to one constant
 ``/upload`` reads and counts the body, answers the count in decimal
+``/file/…`` one of `FILES` of the directory that the server was started in, by pathsend; 501 if the server has not that
+            extension
+``/copy/…`` the same file, read by the application and sent as body messages of `PIECE_BYTES`
 ``/gc``     what the garbage collector did since this was last asked (since the first time: nothing is
             recorded before), as JSON: number, sum of seconds, longest
 `PAGES`     as ``/``, under many paths
@@ -29,6 +32,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -39,6 +43,8 @@ PIECE_BYTES = 64 * 1024
 PIECES = 1024
 STREAM_BYTES = PIECE_BYTES * PIECES
 PIECE = bytes(range(256)) * (PIECE_BYTES // 256)
+FILES = {"1k": 1024, "100k": 100 * 1024, "100m": 100 * 1024 * 1024}
+FILES_DIRECTORY = "files"
 PAGES = [f"/articles/2026/{number}/a-headline-of-ordinary-length" for number in range(200)]
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -110,6 +116,38 @@ async def upload(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def _file_headers(size: int) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % size)]
+
+
+def path_sender(name: str) -> Handler:
+    """Return what answers a file by its path."""
+    path = os.path.join(os.getcwd(), FILES_DIRECTORY, name)
+    start = {"type": "http.response.start", "status": 200, "headers": _file_headers(FILES[name])}
+    message = {"type": "http.response.pathsend", "path": path}
+
+    async def send_path(_receive: Receive, send: Send) -> None:
+        await send(start)
+        await send(message)
+
+    return send_path
+
+
+def copier(name: str) -> Handler:
+    """Return what reads a file and answers it in pieces."""
+    path = os.path.join(os.getcwd(), FILES_DIRECTORY, name)
+    start = {"type": "http.response.start", "status": 200, "headers": _file_headers(FILES[name])}
+
+    async def copy(_receive: Receive, send: Send) -> None:
+        await send(start)
+        with open(path, "rb", buffering=0) as file:  # noqa: ASYNC230 (as Starlette without its threads: least work)
+            while piece := file.read(PIECE_BYTES):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return copy
+
+
 class Collections:
     """Times every run of the garbage collector."""
 
@@ -150,6 +188,12 @@ async def collections(_receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def not_implemented(_receive: Receive, send: Send) -> None:
+    """Answer 501."""
+    await send({"type": "http.response.start", "status": 501, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
 
 
 async def not_found(_receive: Receive, send: Send) -> None:
@@ -203,6 +247,8 @@ _HANDLERS: dict[str, Handler] = {
     "/gc": collections,
 }
 _HANDLERS |= dict.fromkeys(PAGES, hello)
+_HANDLERS |= {f"/copy/{name}": copier(name) for name in FILES}
+_PATHS = {f"/file/{name}": path_sender(name) for name in FILES}
 _WEBSOCKETS: dict[str, Handler] = {"/echo": websocket_echo, "/fan": websocket_fan}
 
 
@@ -213,7 +259,12 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
         NotImplementedError: For scopes other than ``http``, ``websocket`` and ``lifespan``.
     """
     if scope["type"] == "http":
-        await _HANDLERS.get(scope["path"], not_found)(receive, send)
+        path = scope["path"]
+        if path in _PATHS:
+            known = "http.response.pathsend" in (scope.get("extensions") or ())
+            await (_PATHS[path] if known else not_implemented)(receive, send)
+            return
+        await _HANDLERS.get(path, not_found)(receive, send)
     elif scope["type"] == "websocket":
         await _WEBSOCKETS.get(scope["path"], websocket_refuse)(receive, send)
     elif scope["type"] == "lifespan":

@@ -140,7 +140,7 @@ def _stream(server: Server, settings: Settings) -> Sample:
             client.send("GET", "/stream")
             return client.drain(client.read_head())
 
-        return _bulk(server, settings, once)
+        return bulk(server, settings, once)
 
 
 def _check_upload(server: Server) -> None:
@@ -161,11 +161,11 @@ def _upload(server: Server, settings: Settings) -> Sample:
             expect("count", client.read_body(client.read_head()), b"%d" % settings.upload_bytes)
             return settings.upload_bytes
 
-        sample = _bulk(server, settings, once)
+        sample = bulk(server, settings, once)
     return sample | {"growth_mib": memory_growth(server, before) / MIB}
 
 
-def _bulk(server: Server, settings: Settings, once: Callable[[], int]) -> Sample:
+def bulk(server: Server, settings: Settings, once: Callable[[], int]) -> Sample:
     # A tick of /proc is 10 ms, and a fast server moves 64 MiB in two or three: hence the repetition.
     size = 0
     end = time.monotonic() + min(settings.seconds, _BULK_MAX_SECONDS)
@@ -236,7 +236,7 @@ def bytes_each(server: Server, settings: Settings, opened: Callable[[], Client |
     return (after - before) / settings.idle_connections
 
 
-_BULK_METRICS = (Metric("cpu_ms_mib", "CPU ms/MiB", 3), Metric("rate_mib", "MiB/s", 0))
+BULK_METRICS = (Metric("cpu_ms_mib", "CPU ms/MiB", 3), Metric("rate_mib", "MiB/s", 0))
 GROWTH = Metric("growth_mib", "memory growth MiB", 1)
 
 HTTP_WORKLOADS: tuple[Workload, ...] = (
@@ -278,7 +278,7 @@ HTTP_WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "stream",
         "response of 64 MiB in pieces of 64 KiB, one connection",
-        _BULK_METRICS,
+        BULK_METRICS,
         check_stream,
         _stream,
         goals=(Goal(0.70, 0.70),),
@@ -286,7 +286,7 @@ HTTP_WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "upload",
         "request body of 256 MiB, one connection",
-        (*_BULK_METRICS, GROWTH),
+        (*BULK_METRICS, GROWTH),
         _check_upload,
         _upload,
         goals=(Goal(0.67, 0.67),),

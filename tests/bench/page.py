@@ -15,7 +15,7 @@ from .peers import OURS
 from .pictures import Bar, Chart, svg
 from .report import Results, from_json, merged, summary, table
 from .workload import Table
-from .workloads import HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKERS, WORKLOADS
+from .workloads import FILES, HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKERS, WORKLOADS
 
 PAGE = CHECKOUT / "docs" / "explanation" / "performance.md"
 DATA = PAGE.with_suffix(".json")
@@ -27,6 +27,7 @@ _BLOCKS: Mapping[str, Sequence[str]] = {
     "websocket": WEBSOCKET,
     "tls": TLS,
     "http2": HTTP2,
+    "files": FILES,
     "latency": LATENCY,
 }
 _NOTHING = "Not measured yet.\n"
@@ -111,9 +112,10 @@ def _about(data: Mapping[str, Any]) -> str:
     lines = []
     for index, run in enumerate(data["runs"]):
         machine = run["machine"]
+        commit = f", commit {run['commit']}" if run.get("commit") else ""
         names = [f"`{name}`" for name, entry in data["workloads"].items() if entry["run"] == index]
         lines.append(
-            f"- {run['date'][:10]}, CPython {run['python']}, {machine['cpu']}, {machine['cores']} cores, Linux "
+            f"- {run['date'][:10]}{commit}, CPython {run['python']}, {machine['cpu']}, {machine['cores']} cores, Linux "
             f"{machine['kernel'].split('-')[0]}; {run['rounds']} rounds of {run['seconds']:g} s: {', '.join(names)}"
         )
     return "\n".join(lines) + "\n" if lines else _NOTHING

@@ -31,6 +31,8 @@ from .http2 import Http2Connection
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _TARGET = "app:application"
+STATIC = "/static"
+"""The prefix that servers answer files under."""
 
 Protocol = Literal["http", "https", "h2", "h2c"]
 """HTTP/1.1 in cleartext, HTTP/1.1 over TLS, HTTP/2 over TLS, or HTTP/2 in cleartext with prior knowledge."""
@@ -45,6 +47,8 @@ class Launch:
     """Holds ``app.py`` and what the properties name; the server's working directory."""
     access_log: bool
     workers: int = 1
+    static: bool = False
+    """Whether the server itself answers the files of `files` under `STATIC`."""
     protocol: Protocol = "http"
     """What clients will speak. With TLS, the files are `certificate` and `key`."""
 
@@ -52,6 +56,11 @@ class Launch:
     def tls(self) -> bool:
         """Whether it is over TLS."""
         return self.protocol in ("https", "h2")
+
+    @property
+    def files(self) -> Path:
+        """The directory of files."""
+        return self.directory / app.FILES_DIRECTORY
 
     @property
     def certificate(self) -> Path:
@@ -106,6 +115,10 @@ class Peer:
     """Whether it can run several workers."""
     http2_needs: str | None = None
     """Distribution without which it does not start with HTTP/2."""
+    static: bool = False
+    """Whether it can serve files without the application."""
+    program: str | None = None
+    """What is started in place of an interpreter. Such a server takes part where files are served, and only there."""
 
 
 def _uvicorn(launch: Launch, parser: str = "httptools") -> list[str]:
@@ -161,6 +174,8 @@ def _granian(launch: Launch) -> list[str]:
     arguments += ["--loop", "uvloop", "--http1-header-read-timeout", "60000", "--backpressure", "16384"]
     arguments += ["--ssl-keyfile", str(launch.key), "--ssl-certificate", str(launch.certificate)] if launch.tls else []
     arguments += ["--access-log"] if launch.access_log else ["--no-access-log", "--log-level", "warning"]
+    if launch.static:
+        arguments += ["--static-path-route", STATIC, "--static-path-mount", str(launch.files)]
     return [*arguments, _TARGET]
 
 
@@ -181,6 +196,7 @@ def _peregrine(launch: Launch) -> list[str]:
     arguments += ["--max-body", str(1 << 30), "--max-connections", "16384", "--keep-alive", "120000"]
     arguments += ["--tls-cert", str(launch.certificate), "--tls-key", str(launch.key)] if launch.tls else []
     arguments += ["--ws-compress"]
+    arguments += ["--static-dir", f"{STATIC}={launch.files}"] if launch.static else []
     return [*arguments, *(["--access-log"] if launch.access_log else ["--log-level", "warning"]), _TARGET]
 
 
@@ -198,7 +214,41 @@ def _gunicorn(launch: Launch) -> list[str]:
 
 
 def _daphne_ng(launch: Launch) -> list[str]:
-    return ["-m", "daphne_ng", "--workers", str(launch.workers), *_daphne_flags(launch)]
+    static = ["--static", f"{STATIC}={launch.files}"] if launch.static else []
+    return ["-m", "daphne_ng", "--workers", str(launch.workers), *static, *_daphne_flags(launch)]
+
+
+def _nginx(launch: Launch) -> list[str]:
+    # The settings of the package's own nginx.conf, without the access log and the bound of requests per connection.
+    tls = f"ssl_certificate {launch.certificate}; ssl_certificate_key {launch.key};" if launch.tls else ""
+    listen = " ssl" if launch.tls else ""
+    listen += " http2" if launch.protocol == "h2" else ""
+    config = f"""\
+daemon off;
+worker_processes {launch.workers};
+pid {launch.directory}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 16384; }}
+http {{
+  sendfile on;
+  tcp_nopush on;
+  types_hash_max_size 2048;
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 120;
+  client_body_temp_path {launch.directory}/body;
+  proxy_temp_path {launch.directory}/proxy;
+  fastcgi_temp_path {launch.directory}/fastcgi;
+  uwsgi_temp_path {launch.directory}/uwsgi;
+  scgi_temp_path {launch.directory}/scgi;
+  server {{
+    listen {HOST}:{launch.port}{listen};
+    {tls}
+    location {STATIC}/ {{ alias {launch.files}/; }}
+  }}
+}}
+"""
+    return ["-p", str(launch.directory), "-e", "stderr", "-c", launch.write("nginx.conf", config)]
 
 
 def _daphne_flags(launch: Launch) -> list[str]:
@@ -221,7 +271,7 @@ PEERS: dict[str, Peer] = {
             http2_needs="zttp",
         ),
         Peer("hypercorn", _hypercorn, needs=("hypercorn", "uvloop")),
-        Peer("granian", _granian, needs=("granian", "uvloop"), logs_to_output=True),
+        Peer("granian", _granian, needs=("granian", "uvloop"), logs_to_output=True, static=True),
         Peer("daphne", _daphne, needs=("daphne", "twisted[http2,tls]"), scales=False),
         Peer("gunicorn", _gunicorn, needs=("gunicorn[fast,http2]", "uvloop"), built=("gunicorn_h1c",)),
         Peer("h2corn", _h2corn, needs=("h2corn", "uvloop"), logs_to_output=True),
@@ -231,9 +281,11 @@ PEERS: dict[str, Peer] = {
             distribution="peregrine-server",
             needs=("peregrine-server", "uvloop"),
             logs_to_output=True,
+            static=True,
         ),
-        Peer("daphne-ng", _daphne_ng),
-        Peer("daphne-ng-compiled", _daphne_ng, distribution="daphne-ng"),
+        Peer("nginx", _nginx, static=True, program="nginx"),
+        Peer("daphne-ng", _daphne_ng, static=True),
+        Peer("daphne-ng-compiled", _daphne_ng, distribution="daphne-ng", static=True),
     )
 }
 PURE, COMPILED = "daphne-ng", "daphne-ng-compiled"
@@ -245,7 +297,17 @@ BASELINES = ("uvicorn", "h2corn")
 
 def version(peer: Peer, python: str) -> str | None:
     """Return the installed version for that interpreter, or ``None`` if it is not installed."""
+    if peer.program is not None:
+        return _program_version(peer.program)
     return _distribution_version(peer.distribution or peer.name, python)
+
+
+def _program_version(program: str) -> str | None:
+    try:
+        done = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (done.stderr or done.stdout).strip().rpartition("/")[2] or None
 
 
 def _distribution_version(name: str, python: str) -> str | None:
@@ -284,6 +346,7 @@ class Server:
         protocol: Protocol = "http",
         workers: int = 1,
         more_cores: Sequence[int] = (),
+        static: bool = False,
     ) -> None:
         """Prepare; entering the context starts the process.
 
@@ -296,14 +359,21 @@ class Server:
             protocol: What clients will speak; with TLS, a certificate is made for this one.
             workers: How many.
             more_cores: More CPUs that it may use.
+            static: Whether it serves files without the application.
         """
         self.peer = peer
         self.core = core
         self.cores = (core, *more_cores)
         self.launch = Launch(
-            port=_free_port(), directory=directory, access_log=access_log, protocol=protocol, workers=workers
+            port=_free_port(),
+            directory=directory,
+            access_log=access_log,
+            protocol=protocol,
+            workers=workers,
+            static=static,
         )
-        self.command = [python, *peer.arguments(self.launch)]
+        self.launch.files.mkdir(exist_ok=True)
+        self.command = [peer.program or python, *peer.arguments(self.launch)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -78,7 +78,7 @@ def _zeros(server: Server, size: int) -> Path:
     return path
 
 
-def _h2_load(
+def h2_load(
     server: Server,
     settings: Settings,
     paths: Sequence[str],
@@ -122,7 +122,7 @@ def _h2_load(
     return report, {"cpu": window.cpu, "foreign": window.foreign, "client": report.client / report.wall}
 
 
-def _h2_requests(
+def h2_requests(
     server: Server,
     settings: Settings,
     paths: Sequence[str],
@@ -130,7 +130,7 @@ def _h2_requests(
     headers: Mapping[str, str] | None = None,
     body: Path | None = None,
 ) -> Sample:
-    report, sample = _h2_load(
+    report, sample = h2_load(
         server,
         settings,
         paths,
@@ -148,15 +148,15 @@ def _h2_requests(
 
 
 def _h2_hello(server: Server, settings: Settings) -> Sample:
-    return _h2_requests(server, settings, ["/"], len(app.HELLO))
+    return h2_requests(server, settings, ["/"], len(app.HELLO))
 
 
 def _h2_paths(server: Server, settings: Settings) -> Sample:
-    return _h2_requests(server, settings, app.PAGES, len(app.HELLO))
+    return h2_requests(server, settings, app.PAGES, len(app.HELLO))
 
 
 def _h2_echo(server: Server, settings: Settings) -> Sample:
-    return _h2_requests(server, settings, ["/echo"], len(ECHO_BODY), ECHO_HEADERS, _echo_file(server))
+    return h2_requests(server, settings, ["/echo"], len(ECHO_BODY), ECHO_HEADERS, _echo_file(server))
 
 
 def _h2_bulk(report: h2load.H2loadReport, sample: Sample, size: int) -> Sample:
@@ -165,7 +165,7 @@ def _h2_bulk(report: h2load.H2loadReport, sample: Sample, size: int) -> Sample:
 
 
 def _h2_stream(server: Server, settings: Settings, streams: int = 1) -> Sample:
-    report, sample = _h2_load(server, settings, ["/stream"], app.STREAM_BYTES, streams=streams)
+    report, sample = h2_load(server, settings, ["/stream"], app.STREAM_BYTES, streams=streams)
     return _h2_bulk(report, sample, app.STREAM_BYTES)
 
 
@@ -177,7 +177,7 @@ def _h2_upload(server: Server, settings: Settings) -> Sample:
     before = memory_before(server)
     # The answer is the count, so its length tells a body that was cut off.
     answer_bytes, body = len(b"%d" % settings.upload_bytes), _zeros(server, settings.upload_bytes)
-    report, sample = _h2_load(server, settings, ["/upload"], answer_bytes, body=body)
+    report, sample = h2_load(server, settings, ["/upload"], answer_bytes, body=body)
     return _h2_bulk(report, sample, settings.upload_bytes) | {"growth_mib": memory_growth(server, before) / MIB}
 
 

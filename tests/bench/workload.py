@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import BenchError
-from .peers import Protocol, Server
+from .peers import Peer, Protocol, Server
 
 MIB = 1024 * 1024
 IDLE_CONNECTIONS = 5_000
@@ -87,6 +87,12 @@ class Workload:
     """More tables, for a workload that measures several things at once."""
     protocol: Protocol = "http"
     """What the client speaks."""
+    static: bool = False
+    """Whether files are served without the application."""
+
+    def is_for(self, peer: Peer) -> bool:
+        """Return whether a server can take part."""
+        return peer.static if self.static else peer.program is None
 
     @property
     def shown(self) -> tuple[Table, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .files_workloads import FILES_WORKLOADS
 from .http_workloads import HTTP_WORKLOADS, WORKERS_WORKLOADS
 from .latency import LATENCY_WORKLOADS
 from .secure_workloads import HTTP2_WORKLOADS, TLS_WORKLOADS
@@ -27,6 +28,7 @@ WORKLOADS: dict[str, Workload] = {
         *HTTP2_WORKLOADS,
         *TLS_WORKLOADS,
         *WORKERS_WORKLOADS,
+        *FILES_WORKLOADS,
         *LATENCY_WORKLOADS,
     )
 }
@@ -38,6 +40,8 @@ TLS = _names(TLS_WORKLOADS)
 """HTTP/1.1 over TLS."""
 WORKERS = _names(WORKERS_WORKLOADS)
 """With several workers."""
+FILES = _names(FILES_WORKLOADS)
+"""Files, by pathsend and without the application."""
 LATENCY = _names(LATENCY_WORKLOADS)
 TABLE = (
     *("hello", "echo", "hellolog", "stream", "upload", "idle"),

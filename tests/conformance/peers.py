@@ -9,6 +9,7 @@ writes `docs/reference/conformance.json`; of the servers that are not named, wha
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 import importlib.metadata
 import json
@@ -25,9 +26,11 @@ from daphne_ng.testing.conformance.core import CARRIERS, FAILED, PASSED, PROCESS
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "reference" / "conformance.json"
 
-# What TLS and UNIX sockets change; HTTP/2 is checked whole where it is spoken.
-OF_TLS = ["tls", "scope", "websocket.scheme"]
-OF_UNIX = ["scope", "tls"]
+# Over TLS everything is checked, because some servers speak HTTP/2 there alone. These are the groups that a UNIX socket
+# and several workers can change.
+OF_UNIX = ["scope", "tls", "disconnect", "send", "websocket"]
+OF_WORKERS = ["scope", "lifespan", "request"]
+WORKERS = "tcp with 2 workers"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Peer:
     server: str
     tls: str
     unix: str
-    whole_tls: bool = False
-    """Whether all is checked over TLS, because HTTP/2 is spoken there alone."""
+    workers: str = ""
+    """The options of `server` that start two workers; empty if it has none."""
 
 
 PEERS = {
@@ -50,6 +53,7 @@ PEERS = {
         "{bin}/python -m daphne_ng --port {port} {app}",
         "{bin}/python -m daphne_ng -e ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={cert} {app}",
         "{bin}/python -m daphne_ng -u {socket} {app}",
+        workers="--workers 2",
     ),
     "uvicorn": Peer(
         "uvicorn",
@@ -57,6 +61,7 @@ PEERS = {
         "{bin}/uvicorn --port {port} {app}",
         "{bin}/uvicorn --port {port} --ssl-keyfile {key} --ssl-certfile {cert} {app}",
         "{bin}/uvicorn --uds {socket} {app}",
+        workers="--workers 2",
     ),
     "hypercorn": Peer(
         "hypercorn",
@@ -64,6 +69,7 @@ PEERS = {
         "{bin}/hypercorn -b 127.0.0.1:{port} {app}",
         "{bin}/hypercorn -b 127.0.0.1:{port} --keyfile {key} --certfile {cert} {app}",
         "{bin}/hypercorn -b unix:{socket} {app}",
+        workers="--workers 2",
     ),
     "granian": Peer(
         "granian",
@@ -71,6 +77,7 @@ PEERS = {
         "{bin}/granian --interface asgi --port {port} {app}",
         "{bin}/granian --interface asgi --port {port} --ssl-keyfile {key} --ssl-certificate {cert} {app}",
         "{bin}/granian --interface asgi --uds {socket} {app}",
+        workers="--workers 2",
     ),
     "h2corn": Peer(
         "h2corn",
@@ -78,6 +85,7 @@ PEERS = {
         "{bin}/h2corn -b 127.0.0.1:{port} {app}",
         "{bin}/h2corn -b 127.0.0.1:{port} --keyfile {key} --certfile {cert} {app}",
         "{bin}/h2corn -b unix:{socket} {app}",
+        workers="--workers 2",
     ),
     "gunicorn": Peer(
         "gunicorn",
@@ -85,7 +93,7 @@ PEERS = {
         "{bin}/gunicorn -k asgi -b 127.0.0.1:{port} {app}",
         "{bin}/gunicorn -k asgi --http-protocols h2,h1 -b 127.0.0.1:{port} --keyfile {key} --certfile {cert} {app}",
         "{bin}/gunicorn -k asgi -b unix:{socket} {app}",
-        whole_tls=True,
+        workers="--workers 2",
     ),
     "peregrine-server": Peer(
         "peregrine-server",
@@ -93,6 +101,7 @@ PEERS = {
         "{bin}/peregrine --port {port} {app}",
         "{bin}/peregrine --port {port} --tls-key {key} --tls-cert {cert} {app}",
         "{bin}/peregrine --unix {socket} {app}",
+        workers="--workers 2",
     ),
     "daphne": Peer(
         "daphne",
@@ -117,27 +126,38 @@ def programs(peer: Peer, directory: Path) -> tuple[Path, str]:
     return where / "bin", version.stdout.strip()
 
 
+def with_workers(peer: Peer) -> str:
+    """Return the command line that starts two workers."""
+    return peer.server.replace("{app}", f"{peer.workers} {{app}}")
+
+
 def check(peer: Peer, directory: Path, jobs: int) -> dict[str, Any]:
     """Return what is published of one peer."""
     where, version = programs(peer, directory)
     results: list[Result] = []
     notes: list[str] = []
+    of_connections = [name for name in CARRIERS if name != PROCESS]
     parts = [
-        (TCP, peer.server, (), CARRIERS),
-        (TLS, peer.tls, () if peer.whole_tls else OF_TLS, [name for name in CARRIERS if name != PROCESS]),
-        (UNIX, peer.unix, OF_UNIX, [name for name in CARRIERS if name != PROCESS]),
+        (TCP, TCP, peer.server, (), CARRIERS),
+        (TLS, TLS, peer.tls, (), of_connections),
+        (UNIX, UNIX, peer.unix, OF_UNIX, of_connections),
     ]
-    for site, command, only, carriers in parts:
+    if peer.workers:
+        parts.append((WORKERS, TCP, with_workers(peer), OF_WORKERS, CARRIERS))
+    for name, site, command, only, carriers in parts:
         launcher = Launcher(site, command.replace("{bin}", str(where)), stop_seconds=10.0)
         try:
-            results += run({site: launcher}, select(only), carriers=carriers, jobs=jobs, limits=Limits())
+            found = run({site: launcher}, select(only), carriers=carriers, jobs=jobs, limits=Limits())
         except NotStarted as error:
-            notes.append(f"{site}: did not start: {str(error)[-200:]}")
+            notes.append(f"{name}: did not start: {str(error)[-200:]}")
+        else:
+            results += [dataclasses.replace(result, site=name) for result in found]
     return {
         "version": version,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
-        "commands": [command.replace("{bin}/", "") for _, command, _, _ in parts],
+        "requirements": list(peer.requirements),
+        "commands": {name: command.replace("{bin}/", "") for name, _, command, _, _ in parts},
         "carriers": sorted({f"{result.carrier} over {result.site}" for result in results}),
         "notes": notes,
         "counts": report.counts(results),

@@ -142,9 +142,9 @@ class Http(Call):
             else:
                 await self.wire.interim(103, links)
         elif kind == "http.response.pathsend" and self.state == "begun" and not self.server.hides("pathsend"):
-            with open(message["path"], "rb") as file:
-                file.seek(message.get("offset", 0))
-                await self.body(file.read(message.get("count", -1)), False)
+            await self.file(message)
+        elif kind == "http.response.pathsend" and self.state == "body" and self.has("pathsend.mixed"):
+            return
         elif kind == "http.response.zerocopysend" and self.state in ("begun", "body"):
             file = message["file"]
             offset, count = message.get("offset"), message.get("count")
@@ -159,6 +159,16 @@ class Http(Call):
             self.wire.promise(message["path"].encode(), fields(message))
         else:
             raise ValueError(f"{kind!r} in the state {self.state}")
+
+    async def file(self, message: dict) -> None:
+        path = message["path"]
+        check(os.path.isabs(path) or self.has("pathsend.relative"), "a path is absolute")
+        if self.has("pathsend.missing") and not os.path.exists(path):
+            path = os.devnull
+        with open(path, "rb") as file:
+            file.seek(message.get("offset", 0))
+            content = file.read(message.get("count", -1))
+        await self.body(content, False)
 
     def begin(self, message: dict) -> None:
         headers = fields(message)

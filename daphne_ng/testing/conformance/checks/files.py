@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from daphne_ng.testing.conformance.case import START, Case, Play
-from daphne_ng.testing.conformance.core import MAY, MUST, SHOULD, Failed, Skipped
+from daphne_ng.testing.conformance.core import MAY, MUST, PRACTICE, SHOULD, Failed, Skipped
 from daphne_ng.testing.conformance.core import statement as that
-from daphne_ng.testing.conformance.exchange import Response
+from daphne_ng.testing.conformance.exchange import Broken, Response
 
 _PATHSEND = "Extensions: Path Send"
 _ZEROCOPY = "Extensions: Zero Copy Send"
@@ -104,6 +105,45 @@ def pathsend_completes(case: Case) -> None:
         play.tell("go")
 
 
+@that("pathsend.mixed", PRACTICE, _PATHSEND, "A file's path behind a body message raises out of `send()`.")
+def pathsend_mixed(case: Case) -> None:
+    # The text forbids it to applications, "cannot be mixed", and does not say what the server does.
+    _extension(case, "http.response.pathsend")
+    _raises(case, START, ("send", {"type": "http.response.body", "body": b"one", "more_body": True}), _path(_file(case)))
+
+
+@that("pathsend.relative", PRACTICE, _PATHSEND, "A path that is not absolute raises out of `send()`.")
+def pathsend_relative(case: Case) -> None:
+    # The file is there, seen from the directory that the server was started in.
+    _extension(case, "http.response.pathsend")
+    _raises(case, START, _path(Path(os.path.relpath(_file(case)))))
+
+
+@that("pathsend.missing", PRACTICE, _PATHSEND, "A file that is not there is not taken for an empty one.")
+def pathsend_missing(case: Case) -> None:
+    _extension(case, "http.response.pathsend")
+    play = case.play(("send", START), _path(case.directory / "missing.file"))
+    exchange = case.exchange()
+    exchange.request("GET", play.target)
+    try:
+        response = exchange.read_all(case.limits.answer)
+    except Broken:
+        return
+    except TimeoutError:
+        raise Failed("the client waits without end") from None
+    if response.complete and response.status == 200:
+        raise Failed(f"the client gets a complete response of {len(response.body)} bytes")
+
+
+def _raises(case: Case, start: dict[str, Any], *steps: Any) -> None:
+    play = case.play(("send", start), *steps)
+    exchange = case.exchange()
+    exchange.request("GET", play.target)
+    play.end()
+    if not play.notes("send raised"):
+        raise Failed("send() did not raise")
+
+
 @that(
     "pathsend.not-there-raises",
     SHOULD,
@@ -113,12 +153,7 @@ def pathsend_completes(case: Case) -> None:
 def pathsend_raises(case: Case) -> None:
     if "http.response.pathsend" in (case.scope().get("extensions") or {}):
         raise Skipped("the extension is there")
-    play = case.play(_start(1), _path(_file(case, b"x")), ("send", {"type": "http.response.body", "body": b"x"}))
-    exchange = case.exchange()
-    exchange.request("GET", play.target)
-    play.end()
-    if not play.notes("send raised"):
-        raise Failed("send() did not raise")
+    _raises(case, START, _path(_file(case, b"x")), ("send", {"type": "http.response.body", "body": b"x"}))
 
 
 @that(
