@@ -7,8 +7,10 @@ connection, connections at once) are widened.
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -219,12 +221,16 @@ def _daphne_ng(launch: Launch) -> list[str]:
 
 
 def _nginx(launch: Launch) -> list[str]:
-    # The settings of the package's own nginx.conf, without the access log and the bound of requests per connection.
+    # The settings of the package's own nginx.conf, without the access log and the bound of requests per connection. The
+    # directory is for this user alone, and nginx's workers leave root for another one.
+    user = f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(0).gr_name};" if os.getuid() == 0 else ""
     tls = f"ssl_certificate {launch.certificate}; ssl_certificate_key {launch.key};" if launch.tls else ""
+    tls += " ssl_protocols TLSv1.2 TLSv1.3;" if launch.tls else ""
     listen = " ssl" if launch.tls else ""
     listen += " http2" if launch.protocol == "h2" else ""
     config = f"""\
 daemon off;
+{user}
 worker_processes {launch.workers};
 pid {launch.directory}/nginx.pid;
 error_log stderr;
@@ -372,7 +378,6 @@ class Server:
             workers=workers,
             static=static,
         )
-        self.launch.files.mkdir(exist_ok=True)
         self.command = [peer.program or python, *peer.arguments(self.launch)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -395,6 +400,7 @@ class Server:
             BenchError: It ended, or answers nothing within 20 seconds.
         """
         shutil.copy(app.__file__, self.launch.directory / "app.py")
+        self.launch.files.mkdir(exist_ok=True)
         if self.launch.protocol in ("h2", "h2c"):
             needed = self.peer.http2_needs
             if needed is not None and _distribution_version(needed, self.command[0]) is None:

@@ -18,7 +18,7 @@ from .peers import PEERS, Peer, Server
 from .pictures import Bar, Chart, svg
 from .report import Result, best, from_json, markdown, merged, ratio, summary, table, to_json
 from .workload import BEST, Goal, Metric, Settings, Table, Workload
-from .workloads import HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKLOADS
+from .workloads import FILES, HTTP, HTTP2, LATENCY, TABLE, TLS, WEBSOCKET, WORKLOADS
 
 pytestmark = pytest.mark.once
 
@@ -249,8 +249,9 @@ def test_a_name_stands_for_all_workloads_of_a_kind() -> None:
     assert parse(["--workloads", "ws,hello,ws64"]).workloads == [*WEBSOCKET, "hello"]
     assert parse(["--workloads", "h2,tls"]).workloads == [*HTTP2, *TLS]
     assert parse(["--workloads", "http"]).workloads == [*HTTP]
+    assert parse(["--workloads", "files"]).workloads == [*FILES]
     everything = parse(["--workloads", "all"]).workloads
-    assert everything == [*HTTP, *WEBSOCKET, *HTTP2, *TLS, "workers", *LATENCY] == [*WORKLOADS]
+    assert everything == [*HTTP, *WEBSOCKET, *HTTP2, *TLS, "workers", *FILES, *LATENCY] == [*WORKLOADS]
     assert parse([]).workloads == [*TABLE]
     assert {*TABLE} <= {*everything}
 

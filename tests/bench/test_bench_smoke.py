@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from . import app, h2load, procfs, secure_workloads, websocket_workloads, wrk
+from . import app, files_workloads, h2load, procfs, secure_workloads, websocket_workloads, wrk
 from .client import Client
 from .errors import BenchError, UnsupportedError
 from .handshake import Handshakes
@@ -29,11 +29,12 @@ from .http_workloads import ECHO_BODY, ECHO_HEADERS
 from .open_loop import Caller, closed_loop, open_loop, percentile
 from .peers import PEERS, Launch, Peer, Protocol, Server, make_certificate, version
 from .workload import MIB, Settings
-from .workloads import HTTP2, LATENCY, TLS, WEBSOCKET, WORKLOADS
+from .workloads import FILES, HTTP2, LATENCY, TLS, WEBSOCKET, WORKLOADS
 
 pytestmark = pytest.mark.once
 
 
+APPLICATION_SERVERS = [peer for peer in PEERS.values() if peer.program is None]
 SHORT = Settings(seconds=0.05, connections=1, warmup=0.0, settle=0.1, idle_connections=8, upload_bytes=16 * MIB)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
@@ -286,7 +287,7 @@ def test_a_distribution_that_is_not_installed_has_no_version() -> None:
     assert version(Peer("pytest", lambda _launch: []), sys.executable) == pytest.__version__
 
 
-@pytest.mark.parametrize("peer", PEERS.values(), ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", APPLICATION_SERVERS, ids=lambda peer: peer.name)
 def test_every_peer_is_told_its_port_and_where_to_log(peer: Peer, tmp_path: Path) -> None:
     launch = Launch(port=54321, directory=tmp_path, access_log=True)
     arguments = peer.arguments(launch)
@@ -301,9 +302,27 @@ def test_every_peer_is_told_its_port_and_where_to_log(peer: Peer, tmp_path: Path
 @pytest.mark.parametrize("peer", PEERS.values(), ids=lambda peer: peer.name)
 def test_every_peer_is_told_its_port_certificate_and_key(peer: Peer, protocol: Protocol, tmp_path: Path) -> None:
     launch = Launch(port=54321, directory=tmp_path, access_log=False, protocol=protocol)
-    arguments = " ".join(peer.arguments(launch))
+    arguments = peer.arguments(launch)
+    configuration = " ".join([*arguments, *(path.read_text() for path in tmp_path.iterdir())])
     for part in ("54321", "127.0.0.1", str(launch.certificate), str(launch.key)):
-        assert part in arguments
+        assert part in configuration
+
+
+@pytest.mark.parametrize("peer", [peer for peer in PEERS.values() if peer.static], ids=lambda peer: peer.name)
+def test_a_server_of_files_is_told_their_directory_where_files_are_measured(peer: Peer, tmp_path: Path) -> None:
+    for static in (True, False):
+        launch = Launch(port=54321, directory=tmp_path, access_log=False, static=static)
+        arguments = peer.arguments(launch)
+        configuration = " ".join([*arguments, *(path.read_text() for path in tmp_path.iterdir())])
+        assert (str(launch.files) in configuration) == (static or peer.program is not None)
+
+
+def test_a_server_without_application_takes_part_where_files_are_served_and_only_there() -> None:
+    assert [name for name in WORKLOADS if WORKLOADS[name].is_for(PEERS["nginx"])] == [
+        name for name in FILES if "static" in name
+    ]
+    assert not WORKLOADS["static1k"].is_for(PEERS["uvicorn"])
+    assert WORKLOADS["path1k"].is_for(PEERS["uvicorn"])
 
 
 @needs_openssl
@@ -529,6 +548,54 @@ def test_a_server_without_workers_is_left_out() -> None:
     server: Any = Server(PEERS["daphne"], core=0, directory=Path(), access_log=False)
     with pytest.raises(UnsupportedError, match="it has no workers"):
         WORKLOADS["workers"].measure(server, Settings(seconds=1, connections=1))
+
+
+# -- files ------------------------------------------------------------------------------------------------------
+
+
+@linux_only
+@needs_openssl
+@pytest.mark.skipif(not all(map(shutil.which, ("wrk", "h2load", "curl"))), reason="needs wrk, h2load and curl")
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("peer", ["nginx", "daphne-ng"])
+def test_a_server_does_the_workloads_of_files(
+    peer: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = WORKLOADS[name]
+    if not one.is_for(PEERS[peer]):
+        pytest.skip("it serves no application")
+    if version(PEERS[peer], sys.executable) is None:
+        pytest.skip(f"{peer} is not installed")
+    monkeypatch.setattr(secure_workloads, "H2_STREAMS", 2)
+    monkeypatch.setattr(files_workloads, "SLOW_READERS", 2)
+    core = min(os.sched_getaffinity(0))
+    server = Server(
+        PEERS[peer],
+        core=core,
+        directory=tmp_path,
+        access_log=False,
+        protocol=one.protocol,
+        static=one.static,
+    )
+    with server:
+        one.check(server)
+        sample = one.measure(server, SHORT)
+    assert {metric.key for metric in one.metrics} <= sample.keys()
+    assert sample.get("socket_errors", 0) == 0
+
+
+@linux_only
+def test_a_server_without_pathsend_is_left_out(tmp_path: Path) -> None:
+    # This handler knows no method and answers 501, as the application does.
+    code = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+BaseHTTPRequestHandler.log_message = lambda *_: None
+HTTPServer(("127.0.0.1", int(sys.argv[1])), BaseHTTPRequestHandler).serve_forever()
+"""
+    peer = Peer("old", lambda launch: ["-c", code, str(launch.port)])
+    with fake_server(peer, tmp_path) as server, pytest.raises(UnsupportedError, match="no pathsend"):
+        WORKLOADS["path1k"].check(server)
 
 
 # -- HTTP/2 of real servers -------------------------------------------------------------------------------------

@@ -109,7 +109,9 @@ def pathsend_completes(case: Case) -> None:
 def pathsend_mixed(case: Case) -> None:
     # The text forbids it to applications, "cannot be mixed", and does not say what the server does.
     _extension(case, "http.response.pathsend")
-    _raises(case, START, ("send", {"type": "http.response.body", "body": b"one", "more_body": True}), _path(_file(case)))
+    _raises(
+        case, START, ("send", {"type": "http.response.body", "body": b"one", "more_body": True}), _path(_file(case))
+    )
 
 
 @that("pathsend.relative", PRACTICE, _PATHSEND, "A path that is not absolute raises out of `send()`.")
