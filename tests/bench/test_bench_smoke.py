@@ -556,14 +556,16 @@ def test_a_server_without_workers_is_left_out() -> None:
 @linux_only
 @needs_openssl
 @pytest.mark.skipif(not all(map(shutil.which, ("wrk", "h2load", "curl"))), reason="needs wrk, h2load and curl")
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("peer", ["nginx", "daphne-ng"])
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    # Of nginx it is the configuration that can be wrong, and a file of 100 KB is only longer than one of 1 KB.
+    [("nginx", name) for name in FILES if name.endswith("static1k")]
+    + [("daphne-ng", name) for name in FILES if "100k" not in name],
+)
 def test_a_server_does_the_workloads_of_files(
     peer: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = WORKLOADS[name]
-    if not one.is_for(PEERS[peer]):
-        pytest.skip("it serves no application")
     if version(PEERS[peer], sys.executable) is None:
         pytest.skip(f"{peer} is not installed")
     monkeypatch.setattr(secure_workloads, "H2_STREAMS", 2)
@@ -578,7 +580,10 @@ def test_a_server_does_the_workloads_of_files(
         static=one.static,
     )
     with server:
-        one.check(server)
+        try:
+            one.check(server)
+        except UnsupportedError as error:
+            pytest.skip(str(error))
         sample = one.measure(server, SHORT)
     assert {metric.key for metric in one.metrics} <= sample.keys()
     assert sample.get("socket_errors", 0) == 0
