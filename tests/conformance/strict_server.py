@@ -467,6 +467,7 @@ class Server:
         self.calls: set[asyncio.Task] = set()
         self.busy: set[asyncio.Task] = set()
         self.path: str | None = None
+        self.writers: set[asyncio.StreamWriter] = set()
 
     def has(self, *names: str) -> bool:
         return self.fault in names
@@ -546,6 +547,7 @@ class Server:
         }
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.add(writer)
         if self.crashed:
             writer.close()
             return
@@ -559,6 +561,18 @@ class Server:
         writer.close()
         await asyncio.sleep(0)
         reading.task.cancel()
+
+    async def abandon(self) -> None:
+        """End what a fault has left: connections, and every other task of the loop."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self.writers:
+            writer.transport.abort()
+        # A transport closes its socket in the next turn, and one of TLS that below it in the turn after.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     # -- life --------------------------------------------------------------------------------------------------
 

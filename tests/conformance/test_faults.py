@@ -19,8 +19,7 @@ from daphne_ng.testing.conformance.servers import Address, Launcher
 from daphne_ng.testing.conformance.suite import run_check, statements
 from tests.conformance.strict_server import Server, context_of
 
-# A server with a fault leaves tasks behind that nobody ends.
-pytestmark = [pytest.mark.nightly, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.nightly
 
 LIMITS = Limits(answer=0.5, quiet=0.05)
 
@@ -68,10 +67,7 @@ def served(loop: Loop, fault: str, site: str, directory: Path) -> Iterator[Addre
 
     async def stop(server: Server, listening: Any) -> None:
         listening.close()
-        for task in [*server.calls, server.lifespan]:
-            if task is not None:
-                task.cancel()
-        await asyncio.sleep(0)
+        await server.abandon()
 
     certificates = Certificates(directory) if site == TLS else None
     server, listening = loop.do(start())

@@ -111,8 +111,8 @@ def beside(source: Path, directory: Path) -> int:
 
 def browse(source: Path, directory: Path) -> int:
     """Run the live project, with a browser and with Daphne importable, and return the exit code."""
-    if shutil.which("chromium") is None and not os.environ.get("CI"):
-        print("Without a browser: chromium is not installed", flush=True)
+    if not (shutil.which("chromium") or shutil.which("google-chrome")) and not os.environ.get("CI"):
+        print("Without a browser: neither chromium nor google-chrome is installed", flush=True)
         return 0
     directory.mkdir()
     root = HERE.parents[1]

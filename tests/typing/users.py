@@ -4,6 +4,7 @@ An ignored error that is none fails the check as well (``warn_unused_ignores``).
 """
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, assert_type
 
 from asgiref.typing import (
@@ -19,10 +20,12 @@ from django.core.asgi import get_asgi_application
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 import daphne_ng
-from daphne_ng import Config, Server, run
+from daphne_ng import Config, Server, run, stopping
+from daphne_ng.stopping import StopNotice
 
 
 async def of_asgiref(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None: ...
@@ -78,6 +81,28 @@ def settings() -> None:
     Config(body_max_size=5)  # type: ignore[call-arg]
     Config(5)  # type: ignore[call-arg]
     config.close_timeout = 3  # type: ignore[misc]
+
+
+async def notices(items: AsyncIterator[bytes], request: Request) -> None:
+    assert_type(stopping.is_supported(), bool)
+    assert_type(stopping.is_stopping(), bool)
+    assert_type(await stopping.wait_stopping(), bool)
+    assert_type(await stopping.wait_stopping(timeout=1), bool)
+    assert_type(stopping.wait_stopping_in_thread(0.5), bool)
+    assert_type(stopping.until_stopping(items), AsyncGenerator[bytes, None])
+    async for item in stopping.until_stopping(items):
+        assert_type(item, bytes)
+    key: str = stopping.STATE_KEY
+    assert_type(getattr(request.state, key), Any)
+    notice: StopNotice = request.state.server_stopping
+    assert_type(await notice, bool)
+    assert_type(await notice.wait(timeout=None), bool)
+    assert_type(notice.wait_in_thread(1.0), bool)
+    assert_type(notice.until(items), AsyncGenerator[bytes, None])
+    stopping.is_stopping(1)  # type: ignore[call-arg]
+    stopping.until_stopping([b""])  # type: ignore[arg-type]
+    stopping.STATE_KEY = "x"  # type: ignore[misc]
+    await stopping.wait_stopping("1")  # type: ignore[arg-type]
 
 
 def what_is_none() -> None:

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -175,7 +176,9 @@ def chromium(directory: Path, *flags: str) -> Iterator[Browser]:
         directory: Gets its profile and the log of its driver.
         flags: More of its command line.
     """
-    binary, driver = require_program("chromium"), require_program("chromedriver")
+    # GitHub's runners have Chrome with its driver; Ubuntu has Chromium as a snap alone.
+    chrome = shutil.which("chromium") is None and shutil.which("google-chrome") is not None
+    binary, driver = require_program("google-chrome" if chrome else "chromium"), require_program("chromedriver")
     home = directory / "home"
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
