@@ -27,9 +27,13 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "reference" / "conformance.json"
 
 # Over TLS everything is checked, because some servers speak HTTP/2 there alone. These are the groups that a UNIX socket
-# and several workers can change.
+# and several workers can change. Of the lifespan with workers, what is true of each worker: an idle one may start before
+# another, and end while a request runs in another.
 OF_UNIX = ["scope", "tls", "disconnect", "send", "websocket"]
-OF_WORKERS = ["scope", "lifespan", "request"]
+OF_WORKERS = [
+    *("scope", "request"),
+    *("lifespan.scope", "lifespan.state", "lifespan.startup", "lifespan.once-per-loop"),
+]
 WORKERS = "tcp with 2 workers"
 
 
@@ -131,8 +135,8 @@ def with_workers(peer: Peer) -> str:
     return peer.server.replace("{app}", f"{peer.workers} {{app}}")
 
 
-def check(peer: Peer, directory: Path, jobs: int) -> dict[str, Any]:
-    """Return what is published of one peer."""
+def check(peer: Peer, directory: Path, jobs: int) -> tuple[dict[str, Any], list[Result]]:
+    """Return what is published of one peer, and what it is taken from."""
     where, version = programs(peer, directory)
     results: list[Result] = []
     notes: list[str] = []
@@ -152,7 +156,7 @@ def check(peer: Peer, directory: Path, jobs: int) -> dict[str, Any]:
             notes.append(f"{name}: did not start: {str(error)[-200:]}")
         else:
             results += [dataclasses.replace(result, site=name) for result in found]
-    return {
+    content = {
         "version": version,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
@@ -160,9 +164,9 @@ def check(peer: Peer, directory: Path, jobs: int) -> dict[str, Any]:
         "commands": {name: command.replace("{bin}/", "") for name, _, command, _, _ in parts},
         "carriers": sorted({f"{result.carrier} over {result.site}" for result in results}),
         "notes": notes,
-        "counts": report.counts(results),
         "results": by_statement(results),
     }
+    return content, results
 
 
 def by_statement(results: list[Result]) -> dict[str, dict[str, Any]]:
@@ -190,8 +194,8 @@ def main() -> None:
     options = parser.parse_args()
     content = json.loads(options.output.read_text()) if options.output.exists() else {}
     for name in options.names or PEERS:
-        content[name] = check(PEERS[name], options.environments, options.jobs)
-        print(name, content[name]["version"], content[name]["counts"], *content[name]["notes"], flush=True)
+        content[name], results = check(PEERS[name], options.environments, options.jobs)
+        print(name, content[name]["version"], report.counts(results), *content[name]["notes"], flush=True)
         ordered = {known: content[known] for known in PEERS if known in content}
         options.output.write_text(json.dumps(ordered, indent=1, ensure_ascii=False, sort_keys=False) + "\n", "utf-8")
 
