@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socket
 import struct
@@ -138,6 +139,10 @@ class _OnStream:
         self._stream.close()
 
 
+# A server that waits for its client to close first gets its wish after that.
+_LEAVE_SECONDS = 0.5
+
+
 class WebSocketClient:
     """One WebSocket, from the handshake on."""
 
@@ -195,6 +200,16 @@ class WebSocketClient:
     def send_close(self, code: int | None = None, reason: str = "") -> None:
         """Send a Close frame."""
         self.send(CLOSE, b"" if code is None else struct.pack(">H", code) + reason.encode())
+
+    def leave(self, code: int | None = None, reason: str = "") -> None:
+        """Send a Close frame, and then do as clients do: read to the end of the connection, and close it.
+
+        A server may wait for that, as one does over TLS that has sent its close_notify.
+        """
+        self.send_close(code, reason)
+        with contextlib.suppress(Broken):
+            self.ended(_LEAVE_SECONDS)
+        self.close()
 
     def frame(self, seconds: float) -> Frame | None:
         """Wait for one frame; None if the connection ends first. Raises TimeoutError, or `Broken` for a bad one."""

@@ -118,7 +118,7 @@ def event_types(case: Case) -> None:
         client, play = case.open_websocket(("receive",), ("receive",), ("receive",))
         client.send(1, b"text")
         client.send(2, b"bytes")
-        client.send_close(1000)
+        client.leave(1000)
     else:
         _, play = case.ask(("receive",), *OK, ("receive", case.limits.quiet), method="POST", body=b"body")
     play.end()

@@ -23,7 +23,7 @@ _TEXT = {"type": "websocket.send", "text": "text"}
 
 def _told(case: Case, code: int | None, reason: str = "") -> dict[str, Any]:
     client, play = case.open_websocket(("until", _GONE, 2 * case.limits.answer))
-    client.send_close(code, reason)
+    client.leave(code, reason)
     return play.message(_GONE)
 
 
@@ -130,8 +130,7 @@ def disconnect_behind(case: Case) -> None:
     client, play = case.open_websocket(("wait", "gone"), ("until", _GONE, 2 * case.limits.answer))
     client.send(TEXT, b"one")
     client.send(TEXT, b"two")
-    client.send_close(1000)
-    time.sleep(0.1)
+    client.leave(1000)
     play.tell("gone")
     play.message(_GONE)
     found = [note["message"].get("text") for note in play.notes("received")[1:-1]]
@@ -166,7 +165,7 @@ def disconnect_own(case: Case) -> None:
         ("send", {"type": "websocket.close", "code": 3002}), ("receive", case.limits.answer)
     )
     _close(case, client)
-    client.send_close(3002)
+    client.leave(3002)
     play.message(_GONE)
 
 
@@ -332,7 +331,7 @@ def _raises_after(case: Case, play: Play) -> None:
 def send_after_disconnect(case: Case) -> None:
     wait = case.limits.answer
     client, play = case.open_websocket(("until", _GONE, wait), ("send_until_error", _TEXT, wait))
-    client.send_close(1000)
+    client.leave(1000)
     play.message(_GONE)
     _raises_after(case, play)
 
