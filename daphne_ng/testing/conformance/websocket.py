@@ -207,9 +207,14 @@ class WebSocketClient:
         A server may wait for that, as one does over TLS that has sent its close_notify.
         """
         self.send_close(code, reason)
+        self.depart()
+
+    def depart(self) -> None:
+        """Read to the end behind both Close frames, and close the connection; on HTTP/2 it may serve other streams."""
         with contextlib.suppress(Broken):
             self.ended(_LEAVE_SECONDS)
-        self.close()
+        if isinstance(self._pipe, _OnSocket):
+            self.close()
 
     def frame(self, seconds: float) -> Frame | None:
         """Wait for one frame; None if the connection ends first. Raises TimeoutError, or `Broken` for a bad one."""

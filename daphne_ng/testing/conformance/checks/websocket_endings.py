@@ -130,8 +130,10 @@ def disconnect_behind(case: Case) -> None:
     client, play = case.open_websocket(("wait", "gone"), ("until", _GONE, 2 * case.limits.answer))
     client.send(TEXT, b"one")
     client.send(TEXT, b"two")
-    client.leave(1000)
+    client.send_close(1000)
+    time.sleep(0.1)
     play.tell("gone")
+    client.depart()
     play.message(_GONE)
     found = [note["message"].get("text") for note in play.notes("received")[1:-1]]
     if found != ["one", "two"]:
