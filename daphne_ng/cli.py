@@ -23,25 +23,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import logging
 import os
 import signal
 import sys
 import traceback
-from argparse import ArgumentError, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentError, Namespace
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import daphne_ng
 from daphne_ng import wording
 from daphne_ng.access import AccessLogGenerator, LoggingAccessLog, open_access_log
-from daphne_ng.config import Config, Setting, settings
+from daphne_ng.config import Config, settings
 from daphne_ng.endpoints import build_endpoint_description_strings, split_bind, unix_string
 from daphne_ng.errors import ConfigurationError, DaphneError
 from daphne_ng.hints import HintingParser
 from daphne_ng.net.sockets.loops import check_loop
+from daphne_ng.server_class import ServerClass, is_ours, takes_config
 from daphne_ng.serving.loading import (
     call_factory,
     check_application,
@@ -51,7 +51,13 @@ from daphne_ng.serving.loading import (
     search_directories,
 )
 from daphne_ng.serving.logconfig import DEFAULT_FORMAT, LEVELS, configure, enable_loggers
+from daphne_ng.sources.merging import PASSED_VARIABLE, Sources
+from daphne_ng.sources.options import add_ruled_flags, escaped, option
+from daphne_ng.sources.printing import SHELLS, completion, printed
+from daphne_ng.sources.reading import FileValues, Passed
+from daphne_ng.sources.renewing import renewed
 from daphne_ng.supervisor.command import (
+    Renewal,
     become_worker,
     forget_unprintable,
     handle_log_signals,
@@ -65,7 +71,7 @@ from daphne_ng.supervisor.command import (
 from daphne_ng.supervisor.notify import Notifier
 from daphne_ng.supervisor.service import ServiceReport
 
-__all__ = ["CommandLineInterface", "ServerClass", "is_ours", "takes_config"]
+__all__ = ["CommandLineInterface"]
 
 logger = logging.getLogger("daphne_ng.cli")
 
@@ -85,17 +91,6 @@ _NEEDS_PROXY_HEADERS = "--proxy-headers has to be passed for this parameter."
 
 # The values of these options are added to the defaults.
 _ADDED_TO = {name: known.default for name, known in settings() if name in ("reload_includes", "reload_excludes")}
-
-_METAVARS = {"seconds": "SECONDS", "bytes": "BYTES"}
-
-
-class ServerClass:
-    """Stands for `daphne_ng.server.Server`, which is imported when somebody looks."""
-
-    def __get__(self, interface: object, owner: object = None) -> Any:
-        from daphne_ng.server import Server
-
-        return Server
 
 
 class CommandLineInterface:
@@ -127,6 +122,7 @@ class CommandLineInterface:
         self._assignment = ""
         self._inherited: Any = None
         self._explains = False
+        self._sources: Sources | None = None
         self._groups: dict[str, argparse._ArgumentGroup] = {}
         self._add_own_options()
         self._add_config_options()
@@ -166,7 +162,82 @@ class CommandLineInterface:
             ArgumentError: Options contradict each other.
             ConfigurationError: A setting, the application, an endpoint or the access log is wrong.
         """
-        self.run_with(self.parser.parse_args(args))
+        sources = Sources(self.parser, args, is_worker=_WORKER in os.environ)
+        options = sources.options
+        if options.print_completion:
+            sys.stdout.write(completion(self.parser, options.print_completion))
+        elif options.check_config or options.print_config:
+            self._show(sources)
+        else:
+            sources.raise_first()
+            self._sources = sources
+            self.run_with(options)
+
+    # What --check-config and --print-config say.
+    def _show(self, sources: Sources) -> None:
+        mistakes = [str(mistake) for mistake in sources.mistakes]
+        if not mistakes:
+            self._sources = sources
+            try:
+                self._checked(sources.options)
+            except ArgumentError as error:
+                mistakes.append(str(error))
+            except ConfigurationError as error:
+                mistakes.append(str(error))
+        for line in sources.hints:
+            sys.stderr.write(f"{self.parser.prog}: warning: {line}\n")
+        for line in mistakes:
+            sys.stderr.write(f"{self.parser.prog}: error: {' '.join(line.split())}\n")
+        if mistakes:
+            sys.exit(1)
+        if sources.options.print_config:
+            sys.stdout.write(printed(sources))
+
+    # The settings and where to listen, or an error that names the origins of what contradicts each other.
+    def _checked(self, options: Namespace) -> tuple[Config, list[str]]:
+        sources = self._sources
+        try:
+            config = self._config(options)
+            check_loop(config.loop)
+            if config.static:
+                from daphne_ng.static.application import check_directories
+
+                check_directories(config)
+            return config, self._endpoints(options, config)
+        except ConfigurationError as error:
+            if sources is None or not error.settings:
+                raise
+            raise ConfigurationError(sources.explained(error)) from error.__cause__
+        except ArgumentError as error:
+            action = next(one for one in self.parser._actions if "/".join(one.option_strings) == error.argument_name)
+            about = [action.dest, "host"] if action.dest == "port" else [action.dest]
+            if sources is None or all(sources.origins.get(dest, "flag") == "flag" for dest in about):
+                raise
+            raise ConfigurationError(sources.explained(ConfigurationError(str(error)), about)) from None
+
+    # What a worker is told of the file, and what SIGHUP makes of it.
+    def _renewal(self) -> Renewal | None:
+        sources = self._sources
+        if sources is None:  # started from Python: the workers read neither variables nor a file
+            return Renewal({PASSED_VARIABLE: Passed(FileValues(), variables=False).to_text()}, None)
+        _, endpoints = self._checked(sources.options)
+        return Renewal({PASSED_VARIABLE: sources.passed()}, lambda: self._renewed(endpoints) if self._sources else None)
+
+    def _renewed(self, endpoints: list[str]) -> tuple[Config, dict[str, str]]:
+        old = self._sources
+        assert old is not None  # `_renewal` has seen to that
+        fresh, fixed = renewed(old)
+        self._sources = fresh
+        try:
+            config, where = self._checked(fresh.options)
+            if where != endpoints:
+                raise ConfigurationError("TLS is switched on and off by a restart only")
+        except (ConfigurationError, ArgumentError):
+            self._sources = old
+            raise
+        if fixed:
+            logger.warning("SIGHUP does not change these, and a restart does: %s", ", ".join(fixed))
+        return config, {PASSED_VARIABLE: fresh.passed()}
 
     def run_with(self, options: Namespace) -> None:
         """Serve until the server stops, with options that are parsed already; see `run`."""
@@ -175,13 +246,10 @@ class CommandLineInterface:
         # The environment is cleared before the application is imported: the processes that it may start are no workers,
         # and not the service. A server class of another package tells systemd itself.
         self._assignment = os.environ.pop(_WORKER, "")
-        config = self._config(options)
-        check_loop(config.loop)
-        if config.static:
-            from daphne_ng.static.application import check_directories
-
-            check_directories(config)
-        endpoints = self._endpoints(options, config)
+        config, endpoints = self._checked(options)
+        if self._sources is not None and not self._assignment:
+            for hint in self._sources.hints:
+                logger.warning("%s", hint)
         self._notifier = Notifier() if is_ours(self.server_class) else Notifier({})
         if config.umask:
             os.umask(int(config.umask, 8))
@@ -194,7 +262,9 @@ class CommandLineInterface:
             with pid_file(config.pid_file):
                 if needs_supervisor(config):
                     logger.info("Starting server at %s", ", ".join(endpoints))
-                    exit_code = supervise(endpoints, config, self._notifier, self._worker_command(options))
+                    exit_code = supervise(
+                        endpoints, config, self._notifier, self._worker_command(options), self._renewal()
+                    )
                 else:
                     exit_code = self._serve(options, config, endpoints)
         if exit_code:
@@ -271,6 +341,24 @@ class CommandLineInterface:
     def _add_own_options(self) -> None:
         version = f"{PROGRAM} {daphne_ng.__version__} ({BUILD})"
         self.parser.add_argument("--version", action="version", version=version)
+
+        add = self._group("Configuration").add_argument
+        add(
+            "--config",
+            dest="config_file",
+            default=None,
+            metavar="FILE",
+            help="file of settings in TOML, or a pyproject.toml with [tool.daphne-ng]; flags win over variables "
+            "DAPHNE_NG_*, these over the file (default: DAPHNE_NG_CONFIG, or pyproject.toml in the current directory)",
+        )
+        add("--check-config", action="store_true", help="say what is wrong with the settings, and exit")
+        add("--print-config", action="store_true", help="print all settings as TOML, with their origins, and exit")
+        add(
+            "--print-completion",
+            choices=SHELLS,
+            default=None,
+            help="print the script that completes options in this shell, and exit (needs daphne-ng[completion])",
+        )
 
         add = self._group("Application").add_argument
         add(
@@ -365,7 +453,7 @@ class CommandLineInterface:
             "--log-fmt",
             default=DEFAULT_FORMAT,
             metavar="FORMAT",
-            help=_escaped(f"format of the log, as Python's logging takes it (default: {DEFAULT_FORMAT})"),
+            help=escaped(f"format of the log, as Python's logging takes it (default: {DEFAULT_FORMAT})"),
         )
         either = logs.add_mutually_exclusive_group()
         either.add_argument(
@@ -416,7 +504,8 @@ class CommandLineInterface:
             if setting.flags:
                 # argparse makes the --no- spelling of a switch itself.
                 flags = setting.flags[:1] if setting.kind == "switch" else setting.flags
-                self._group(setting.group).add_argument(*flags, dest=name, **_option(setting))
+                self._group(setting.group).add_argument(*flags, dest=name, **option(setting))
+        add_ruled_flags(self.parser)
 
     # -- from the options to the server ------------------------------------------------------------------------
 
@@ -435,6 +524,7 @@ class CommandLineInterface:
         values["proxy_address_header"] = self._get_forwarded_host(options)
         values["proxy_port_header"] = self._get_forwarded_port(options)
         values["proxy_proto_header"] = "X-Forwarded-Proto" if options.proxy_headers else None
+        values |= {name: getattr(options, name) for name, one in settings() if not one.flags and hasattr(options, name)}
         for directory in options.app_dirs:
             if not os.path.isdir(directory):
                 raise ConfigurationError(f"--app-dir: {directory!r} is not a directory")
@@ -587,97 +677,9 @@ def _secured(options: Namespace, strings: list[str]) -> list[str]:
     return [f"tls:{string}" for string in strings]
 
 
-# -- how a setting becomes an option ---------------------------------------------------------------------------
-
-
-def _option(setting: Setting) -> dict[str, Any]:
-    kind = setting.kind
-    if kind in ("flag", "no-flag"):
-        return {"action": "store_true" if kind == "flag" else "store_false", "help": _escaped(setting.help)}
-    option: dict[str, Any] = {"default": setting.default, "help": _help(setting)}
-    if kind == "switch":
-        return {"action": argparse.BooleanOptionalAction, "default": setting.default, "help": _escaped(setting.help)}
-    if kind == "headers":
-        return option | {"action": "append", "type": _header, "default": [], "metavar": "NAME:VALUE"}
-    if kind == "texts":
-        # The default is empty, so that given values take the place of the setting's own.
-        return option | {"action": "append", "type": str, "default": [], "metavar": "TEXT"}
-    types: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "any": str}
-    option["type"] = types[kind]
-    if setting.choices:
-        option["choices"] = setting.choices
-    else:
-        option["metavar"] = _METAVARS.get(setting.unit, "TEXT" if option["type"] is str else "N")
-    return option
-
-
-def _help(setting: Setting) -> str:
-    default = setting.default
-    if default is None:
-        shown = "none"
-    elif isinstance(default, str):
-        shown = default
-    elif isinstance(default, tuple):
-        shown = " ".join(map(str, default))
-    else:
-        shown = f"{default:.15g}{f' {setting.unit}' if setting.unit else ''}"
-    return _escaped(f"{setting.help} (default: {shown})" if shown else setting.help)
-
-
-# argparse formats help with %.
-def _escaped(help_text: str) -> str:
-    return help_text.replace("%", "%%")
-
-
 # A URL path on the command line; plain text in the scope.
 def _decoded_root_path(text: str) -> str:
     try:
         return unquote_to_bytes(os.fsencode(text)).decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigurationError(f"--root-path: {text!a} is not UTF-8 once it is percent-decoded") from None
-
-
-def _header(text: str) -> tuple[bytes, bytes]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise ArgumentTypeError(f"{text!r} should read NAME:VALUE")
-    try:
-        return name.strip().encode("ascii"), value.strip(" \t").encode("latin-1")
-    except UnicodeEncodeError:
-        raise ArgumentTypeError(f"{text!r} cannot be sent: a name must be ASCII, a value Latin-1") from None
-
-
-# -- what a server class takes -----------------------------------------------------------------------------------
-
-
-def is_ours(server_class: Any) -> bool:
-    """Tell whether a server class is `daphne_ng.server.Server`, or derived from it."""
-    bases = getattr(server_class, "__mro__", ())
-    return any(base.__module__ == "daphne_ng.server" for base in bases)
-
-
-# Daphne's signature has no ``config``. A constructor that takes any keyword hands them on, so its bases decide.
-def takes_config(server_class: Any) -> bool:
-    """Tell whether a server class has the keyword ``config``, or passes it on to one that has."""
-    if not isinstance(server_class, type):
-        return _config_in(server_class) is not False
-    for base in server_class.__mro__:
-        constructor = base.__dict__.get("__init__")
-        if constructor is not None and base is not object:
-            answer = _config_in(constructor)
-            if answer is not None:
-                return answer
-    return True
-
-
-# Whether the signature has ``config``; None if it takes any keyword.
-def _config_in(function: Callable[..., Any]) -> bool | None:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-    if "config" in parameters:
-        return True
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return None
-    return False

@@ -47,6 +47,9 @@ class DaphneError(Exception):
 class ConfigurationError(DaphneError):
     """A setting is wrong. The message names the setting and fits one line."""
 
+    settings: tuple[str, ...] = ()
+    """The fields of `Config` that contradict each other, if it is about several."""
+
 
 class ApplicationLoadError(ConfigurationError):
     """The application cannot be imported, found or called."""

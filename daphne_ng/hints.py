@@ -63,7 +63,6 @@ ELSEWHERE = {
     "--worker-connections": "--limit-concurrency",
     "--server-header": "",
     "--no-server-header": "--no-server-name",
-    "--date-header": "",
     "--no-proxy-headers": "",
     "--read-timeout": "--body-timeout",
     "--chdir": "--app-dir",
@@ -108,11 +107,14 @@ class HintingParser(argparse.ArgumentParser):
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         if option_string.partition("=")[0] in ELSEWHERE:
             return []
-        return super()._get_option_tuples(option_string)
+        # What --help does not show is written out, so that no abbreviation becomes ambiguous by it.
+        found = super()._get_option_tuples(option_string)
+        return [one for one in found if one[0].help is not argparse.SUPPRESS]
 
     def _remedy(self, flag: str) -> str:
         if flag in ELSEWHERE:
             found = ELSEWHERE[flag]
             return f"; here it is {found}" if found else "; leave it out"
-        close = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
+        shown = [name for name, action in self._option_string_actions.items() if action.help is not argparse.SUPPRESS]
+        close = difflib.get_close_matches(flag, shown, n=1, cutoff=0.7)
         return f"; is it {close[0]}?" if close else ""

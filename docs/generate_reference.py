@@ -11,6 +11,7 @@ from pathlib import Path
 
 from daphne_ng.cli import CommandLineInterface
 from daphne_ng.config import Config, Setting, settings
+from daphne_ng.sources.names import names
 
 TARGET = Path(__file__).with_name("reference") / "settings.md"
 
@@ -19,8 +20,11 @@ HEAD = """\
 
 # Settings
 
-Every setting is a field of `daphne_ng.config.Config`. Most have a command line flag. The rest are rare limits: set
-them from Python, with `Server(..., config=Config(...))` ([how to embed](../how-to/embed.md)).
+Every setting is a field of `daphne_ng.config.Config`. From Python it is set with `Server(..., config=Config(...))`
+([how to embed](../how-to/embed.md)); for the command line it has a flag, a variable and a key in a file
+([how to configure](../how-to/configuration.md)). One rule makes the three of the field: `close_timeout` is
+`--close-timeout`, `DAPHNE_NG_CLOSE_TIMEOUT` and `close_timeout = "5s"`. Flags that were named before the rule keep
+their names, and have that of the rule too. `--help` leaves out the rare limits, whose flags are in italics here.
 
 A wrong value stops the start with exit code 1 and one line that names the setting. A value that the flag cannot parse
 at all is exit code 2. See [the command line](cli.md).
@@ -31,8 +35,8 @@ OPTIONS_HEAD = """\
 
 These say where to listen, what to log and which application to serve. See [the command line](cli.md).
 
-| Option | Meaning |
-|---|---|
+| Option | Key | Variable | Meaning |
+|---|---|---|---|
 """
 
 
@@ -45,14 +49,16 @@ def render() -> str:
 
 
 def _group(title: str, entries: list[Setting]) -> str:
-    lines = [f"## {title}", "", "| Setting | Flag | Default | Meaning |", "|---|---|---|---|"]
+    lines = [f"## {title}", "", "| Field and key | Flag | Variable | Default | Meaning |", "|---|---|---|---|---|"]
     lines += [_row(setting) for setting in entries]
     return "\n".join(lines) + "\n"
 
 
 def _row(setting: Setting) -> str:
-    flags = "<br>".join(f"`{flag}`" for flag in setting.flags) or "-"
-    cells = [f"`{setting.name}`", flags, _default(setting), " ".join(_sentences(setting))]
+    name = next(one for one in names().values() if one.setting is setting)
+    flags = "<br>".join(f"`{flag}`" for flag in setting.flags) or f"*`{name.flag}`*"
+    key = f"`{setting.name}`" if name.key == setting.name else f"`{setting.name}`<br>key `{name.key}`"
+    cells = [key, flags, f"`{name.variable}`", _default(setting), " ".join(_sentences(setting))]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -89,10 +95,14 @@ def _options() -> str:
     rows = []
     for action in CommandLineInterface().parser._actions:
         spelled = set(action.option_strings)
+        if action.help is argparse.SUPPRESS:
+            continue
         if action.dest in fields and spelled <= _setting_flags():
             continue
         option = "<br>".join(f"`{flag}`" for flag in action.option_strings) or f"`{action.metavar}`"
-        rows.append(f"| {option} | {_sentence(_help(action)).replace('|', chr(92) + '|')} |")
+        name = next((one for one in names().values() if one.setting is None and one.dest == action.dest), None)
+        cells = f"`{name.key}` | `{name.variable}`" if name is not None else "- | -"
+        rows.append(f"| {option} | {cells} | {_sentence(_help(action)).replace('|', chr(92) + '|')} |")
     return OPTIONS_HEAD + "\n".join(rows) + "\n"
 
 

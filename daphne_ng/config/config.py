@@ -2,8 +2,8 @@
 
 The command line, Django's options and ``Server(**kwargs)`` all end in a `Config`. Each field has its flags, help, unit,
 default, limits, check and reason in one of the groups beside this module, a module for each heading of ``--help``, so
-that ``--help``, the reference page and the checks are made from the same words. A field without flags is a rare limit:
-it can be set from Python only.
+that ``--help``, the reference page and the checks are made from the same words. A field without flags is a rare limit,
+which ``--help`` leaves out.
 
 The groups are data, from which `Config` takes its fields by name: type checkers see each with its type here. A new
 setting is described in the group of its heading, and named here.
@@ -212,7 +212,9 @@ class Config:
                 object.__setattr__(self, name, kept)
         for rule in RULES:
             if rule.broken(self):
-                raise ConfigurationError(rule.message.format(self))
+                error = ConfigurationError(rule.message.format(self))
+                error.settings = rule.fields
+                raise error
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with some fields changed, validated again."""
@@ -227,6 +229,8 @@ class Rule(NamedTuple):
     """Whether a `Config` breaks the rule."""
     message: str
     """The error's message: a format in which ``{0}`` is the `Config`."""
+    fields: tuple[str, ...]
+    """The fields that it is about."""
 
 
 RULES = (
@@ -234,26 +238,31 @@ RULES = (
         "marks of the inbox",
         lambda config: config.inbox_low_bytes > config.inbox_high_bytes,
         "inbox_low_bytes must not exceed inbox_high_bytes",
+        ("inbox_low_bytes", "inbox_high_bytes"),
     ),
     Rule(
         "one process that reloads",
         lambda config: config.reload and config.workers not in ("1", "auto"),
         "--reload is for development, with one worker: leave --workers out",
+        ("reload", "workers"),
     ),
     Rule(
         "a key has a certificate",
         lambda config: bool(config.ssl_keyfile) and not config.ssl_certfile,
         "--ssl-keyfile needs --ssl-certfile, the certificate that the key belongs to",
+        ("ssl_keyfile", "ssl_certfile"),
     ),
     Rule(
         "client certificates have authorities",
         lambda config: config.ssl_cert_reqs != "none" and not config.ssl_ca_certs,
         "--ssl-cert-reqs {0.ssl_cert_reqs} needs --ssl-ca-certs, the authorities of these certificates",
+        ("ssl_cert_reqs", "ssl_ca_certs"),
     ),
     Rule(
         "authorities have client certificates",
         lambda config: bool(config.ssl_ca_certs) and config.ssl_cert_reqs == "none",
         "--ssl-ca-certs needs --ssl-cert-reqs: without it no client is asked for a certificate",
+        ("ssl_ca_certs", "ssl_cert_reqs"),
     ),
 )
 

@@ -9,14 +9,15 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from daphne_ng.config import Config
 from daphne_ng.errors import ConfigurationError, DaphneError
 from daphne_ng.supervisor.notify import Notifier
 
 __all__ = [
+    "Renewal",
     "become_worker",
     "forget_unprintable",
     "handle_log_signals",
@@ -34,6 +35,15 @@ logger = logging.getLogger("daphne_ng.supervisor.command")
 
 # So many others may make the file of the process id, or remove it, between a look at it and what is done about that.
 _PID_FILE_TRIES = 50
+
+
+class Renewal(NamedTuple):
+    """What workers are told of the settings, and how a supervisor reads them again."""
+
+    environment: Mapping[str, str]
+    """Variables for the workers."""
+    again: Callable[[], tuple[Config, Mapping[str, str]] | None] | None
+    """Reads the settings again and returns them with the workers' variables; None where nothing is read again."""
 
 
 def worker_count(config: Config) -> int:
@@ -60,7 +70,13 @@ def needs_supervisor(config: Config) -> bool:
     )
 
 
-def supervise(endpoints: list[str], config: Config, notifier: Notifier, command: list[str] | None = None) -> int:
+def supervise(
+    endpoints: list[str],
+    config: Config,
+    notifier: Notifier,
+    command: list[str] | None = None,
+    renewal: Renewal | None = None,
+) -> int:
     """Open the sockets and run workers on them until told to stop; return the exit code.
 
     Args:
@@ -68,6 +84,7 @@ def supervise(endpoints: list[str], config: Config, notifier: Notifier, command:
         config: The settings.
         notifier: Tells systemd.
         command: What starts a worker; None for the command of this process.
+        renewal: What the workers are told, and how SIGHUP reads the settings again.
 
     Raises:
         ConfigurationError: An endpoint cannot be listened on or shared, or a user or group does not exist.
@@ -92,7 +109,7 @@ def supervise(endpoints: list[str], config: Config, notifier: Notifier, command:
     sockets = SharedSockets(endpoints, config)
     try:
         return Supervisor(
-            sockets, config, worker_count(config), command or command_of_this_process(), notifier, watcher
+            sockets, config, worker_count(config), command or command_of_this_process(), notifier, watcher, renewal
         ).run()
     finally:
         if watcher is not None:

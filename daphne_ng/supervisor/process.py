@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from daphne_ng.config import Config
@@ -120,6 +120,8 @@ class Launcher:
         self._run_id = run_id
         self._compiles = compiles
         self._popen = popen
+        self.environment: Mapping[str, str] = {}
+        """Variables that the next workers get besides those of this process."""
 
     def start(self, number: int, now: float) -> WorkerProcess:
         """Start a worker.
@@ -149,7 +151,7 @@ class Launcher:
         try:
             process = self._popen(
                 self._command,
-                env=os.environ | environment | {ENVIRONMENT: assignment.to_environment()},
+                env=os.environ | environment | dict(self.environment) | {ENVIRONMENT: assignment.to_environment()},
                 pass_fds=descriptors,
                 **identity,
             )

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,6 +86,7 @@ class Supervisor:
         command: What starts a worker.
         notifier: Tells systemd.
         watcher: For ``--reload``: called now and then, returns what has changed, or nothing.
+        renewal: A `daphne_ng.supervisor.command.Renewal`: SIGHUP reads the settings again.
         popen: Starts a process, as `subprocess.Popen`.
         clock: Returns the time in seconds, as `time.monotonic`.
     """
@@ -97,6 +99,7 @@ class Supervisor:
         command: Sequence[str],
         notifier: Notifier | None = None,
         watcher: Callable[[], Sequence[str]] | None = None,
+        renewal: Any = None,
         popen: Callable[..., Any] = subprocess.Popen,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,6 +115,10 @@ class Supervisor:
         self._heard: set[int] = set()
         self._number = 0
         self._launcher = Launcher(command, config, sockets.shared, uuid.uuid4().hex, watcher is None, popen)
+        self._read_again = None
+        if renewal is not None:
+            self._launcher.environment = renewal.environment
+            self._read_again = renewal.again
         self._failures = 0
         self._unready = 0
         self._hopeless = 0
@@ -284,6 +291,7 @@ class Supervisor:
         elif number == signal.SIGHUP:
             logger.info("Replacing all workers")
             self._notifier.reloading("Replacing all workers")
+            self._renew()
             self._rolling = True
             self._to_roll = [worker for worker in self._workers if worker.phase < RETIRING]
             self._reloading.begin()
@@ -297,6 +305,18 @@ class Supervisor:
         elif number == signal.SIGTTOU:
             self._count = max(1, self._count - 1)
             logger.info("Workers wanted: %d", self._count)
+
+    # The new workers get what the file says now. A file that is wrong keeps them from nothing but that.
+    def _renew(self) -> None:
+        if self._read_again is None:
+            return
+        try:
+            read = self._read_again()
+        except (ConfigurationError, ArgumentError) as error:
+            logger.error("The settings stay as they were: %s", error)
+            return
+        if read is not None:
+            self._config, self._launcher.environment = read
 
     def _state(self) -> str:
         now = self._clock()

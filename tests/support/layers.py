@@ -89,7 +89,15 @@ LAYERS = [
     ),
     Layer(
         "command line",
-        ["daphne_ng.cli", "daphne_ng.hints", "daphne_ng.invoking", "daphne_ng.__main__"],
+        [
+            "daphne_ng.cli",
+            "daphne_ng.hints",
+            "daphne_ng.server_class",
+            "daphne_ng.invoking",
+            "daphne_ng.__main__",
+            "daphne_ng.sources",
+            "daphne_ng.sources.*",
+        ],
         "options to a `Config`, exit codes, and `run`",
     ),
     Layer(
@@ -129,6 +137,7 @@ ONLY_IN = [
     OnlyIn("hpack", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
     OnlyIn("priority", ["daphne_ng.wire.http2.*"], "HTTP/2 alone needs it"),
     OnlyIn("django", ["daphne_ng.apps", "daphne_ng.checks", "daphne_ng.management.*"], "it need not be installed"),
+    OnlyIn("shtab", ["daphne_ng.sources.printing"], "an extra"),
     OnlyIn("uvloop", ["daphne_ng.net.sockets.loops"], "it need not be installed"),
     OnlyIn("acme", ["daphne_ng.acme.client"], "an extra"),
     OnlyIn("josepy", ["daphne_ng.acme.client"], "comes with the extra `acme`"),
@@ -334,6 +343,7 @@ def circle_in(graph: Graph) -> list[str] | None:
 # A module `ROOM/NAME.py` is tested in `tests/unit/ROOM/test_NAME.py`, or `test_NAME_*.py`, or below `tests/net`. These
 # are not; what stands beside each is a file of tests that fails when it changes, or why nothing can.
 TESTED_ELSEWHERE = {
+    "daphne_ng.server_class": "tests/unit/test_cli.py",
     "daphne_ng": "tests/unit/test_face.py",
     "daphne_ng.__main__": "tests/integration/test_server_modes.py",
     "daphne_ng._types": "type names alone",

@@ -825,3 +825,36 @@ Interface().run(["-p", "0", "daphne_ng.demo:application"])
 def test_what_a_server_class_has_in_its_hooks_stays_there() -> None:
     run = subprocess.run([sys.executable, "-c", _OWN_HOOKS], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout == "mine True\n"
+
+
+# -- where settings come from ------------------------------------------------------------------------------------
+
+
+def test_a_contradiction_of_two_origins_names_both(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, enter: Callable[..., tuple[int, str]]
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.toml").write_text('ssl_cert_reqs = "required"\nproxy_headers_host = "X"\n')
+    (tmp_path / "d.toml").chmod(0o600)
+    monkeypatch.setenv("DAPHNE_NG_PROXY_HEADERS", "true")
+    code, error = enter("--config", "d.toml")
+    assert code == 1
+    assert error.endswith("(ssl_cert_reqs: d.toml, line 1)\n")
+    monkeypatch.delenv("DAPHNE_NG_PROXY_HEADERS")
+    code, error = enter("--config", "d.toml", "--check-config")
+    assert code == 1
+    assert error.endswith("for this parameter. (proxy_headers_host: d.toml, line 2)\n")
+
+
+def test_settings_are_checked_without_serving(enter: Callable[..., tuple[int, str]]) -> None:
+    assert enter("--check-config") == (0, "")
+    code, error = enter("--check-config", "--port=70000")
+    assert (code, error) == (1, "daphne-ng: error: --port must be between 0 and 65535, not 70000\n")
+
+
+def test_a_rare_limit_arrives_in_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAPHNE_NG_WEBSOCKET_MAX_FRAGMENTS", "7")
+    config = keywords_for("--websocket-handshake-timeout=9s", "--proxy-proto-header=X-Scheme")["config"]
+    assert (config.websocket_max_fragments, config.websocket_handshake_timeout) == (7, 9.0)
+    assert config.proxy_proto_header == "X-Scheme"

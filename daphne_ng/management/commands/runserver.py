@@ -34,11 +34,11 @@ from django.db import connections
 
 import daphne_ng
 from daphne_ng.access import CLIENT_LEFT
-from daphne_ng.cli import ServerClass, is_ours, takes_config
 from daphne_ng.config import Config
 from daphne_ng.endpoints import build_endpoint_description_strings
 from daphne_ng.errors import ConfigurationError, ReactorError
 from daphne_ng.net.sockets.loops import check_loop
+from daphne_ng.server_class import ServerClass, is_ours, takes_config
 
 __all__ = ["Command", "get_default_application"]
 
