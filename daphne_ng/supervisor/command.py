@@ -109,7 +109,13 @@ def supervise(
     sockets = SharedSockets(endpoints, config)
     try:
         return Supervisor(
-            sockets, config, worker_count(config), command or command_of_this_process(), notifier, watcher, renewal
+            sockets,
+            config,
+            worker_count(config),
+            command or command_of_this_process(),
+            notifier,
+            watcher,
+            renewal=renewal,
         ).run()
     finally:
         if watcher is not None:

@@ -86,9 +86,9 @@ class Supervisor:
         command: What starts a worker.
         notifier: Tells systemd.
         watcher: For ``--reload``: called now and then, returns what has changed, or nothing.
-        renewal: A `daphne_ng.supervisor.command.Renewal`: SIGHUP reads the settings again.
         popen: Starts a process, as `subprocess.Popen`.
         clock: Returns the time in seconds, as `time.monotonic`.
+        renewal: A `daphne_ng.supervisor.command.Renewal`: SIGHUP reads the settings again.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Supervisor:
         command: Sequence[str],
         notifier: Notifier | None = None,
         watcher: Callable[[], Sequence[str]] | None = None,
-        renewal: Any = None,
         popen: Callable[..., Any] = subprocess.Popen,
         clock: Callable[[], float] = time.monotonic,
+        renewal: Any = None,
     ) -> None:
         self._sockets = sockets
         self._config = config

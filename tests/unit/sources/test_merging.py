@@ -92,3 +92,12 @@ def test_a_worker_reads_what_its_supervisor_has_read() -> None:
     found = Sources(CommandLineInterface().parser, [], environment, is_worker=True)
     assert (found.options.port, found.options.backlog) == (7, 2048)
     assert PASSED_VARIABLE not in environment
+
+
+def test_the_example_of_the_docs_is_right() -> None:
+    docs = pathlib.Path(__file__).parents[3] / "docs"
+    text = (docs / "examples/configuration/daphne.toml").read_text()
+    assert text in (docs / "how-to/configuration.md").read_text()
+    found = sources(text)
+    assert found.mistakes == []
+    assert (found.options.http_timeout, found.options.headers) == (300, [(b"X-Frame-Options", b"DENY")])

@@ -32,6 +32,7 @@ class Process:
         assert assignment is not None
         assert {assignment.report, assignment.orders} <= set(pass_fds)
         self.pid = 1000 + assignment.number
+        self.env = env
         self.identity = identity
         self.report, self._orders = os.dup(assignment.report), os.dup(assignment.orders)
         os.set_blocking(self._orders, False)
@@ -525,6 +526,26 @@ def test_all_are_replaced_one_after_the_other(make: Any, caplog: pytest.LogCaptu
     it.turn()
     assert it.living == [3, 4]
     assert "All workers are replaced" in caplog.text
+
+
+def test_new_workers_have_the_settings_that_are_read_again(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    it = make().started()
+    it._read_again = lambda: (Config(worker_start_timeout=7.0), {"TOLD": "new"})
+    it.tell(signal.SIGHUP)
+    assert it.processes[2].env["TOLD"] == "new"
+    assert it._workers[2].due_at - it._workers[2].started_at == 7.0
+
+    def fail() -> None:
+        raise ConfigurationError("d.toml, line 1: wrong")
+
+    it._read_again = fail
+    it.tell(signal.SIGHUP)
+    it.processes[2].say("ready")
+    it.turn()
+    assert it.processes[3].env["TOLD"] == "new"
+    assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [
+        "The settings stay as they were: d.toml, line 1: wrong"
+    ]
 
 
 def test_new_code_that_does_not_start_keeps_the_old(make: Any, caplog: pytest.LogCaptureFixture) -> None:
