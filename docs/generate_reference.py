@@ -24,7 +24,7 @@ Every setting is a field of `daphne_ng.config.Config`. From Python it is set wit
 ([how to embed](../how-to/embed.md)); for the command line it has a flag, a variable and a key in a file
 ([how to configure](../how-to/configuration.md)). One rule makes the three of the field: `close_timeout` is
 `--close-timeout`, `DAPHNE_NG_CLOSE_TIMEOUT` and `close_timeout = "5s"`. Flags that were named before the rule keep
-their names, and have that of the rule too. `--help` leaves out the rare limits, whose flags are in italics here.
+their names, and have that of the rule too. `--help` leaves out the flags that are in italics here.
 
 A wrong value stops the start with exit code 1 and one line that names the setting. A value that the flag cannot parse
 at all is exit code 2. See [the command line](cli.md).
@@ -38,6 +38,11 @@ These say where to listen, what to log and which application to serve. See [the 
 | Option | Key | Variable | Meaning |
 |---|---|---|---|
 """
+
+
+_FLAGS: dict[str, list[str]] = {}
+for _action in CommandLineInterface().parser._actions:
+    _FLAGS.setdefault(_action.dest, []).extend(_action.option_strings)
 
 
 def render() -> str:
@@ -56,7 +61,8 @@ def _group(title: str, entries: list[Setting]) -> str:
 
 def _row(setting: Setting) -> str:
     name = next(one for one in names().values() if one.setting is setting)
-    flags = "<br>".join(f"`{flag}`" for flag in setting.flags) or f"*`{name.flag}`*"
+    ruled = [flag for flag in _FLAGS[setting.name] if flag not in setting.flags]
+    flags = "<br>".join([*(f"`{flag}`" for flag in setting.flags), *(f"*`{flag}`*" for flag in ruled)])
     key = f"`{setting.name}`" if name.key == setting.name else f"`{setting.name}`<br>key `{name.key}`"
     cells = [key, flags, f"`{name.variable}`", _default(setting), " ".join(_sentences(setting))]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
