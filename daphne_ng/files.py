@@ -238,6 +238,7 @@ def opened_file(message: Message, readers: FileReaders) -> tuple[FileBody, int |
     """
     kind: str = message["type"]
     file = message.get("file")
+    name = getattr(file, "name", None)
     number = file
     if not isinstance(file, int):
         fileno = getattr(file, "fileno", None)
@@ -253,7 +254,7 @@ def opened_file(message: Message, readers: FileReaders) -> tuple[FileBody, int |
     try:
         moves = message.get("offset") is None
         begin = os.lseek(descriptor, 0, os.SEEK_CUR) if moves and _is_regular(descriptor) else 0
-        body = _body(message, readers, descriptor, f"descriptor {number}", begin)
+        body = _body(message, readers, descriptor, name if isinstance(name, str) else f"descriptor {number}", begin)
     except BaseException:
         os.close(descriptor)
         raise

@@ -9,8 +9,8 @@ Who answers a request is decided in this order, on the path as decoded once, nor
 A WebSocket is the application's in any case.
 
 Files are looked up in threads, so that nothing on the event loop waits for a disk. Small ones stay in memory for as
-long as the settings say, and are answered without a thread and without a look at the disk. Of large ones, what the
-kernel has in memory is read on the event loop, and the rest in threads.
+long as the settings say, and are answered without a thread and without a look at the disk. Large ones are sent from
+their descriptors, with the server's own ``http.response.zerocopysend``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Final, TypeVar
 from daphne_ng._types import ASGIApplication, Field, Receive, Scope, Send
 from daphne_ng.config import Config
 from daphne_ng.config.static import split_mount
-from daphne_ng.errors import ConfigurationError
+from daphne_ng.errors import ConfigurationError, UnexpectedMessage
 from daphne_ng.port.answers import error_answer
 from daphne_ng.static.codings import acceptable
 from daphne_ng.static.conditions import FAILED, NOT_MODIFIED, evaluate, range_applies
@@ -53,9 +53,6 @@ _READ_FIELDS: Final = frozenset(
     )
 )
 _ALLOW: Final[Field] = (b"allow", b"GET, HEAD")
-_PIECE_BYTES: Final = 64 * 1024
-# Linux's flag for a read that does not wait for a disk; not every file system knows it.
-_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 # What a file in memory takes beside its content.
 _ENTRY_BYTES: Final = 2048
 
@@ -205,24 +202,17 @@ class StaticFiles:
                 return
         await send({"type": "http.response.body", "body": separators[-1]})
 
-    # Returns whether the file has all of it.
+    # Returns whether the file has all of it. One that becomes shorter later is the server's to tell of.
     async def _send_part(self, found: Representation, start: int, end: int, send: Send) -> bool:
-        def abandon() -> Callable[[object], None]:
-            file = found.file.taken()
-            return lambda _piece: file.close()
-
-        while start < end:
-            size = min(end - start, _PIECE_BYTES)
-            if found.body is not None:
-                piece = found.body[start : start + size]
-            else:
-                piece = _piece_in_memory(found, size, start)
-                if not piece:
-                    piece = await self._in_thread(abandon, _piece_of, found, size, start)
-            if not piece:
-                return False
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            start += len(piece)
+        if found.body is not None:
+            await send({"type": "http.response.body", "body": found.body[start:end], "more_body": True})
+            return True
+        part = {"offset": start, "count": end - start, "more_body": True}
+        try:
+            await send({"type": "http.response.zerocopysend", "file": _Named(found), **part})
+        except UnexpectedMessage:
+            logger.error("Cannot send the rest of %s: it has become shorter", os.fsdecode(found.path))
+            return False
         return True
 
     # If the task is cancelled, the call goes on in its thread. `abandon` then returns what takes its result, or None if
@@ -241,28 +231,15 @@ class StaticFiles:
             raise
 
 
-# What the kernel has in memory; empty where the disk would have to be asked. A thread would cost ten times the copy.
-def _piece_in_memory(found: Representation, size: int, start: int) -> bytes:
-    if _NOWAIT is None:
-        return b""
-    buffer = bytearray(size)
-    try:
-        count = os.preadv(found.file.descriptor, [buffer], start, _NOWAIT)
-    except OSError:
-        return b""
-    return bytes(buffer) if count == size else bytes(memoryview(buffer)[:count])
+class _Named:
+    """A file with a name, which the server gives to what it says of it."""
 
+    def __init__(self, found: Representation) -> None:
+        self._descriptor = found.file.descriptor
+        self.name = os.fsdecode(found.path)
 
-# Empty if the file has become shorter, or cannot be read.
-def _piece_of(found: Representation, size: int, start: int) -> bytes:
-    try:
-        piece = os.pread(found.file.descriptor, size, start)
-    except OSError as error:
-        logger.error("Cannot send the rest of %s: %s", os.fsdecode(found.path), error.strerror)
-        return b""
-    if not piece:
-        logger.error("Cannot send the rest of %s: it has become shorter", os.fsdecode(found.path))
-    return piece
+    def fileno(self) -> int:
+        return self._descriptor
 
 
 def _close(found: Representation | Redirect | None) -> None:

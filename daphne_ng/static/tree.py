@@ -37,12 +37,6 @@ class OpenFile:
         self.size = size
         self.modified_ns = modified_ns
 
-    def taken(self) -> OpenFile:
-        """Return another one with the descriptor, for whoever still reads from it when this one is closed."""
-        other = OpenFile(self.descriptor, self.size, self.modified_ns)
-        self.descriptor = -1
-        return other
-
     def close(self) -> None:
         """Close the descriptor."""
         descriptor, self.descriptor = self.descriptor, -1

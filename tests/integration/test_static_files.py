@@ -290,7 +290,7 @@ def test_a_file_that_shrinks_ends_the_connection_and_nothing_else(tmp_path: Path
     root.mkdir()
     (root / "large.bin").write_bytes(LARGE * 20)
     with serve("plain:application", tmp_path, "--static", f"/static={root}") as running:
-        running.expect("Cannot send the rest of .*/large.bin: it has become shorter", "before its Content-Length")
+        running.expect("Cannot send the rest of .*large.bin.*: it became [0-9]+ bytes shorter")
         with running.connect(receive_buffer=4096) as connection:
             connection.sendall(b"GET /static/large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
             received = len(connection.recv(100))
@@ -300,7 +300,7 @@ def test_a_file_that_shrinks_ends_the_connection_and_nothing_else(tmp_path: Path
                     received += len(part)
         assert received < len(LARGE) * 20
         running.wait_for_log("Cannot send the rest of")
-        assert running.log.count("large.bin: it has become shorter") == 1
+        assert running.log.count("Cannot send the rest of") == 1
         assert curl(f"{running.url}/hello")[0] == 200
 
 
