@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from time import time
+from typing import Any, Final
 
 from daphne_ng.asgi.http import HttpExchange
 from daphne_ng.asgi.websocket import WebSocketExchange
@@ -15,9 +16,15 @@ from daphne_ng.port.info import ConnectionInfo
 
 __all__ = ["Actions"]
 
+# The beginnings of lines that are remembered: one for each client of the current second, each some 60 bytes.
+_OPENINGS_MAX: Final = 1024
+
 
 class Actions:
     """Calls an action logger; a failure of it is logged, and is nobody else's concern.
+
+    Where the lines of answered requests go to a stream as they are (`AccessLogGenerator.writes_plainly`), they are put
+    together here, without details that nobody would read.
 
     Args:
         log_action: Called as ``log_action(protocol, action, details)``.
@@ -34,12 +41,30 @@ class Actions:
         self._log_action = log_action
         self._loop = loop
         self._log = log
+        plainly = getattr(log_action, "writes_plainly", None)
+        self._lines: Any = log_action if plainly is not None and plainly() else None
+        self._openings: dict[str | None, str] = {}
+        self._since = 0.0
+        self._until = 0.0
 
     def record(self, exchange: HttpExchange) -> None:
         """Tell of a request that was answered, or whose client has left."""
         head = exchange.head
         status = exchange.status
         try:
+            if self._lines is not None:
+                # The same line as AccessLogGenerator.write_entry() makes of the details below.
+                request = f"{head.method} {head.target.decode('latin-1')}"
+                # Printable ASCII is what need not be escaped, but for these two. A pattern costs more than four looks.
+                if not request.isascii() or not request.isprintable() or '"' in request or "\\" in request:
+                    request = self._lines.escape_request(request)
+                size = exchange.body_bytes_sent
+                code = CLIENT_LEFT if status is None else status
+                opening = self._opening(exchange.info.client_text)
+                self._lines.stream.write(
+                    f'{opening}{request}" {code} {size}\n' if size else f'{opening}{request}" {code} -\n'
+                )
+                return
             self._log_action(
                 "http",
                 "complete",
@@ -55,6 +80,22 @@ class Actions:
             )
         except Exception:
             self._log.exception("The access log failed")
+
+    # The beginning of a line, up to the request.
+    def _opening(self, client: str | None) -> str:
+        now = time()
+        if not self._since <= now < self._until:
+            self._openings.clear()
+            self._since = float(int(now))
+            self._until = self._since + 1.0
+        known = self._openings.get(client)
+        if known is not None:
+            return known
+        if len(self._openings) >= _OPENINGS_MAX:
+            self._openings.clear()
+        opening: str = self._lines.opening(client, self._since)
+        self._openings[client] = opening
+        return opening
 
     def record_websocket(self, exchange: WebSocketExchange, action: str) -> None:
         """Tell of what happened to a WebSocket."""
