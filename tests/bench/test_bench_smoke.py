@@ -580,10 +580,7 @@ def test_a_server_does_the_workloads_of_files(
         static=one.static,
     )
     with server:
-        try:
-            one.check(server)
-        except UnsupportedError as error:
-            pytest.skip(str(error))
+        one.check(server)
         sample = one.measure(server, SHORT)
     assert {metric.key for metric in one.metrics} <= sample.keys()
     assert sample.get("socket_errors", 0) == 0
