@@ -389,7 +389,6 @@ TESTED_ELSEWHERE = {
     "daphne_ng.port.info": "tests/unit/asgi/test_scope.py",
     "daphne_ng.port.interfaces": "tests/contract/test_response_port.py",
     "daphne_ng.pytest_plugin": "tests/unit/testing/test_testing.py",
-    "daphne_ng.serving.actions": "tests/unit/test_server.py",
     "daphne_ng.serving.hooks": "tests/unit/supervisor/test_worker.py",
     "daphne_ng.serving.life": "tests/integration/test_server_modes.py",
     "daphne_ng.serving.modes": "tests/integration/test_server_modes.py",
