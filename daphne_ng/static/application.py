@@ -21,7 +21,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from daphne_ng._types import ASGIApplication, Field, Receive, Scope, Send
 from daphne_ng.config import Config
@@ -38,7 +38,6 @@ __all__ = ["StaticFiles", "check_directories"]
 
 logger = logging.getLogger("daphne_ng.static")
 
-T = TypeVar("T")
 
 # The fields of requests that matter here.
 _READ_FIELDS: Final = frozenset(
@@ -119,7 +118,7 @@ class StaticFiles:
         key = (mount, rest, codings)
         found: Representation | Redirect | None = self._kept.get(key)
         if found is None:
-            found = await self._in_thread(lambda: _close, mount.look, rest, codings)
+            found = await self._look(mount, rest, codings)
             if isinstance(found, Representation) and found.body is not None:
                 found.close()
                 self._kept.put(key, found)
@@ -215,20 +214,19 @@ class StaticFiles:
             return False
         return True
 
-    # If the task is cancelled, the call goes on in its thread. `abandon` then returns what takes its result, or None if
-    # it comes to none.
-    async def _in_thread(
-        self, abandon: Callable[[], Callable[[T | None], None]], function: Callable[..., T], *args: Any
-    ) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+    # If the task is cancelled, the call goes on in its thread, and what it finds is closed.
+    async def _look(self, mount: Mount, rest: str, codings: Sequence[bytes]) -> Representation | Redirect | None:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, mount.look, rest, codings)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            take = abandon()
-            future.add_done_callback(
-                lambda done: take(None if done.cancelled() or done.exception() is not None else done.result())
-            )
+            future.add_done_callback(_close_found)
             raise
+
+
+def _close_found(done: asyncio.Future[Representation | Redirect | None]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        _close(done.result())
 
 
 class _Named:
