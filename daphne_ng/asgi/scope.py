@@ -67,8 +67,7 @@ def websocket_scope(
     extensions: dict[str, Any] = {"websocket.http.response": {}}
     scope["extensions"] = extensions
     for name, supported in info.extensions.items():
-        if name in _WEBSOCKET_EXTENSIONS:
-            extensions[_WEBSOCKET_EXTENSIONS[name]] = supported.copy()
+        extensions[_WEBSOCKET_EXTENSIONS[name]] = supported.copy()
     return scope
 
 
@@ -94,7 +93,9 @@ def decoded(subprotocols: Iterable[str]) -> list[str]:
 # What the response in place of a WebSocket can do, and what it is called there, like the messages of it.
 _WEBSOCKET_EXTENSIONS: Final = {
     "http.response.early_hint": "websocket.http.response.early_hint",
+    "http.response.pathsend": "websocket.http.response.pathsend",
     "http.response.trailers": "websocket.http.response.trailers",
+    "http.response.zerocopysend": "websocket.http.response.zerocopysend",
     "tls": "tls",
 }
 _WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}

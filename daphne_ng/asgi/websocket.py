@@ -42,8 +42,10 @@ from daphne_ng.asgi.exchange import (
     sentence_of,
     validated_start,
 )
+from daphne_ng.asgi.files import has_length
 from daphne_ng.asgi.inbox import MessageInbox
 from daphne_ng.errors import BodyLengthMismatch, ClientDisconnected, DaphneError, InvalidHeader, UnexpectedMessage
+from daphne_ng.files import FILES, PIECE_BYTES, FileShortened, opened_file, opened_path
 from daphne_ng.port import WebSocketPort
 from daphne_ng.port.head import RequestHead
 from daphne_ng.port.info import ConnectionInfo
@@ -198,7 +200,7 @@ class WebSocketExchange(Exchange[WebSocketPort]):
 
     # In one piece: each message goes through it, and another coroutine would cost about 0.1 us. A call of the port
     # stands in a ``try`` of this very frame: see `Exchange._break_off`.
-    async def send(self, message: Message) -> None:  # noqa: PLR0912, PLR0915
+    async def send(self, message: Message) -> None:  # noqa: C901, PLR0912, PLR0915
         """See `Exchange.send`.
 
         Raises:
@@ -250,6 +252,10 @@ class WebSocketExchange(Exchange[WebSocketPort]):
                 raise
         elif kind == "websocket.http.response.body" and _DENIAL_HELD <= self._state <= _DENIAL:
             await self._send_denial(message, kind)
+        elif (kind == "websocket.http.response.pathsend" and self._state == _DENIAL_HELD) or (
+            kind == "websocket.http.response.zerocopysend" and _DENIAL_HELD <= self._state <= _DENIAL
+        ):
+            await self._send_file(message, kind)
         elif self._gone is not None and self.status is None and kind in ("websocket.send", "websocket.accept"):
             await self._send_late()
         else:
@@ -402,6 +408,39 @@ class WebSocketExchange(Exchange[WebSocketPort]):
             setrecursionlimit(getrecursionlimit() - SPARE_FRAMES)
             raise
 
+    # Read in pieces, each of which goes as a body message does: few of these responses have a file.
+    async def _send_file(self, message: Message, kind: str) -> None:
+        if not FILES:
+            raise misplaced(kind, _WHERE[self._state])
+        position: int | None = None
+        more = False
+        if kind == "websocket.http.response.pathsend":
+            file = opened_path(message, self._runner.file_readers)
+            status, headers = self._held
+            if not (self._trailers or has_length(headers)) and status != 204 and status != 304:
+                self._held = status, [*headers, (b"content-length", b"%d" % file.left)]
+        else:
+            file, position = opened_file(message, self._runner.file_readers)
+            more = bool(message.get("more_body", False))
+        try:
+            goes_on = True
+            while goes_on:
+                piece = await file.read(PIECE_BYTES) if file.left else b""
+                if self.is_over():
+                    return
+                goes_on = file.left > 0
+                await self._send_denial({"body": piece, "more_body": goes_on or more}, kind)
+            if position is not None:
+                file.seek(position)
+        except FileShortened as error:
+            raise UnexpectedMessage(f"{file.name} became {error} bytes shorter while it was sent") from None
+        finally:
+            file.close()
+
+    def is_over(self) -> bool:
+        """See `Exchange.is_over`."""
+        return self._gone is not None or self._state == _DONE
+
     # -- endings -----------------------------------------------------------------------------------------
 
     # The end of every exchange. The port hears of it from the caller, afterwards.
@@ -504,7 +543,9 @@ _KINDS: Final = frozenset(
         "websocket.http.response.start",
         "websocket.http.response.body",
         "websocket.http.response.early_hint",
+        "websocket.http.response.pathsend",
         "websocket.http.response.trailers",
+        "websocket.http.response.zerocopysend",
     )
 )
 

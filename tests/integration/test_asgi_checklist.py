@@ -91,7 +91,11 @@ async def test_12_to_22_the_scope_of_a_request() -> None:
             ],
             "client": local,
             "server": list(server.listening_addresses[0]),
-            "extensions": {"http.response.trailers": {}},
+            "extensions": {
+                "http.response.trailers": {},
+                "http.response.pathsend": {"ranges": True},
+                "http.response.zerocopysend": {},
+            },
         }
         assert application.messages == [{"type": "http.request", "body": b"hi", "more_body": False}]
 

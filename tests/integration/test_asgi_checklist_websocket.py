@@ -142,7 +142,12 @@ async def test_20_21_30_the_scope_of_a_websocket() -> None:
         "client": client,
         "server": [host, port],
         "subprotocols": ["two", "one"],
-        "extensions": {"websocket.http.response": {}, "websocket.http.response.trailers": {}},
+        "extensions": {
+            "websocket.http.response": {},
+            "websocket.http.response.trailers": {},
+            "websocket.http.response.pathsend": {"ranges": True},
+            "websocket.http.response.zerocopysend": {},
+        },
     }
 
 

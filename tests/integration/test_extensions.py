@@ -115,7 +115,8 @@ def dial(pem: Path) -> Iterator[Dial]:
 
 
 def check(told: dict[str, Any], kind: str, prefix: str, method: str | None = "GET", body: str = "") -> None:
-    expected = {f"{prefix}http.response.trailers": [], f"{prefix}http.response.early_hint": []}
+    expected = {f"{prefix}http.response.{name}": [] for name in ("trailers", "early_hint", "zerocopysend")}
+    expected[f"{prefix}http.response.pathsend"] = ["ranges"]
     if prefix:
         expected["websocket.http.response"] = []
     if kind.startswith("tls:"):

@@ -362,3 +362,64 @@ def test_trailers_come_after_a_file(large: Path) -> None:
         assert all(name != b"content-length" for name, _value in port.calls[0][2])
 
     with_exchange(test)
+
+
+DENIAL = {"type": "websocket.http.response.start", "status": 403, "headers": []}
+
+
+@pytest.mark.parametrize("trailers", [False, True])
+def test_a_file_in_place_of_a_websocket(path: Path, trailers: bool) -> None:
+    async def run() -> None:
+        bridge = Bridge(idle)
+        exchange, port = bridge.begin_websocket()
+        await exchange.send({**DENIAL, "trailers": trailers})
+        await exchange.send({"type": "websocket.http.response.pathsend", "path": str(path)})
+        assert sent(port.response, path) == path.read_bytes()
+        lengths = [value for name, value in port.response.calls[0][2] if name == b"content-length"]
+        assert lengths == ([] if trailers else [b"%d" % path.stat().st_size])
+        assert port.response.state == ("started" if trailers else "ended")
+        exchange.cancel("the test is over")
+        await settle()
+        bridge.runner.file_readers.close()
+
+    asyncio.run(run())
+
+
+def test_a_descriptor_in_place_of_a_websocket(large: Path) -> None:
+    async def run() -> None:
+        bridge = Bridge(idle)
+        exchange, port = bridge.begin_websocket()
+        await exchange.send(DENIAL)
+        with large.open("rb") as file:
+            file.seek(5)
+            part = {"type": "websocket.http.response.zerocopysend", "file": file, "count": 100_000, "more_body": True}
+            await exchange.send(part)
+            assert file.tell() == 100_005
+        await exchange.send({"type": "websocket.http.response.body", "body": b"|"})
+        assert sent(port.response, large) == LARGE[5:100_005] + b"|"
+        assert port.response.state == "ended"
+        exchange.cancel("the test is over")
+        await settle()
+        bridge.runner.file_readers.close()
+
+    asyncio.run(run())
+
+
+def test_a_file_in_place_of_a_websocket_becomes_shorter(large: Path) -> None:
+    async def run() -> None:
+        bridge = Bridge(idle)
+        exchange, port = bridge.begin_websocket()
+        await exchange.send(DENIAL)
+        port.response.block()
+        task = asyncio.create_task(exchange.send({"type": "websocket.http.response.pathsend", "path": str(large)}))
+        await settle()
+        os.truncate(large, 100_000)
+        port.response.unblock()
+        with pytest.raises(UnexpectedMessage, match=f"large became {len(LARGE) - 100_000} bytes shorter"):
+            await task
+        exchange.cancel("the test is over")
+        await settle()
+        assert port.response.state == "reset"
+        bridge.runner.file_readers.close()
+
+    asyncio.run(run())

@@ -34,13 +34,21 @@ WEBSOCKET_MESSAGES: dict[str, dict[str, Any]] = {
     "websocket.http.response.body": {"type": "websocket.http.response.body", "body": b"x"},
     "websocket.http.response.early_hint": {"type": "websocket.http.response.early_hint", "links": []},
     "websocket.http.response.trailers": {"type": "websocket.http.response.trailers", "headers": []},
+    "websocket.http.response.pathsend": {"type": "websocket.http.response.pathsend", "path": __file__},
     "http.response.start": start(),
 }
 _DENIAL = WEBSOCKET_MESSAGES["websocket.http.response.start"]
 _DENIAL_PART = {"type": "websocket.http.response.body", "body": b"x", "more_body": True}
 WEBSOCKET_STATES: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
     "connecting": ([], {"websocket.accept", "websocket.close", "websocket.http.response.start"}),
-    "held": ([_DENIAL], {"websocket.http.response.body", "websocket.http.response.early_hint"}),
+    "held": (
+        [_DENIAL],
+        {
+            "websocket.http.response.body",
+            "websocket.http.response.early_hint",
+            "websocket.http.response.pathsend",
+        },
+    ),
     "denial": ([_DENIAL, _DENIAL_PART], {"websocket.http.response.body", "websocket.http.response.early_hint"}),
     "denial trailers": (
         [{**_DENIAL, "trailers": True}, WEBSOCKET_MESSAGES["websocket.http.response.body"]],
