@@ -401,6 +401,11 @@ SERVED = {
         ("GET", "/download"),
         (EXAMPLES / "django_files.py").read_bytes(),
     ),
+    "django_pathsend.py": (
+        ["django_pathsend:application"],
+        ("GET", "/download"),
+        (EXAMPLES / "django_pathsend.py").read_bytes(),
+    ),
 }
 # What is needed besides, the request's further fields, the status, and then: what is said, and what is heard.
 WEBSOCKETS: dict[str, tuple[tuple[str, ...], str, int, list[str], list[str]]] = {

@@ -305,11 +305,12 @@ def test_a_file_response_of_1_gb_arrives_whole(server: Running) -> None:
 
 @pytest.mark.system
 @needs_procfs
-def test_with_the_middleware_of_the_documentation_it_is_streamed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("example", ["django_files", "django_pathsend"])
+def test_with_the_middleware_of_the_documentation_it_is_streamed(tmp_path: Path, example: str) -> None:
     (tmp_path / "files.py").write_text(
-        "import pathlib, django_files\n"
-        "django_files.FILE = pathlib.Path('big')\n"
-        "application = django_files.application\n"
+        f"import pathlib, {example}\n"
+        f"{example}.FILE = pathlib.Path('big')\n"
+        f"application = {example}.application\n"
     )
     with (tmp_path / "big").open("wb") as big:
         big.truncate(FILE_BYTES)
