@@ -23,7 +23,7 @@ from tests.support.processes.serving import (
 )
 from tests.support.tls import write_pem
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 APPLICATION = "file_app:application"
 MIB = 1 << 20
@@ -161,3 +161,4 @@ def test_a_download_under_way_is_finished_when_the_server_stops(server: Running)
         while part := reader.recv(MIB):
             taken += len(part)
     assert taken == HUGE_BYTES
+    assert server.process.wait(20) == 0
