@@ -308,9 +308,7 @@ def test_a_file_response_of_1_gb_arrives_whole(server: Running) -> None:
 @pytest.mark.parametrize("example", ["django_files", "django_pathsend"])
 def test_with_the_middleware_of_the_documentation_it_is_streamed(tmp_path: Path, example: str) -> None:
     (tmp_path / "files.py").write_text(
-        f"import pathlib, {example}\n"
-        f"{example}.FILE = pathlib.Path('big')\n"
-        f"application = {example}.application\n"
+        f"import pathlib, {example}\n{example}.FILE = pathlib.Path('big')\napplication = {example}.application\n"
     )
     with (tmp_path / "big").open("wb") as big:
         big.truncate(FILE_BYTES)
