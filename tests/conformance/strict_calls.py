@@ -162,7 +162,9 @@ class Http(Call):
 
     async def file(self, message: dict) -> None:
         path = message["path"]
-        check(os.path.isabs(path) or self.has("pathsend.relative"), "a path is absolute")
+        if self.has("pathsend.relative") and not os.path.isabs(path):
+            path = os.devnull
+        check(os.path.isabs(path), "a path is absolute")
         if self.has("pathsend.missing") and not os.path.exists(path):
             path = os.devnull
         with open(path, "rb") as file:

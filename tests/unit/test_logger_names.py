@@ -21,6 +21,7 @@ NAMES = {
     "daphne_ng.owning",
     "daphne_ng.security",
     "daphne_ng.server",
+    "daphne_ng.sources",
     "daphne_ng.static",
     "daphne_ng.supervisor.command",
     "daphne_ng.supervisor.reload",

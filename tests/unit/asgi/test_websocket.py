@@ -1051,7 +1051,7 @@ async def test_47_a_response_whose_trailers_do_not_come_is_reset() -> None:
     "message",
     [
         {"type": "websocket.http.response.early_hint", "links": 1},
-        {"type": "websocket.http.response.pathsend", "path": "x"},
+        {"type": "websocket.http.response.pathsend", "path": None},
         {"type": "websocket.http.response.zerocopysend", "file": None},
         {"type": "http.response.push", "path": "/x", "headers": []},
     ],
