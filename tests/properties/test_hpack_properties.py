@@ -27,7 +27,7 @@ from daphne_ng.wire.http2.hpack import (
     _encoded_line,
     encode_fields,
 )
-from tests.support.h2 import request_decoder
+from tests.support.h2 import all_said, request_decoder
 
 pytestmark = pytest.mark.once
 
@@ -294,6 +294,9 @@ def test_whatever_h2_refuses_is_refused(fields: list[Field], ended: bool, extend
         assert len(hosts) == 1 and hosts[0] != authority and hosts[0].lower() == authority.lower()
         assert not is_refused_by_h2([field for field in fields if field[0] != b"host"])
     assert not list(reasons(fields, ended, extended)), fields
+    if ended and head.repeatable:
+        event("repeatable")
+        assert all_said(head.repeated()) == all_said(head)
     # What the application reads is what was sent.
     assert dict(head.headers)[b"host"] == dict(fields).get(b":authority", dict(fields).get(b"host"))
     assert all(name and name[:1] != b":" and b"_" not in name for name, _ in head.headers)

@@ -154,6 +154,11 @@ def split(wire: bytes) -> list[tuple[int, int, int, bytes]]:
     return frames
 
 
+def all_said(head: RequestHead) -> dict[str, Any]:
+    """Return all that a head says, by name."""
+    return {name: getattr(head, name, None) for name in dir(head) if name[0] != "_" and name != "repeated"}
+
+
 def request_decoder(max_header_list_size: int = 65536, max_fields: int = 200) -> RequestDecoder:
     """Make a decoder with the limits that `Config` has by default."""
     return RequestDecoder(max_header_list_size, max_fields)

@@ -40,6 +40,7 @@ __all__ = [
     "WITH_PRIORITY",
     "frame_header",
     "goaway_frame",
+    "pack_frame_header",
     "ping_frame",
     "unpack_frame_header",
     "unpack_long",
@@ -88,7 +89,8 @@ WINDOW_MAX_BYTES: Final = 2**31 - 1
 
 _HEADER: Final = Struct(">HBBBL")
 _LONG: Final = Struct(">L")
-_pack_header: Final = _HEADER.pack
+pack_frame_header: Final = _HEADER.pack
+"""The inverse of `unpack_frame_header`, for where a call of `frame_header` would show."""
 unpack_frame_header: Final = _HEADER.unpack_from
 """``(length >> 8, length & 255, type, flags, stream with its reserved bit)`` of the frame header at an offset."""
 unpack_long: Final = _LONG.unpack_from
@@ -97,7 +99,7 @@ unpack_long: Final = _LONG.unpack_from
 
 def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
     """Encode the header of a frame (section 4.1)."""
-    return _pack_header(length >> 8, length & 0xFF, kind, flags, stream_id)
+    return pack_frame_header(length >> 8, length & 0xFF, kind, flags, stream_id)
 
 
 def goaway_frame(last_stream_id: int, code: int, detail: str = "") -> bytes:

@@ -71,6 +71,34 @@ class Http2Head(RequestHead):
     length_known: bool = False
     """Whether a Content-Length stands in the head; the DATA frames must then sum up to it."""
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether `repeated` has all that this head says."""
+        return not (self.content_length or self.length_known or self.websocket) and self.root_path is None
+
+    @property
+    def cost_bytes(self) -> int:
+        """What it takes to keep a head in the place of its fields; an estimate."""
+        return 280 + len(self.target) + 8 * len(self.headers)
+
+    def repeated(self) -> Http2Head:
+        """Make the head of another request that has the same fields, and no body either."""
+        head = Http2Head()
+        head.method = self.method
+        head.target = self.target
+        head.path = self.path
+        head.raw_path = self.raw_path
+        head.headers = self.headers.copy()  # an application may change the list in its scope
+        head.authority = self.authority
+        head.scheme = self.scheme
+        if self.query_string:
+            head.query_string = self.query_string
+        if self.priority is not None:
+            head.priority = self.priority
+        if self.accepts_trailers:
+            head.accepts_trailers = True
+        return head
+
 
 # RFC 9110 section 5.1 makes a name a token; RFC 9113 section 8.2.1: "A field name MUST NOT contain characters in the
 # ranges 0x00-0x20, 0x41-0x5a, or 0x7f-0xff (all ranges inclusive)", which leaves the lower-case tokens.

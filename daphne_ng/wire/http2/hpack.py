@@ -208,6 +208,9 @@ _checked_lines: Final = _checked_memo.known
 # Name as the application spells it -> what it means, and the name in lower case.
 _name_memo: Final[Memo[bytes, tuple[int, bytes]]] = Memo(2048)
 _names: Final = _name_memo.known
+# Value of a Content-Length -> the length, and the line.
+_length_memo: Final[Memo[bytes, tuple[int, bytes]]] = Memo(1024)
+_lengths: Final = _length_memo.known
 
 
 def _encoded_line(name: bytes, value: bytes) -> bytes:
@@ -273,14 +276,22 @@ def encode_fields(headers: Headers, options: int = 0) -> tuple[bytes, int, int]:
             if code == DROPPED_FIELD:
                 continue
             if code == LENGTH_FIELD:
-                if not isinstance(value, bytes):
-                    raise TypeError("a value is not bytes")
-                length = content_length(value, length)
-                if length < NO_LENGTH:
-                    raise wrong_length(value, length)
-                if options & DROP_LENGTH:
-                    continue
-            elif code:
+                # What equals a key need not be bytes: a memoryview does.
+                known = _lengths.get(value) if value.__class__ is bytes and length == NO_LENGTH else None
+                if known is not None:
+                    length, line = known
+                else:
+                    if not isinstance(value, bytes):
+                        raise TypeError("a value is not bytes")
+                    length = content_length(value, length)
+                    if length < NO_LENGTH:
+                        raise wrong_length(value, length)
+                    line = _encoded_line(lower, bytes(value))
+                    _length_memo.remember(bytes(value), (length, line), len(value))
+                if not options & DROP_LENGTH:
+                    append(line)
+                continue
+            if code:
                 flags |= HAS_DATE if code == DATE_FIELD else HAS_SERVER
             value = _checked(lower, value)
             # A field that means something to the server was not found above; its bytes may be known.
@@ -320,13 +331,14 @@ class ResponseEncoder:
     Fields are encoded by `encode_status` and `encode_fields`; the engine makes frames of them without h2.
     """
 
-    __slots__ = ("_prefix", "_size", "_table_bytes")
+    __slots__ = ("_size", "_table_bytes", "prefix")
 
     def __init__(self) -> None:
         self._size = _DEFAULT_TABLE_BYTES
         # The maximum that the peer's decoder goes by, as far as we told it.
         self._table_bytes = _DEFAULT_TABLE_BYTES
-        self._prefix = b""
+        self.prefix = b""
+        """What the next block must begin with, mostly nothing; `begin_block` takes it."""
 
     @property
     def header_table_size(self) -> int:
@@ -342,13 +354,13 @@ class ResponseEncoder:
         # no limit will ever be below that, so it is said once at most.
         if value < self._table_bytes:
             self._table_bytes = 0
-            self._prefix = b"\x20"
+            self.prefix = b"\x20"
 
     def begin_block(self) -> bytes:
         """Return what the next block must begin with, mostly nothing; it counts as sent."""
-        prefix = self._prefix
+        prefix = self.prefix
         if prefix:
-            self._prefix = b""
+            self.prefix = b""
         return prefix
 
 
@@ -361,10 +373,12 @@ _SIZE_UPDATES_MAX: Final = 32
 _HARD_LIMIT_FACTOR: Final = 4
 
 # Blocks remembered on one connection. The bytes are an estimate of what they cost: tuples and literals, not the fields
-# that they share with the tables. Emptied when full.
+# that they share with the tables. Emptied when full. A site of two hundred pages, each asked for again, fits.
 _BLOCKS_MAX: Final = 256
-_BLOCKS_MAX_BYTES: Final = 98_304
+_BLOCKS_MAX_BYTES: Final = 163_840
 _BLOCK_MAX_BYTES: Final = 2048
+# What an entry costs beside its bytes and what they decode to.
+_ENTRY_COST_BYTES: Final = 168
 
 
 class RequestDecoder:
@@ -385,6 +399,7 @@ class RequestDecoder:
         "_table",
         "_table_bytes",
         "_table_max",
+        "heads",
     )
 
     def __init__(self, max_header_list_size: int, max_fields: int) -> None:
@@ -396,6 +411,8 @@ class RequestDecoder:
         # Holds blocks that were decoded with the table as it is now, and left it so.
         self._blocks: dict[bytes, tuple[Field, ...]] = {}
         self._blocks_bytes = 0
+        self.heads: dict[bytes, Any] = {}
+        """What `keep_head` has kept: the same dictionary always, for look-ups only."""
 
     @property
     def header_table_size(self) -> int:
@@ -403,10 +420,27 @@ class RequestDecoder:
         return self._table_max
 
     def forget(self) -> None:
-        """Forget all blocks. Worth a call when the connection falls idle: it frees up to 96 KiB."""
-        if self._blocks:
+        """Forget all blocks. Worth a call when the connection falls idle: it frees up to 160 KiB."""
+        if self._blocks_bytes:
             self._blocks.clear()
+            self.heads.clear()
             self._blocks_bytes = 0
+
+    def knows(self, block: bytes) -> bool:
+        """Whether a block has come before, and the table has not changed since."""
+        return block in self._blocks
+
+    def keep_head(self, block: bytes, head: Any, size: int) -> None:
+        """Keep what was made of a known block, in the place of its fields, as long as the table stays as it is.
+
+        Args:
+            block: The block.
+            head: What was made of its fields, and of nothing else.
+            size: How large that is, in bytes.
+        """
+        if self._blocks_bytes + size <= _BLOCKS_MAX_BYTES and self._blocks.pop(block, None) is not None:
+            self.heads[block] = head
+            self._blocks_bytes += size
 
     def decode(self, data: bytes) -> tuple[Field, ...]:
         """Decode one whole header block.
@@ -514,8 +548,8 @@ class RequestDecoder:
         return result
 
     def _remember(self, data: bytes, fields: tuple[Field, ...], own: int) -> None:
-        cost = len(data) + own + 8 * len(fields) + 128
-        if len(self._blocks) >= _BLOCKS_MAX or self._blocks_bytes + cost > _BLOCKS_MAX_BYTES:
+        cost = len(data) + own + 8 * len(fields) + _ENTRY_COST_BYTES
+        if len(self._blocks) + len(self.heads) >= _BLOCKS_MAX or self._blocks_bytes + cost > _BLOCKS_MAX_BYTES:
             self.forget()
             if cost > _BLOCKS_MAX_BYTES:
                 return

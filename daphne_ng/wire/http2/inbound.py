@@ -66,8 +66,10 @@ class Inbound:
     __slots__ = (
         "_config",
         "_context",
+        "_decoder",
         "_driver",
         "_engine",
+        "_heads",
         "_last_request",
         "_new",
         "_ping_answered",
@@ -89,6 +91,8 @@ class Inbound:
         self._config = context.config
         self._driver = context.driver
         self._engine = context.engine
+        self._decoder = context.engine.block_decoder
+        self._heads = self._decoder.heads
         self._records = context.records
         self._sieve = context.sieve
         self._last_request = last_request
@@ -114,9 +118,16 @@ class Inbound:
                 report, stream_id, value = item
                 if report == REQUEST:
                     block, flag = value
-                    ended = bool(flag)
-                    record, fields = self._records.open(stream_id, block, ended)
-                    self._open(record, fields, ended, now)
+                    # A request without a body whose block has come before is checked already.
+                    head = self._heads.get(block) if flag else None
+                    known = None if head is None else self._records.open_plain(stream_id, True)
+                    if head is not None and known is not None:
+                        if self._admits(known, now):
+                            self._serve(known, head.repeated(), True)
+                        continue
+                    repeats = flag and self._decoder.knows(block)
+                    record, fields = self._records.open(stream_id, block, bool(flag))
+                    self._open(record, fields, block if repeats else None, bool(flag), now)
                 elif report == DATA_RECEIVED:
                     payload, flag = value
                     self._data_received(stream_id, payload, flag, now)
@@ -141,15 +152,13 @@ class Inbound:
 
     # -- requests ----------------------------------------------------------------------------------------
 
-    def _open(self, record: StreamRecord, fields: Any, ended: bool, now: float) -> None:
+    # Serve a request, or refuse it. Its block is given if its head is to be kept for the next one with the same block.
+    def _open(self, record: StreamRecord, fields: Any, block: bytes | None, ended: bool, now: float) -> None:
         context, driver = self._context, self._driver
-        streams = context.open
-        stream_id = record.stream_id
         if record.closed:
             self._records.forget(record)  # it was reset in the same breath
             return
-        if len(streams) + context.outlived >= self._config.http2_max_concurrent_streams:
-            self._refuse(record, REFUSED_STREAM, now)
+        if not self._admits(record, now):
             return
         try:
             head = check_request_fields(fields, self._config, ended, True)
@@ -160,11 +169,26 @@ class Inbound:
         except WireError as error:
             head = Http2Head()
             head.method = "HEAD" if (b":method", b"HEAD") in fields else "GET"
-            stream = streams[stream_id] = Http2Stream(context, record, head, ended)
+            stream = context.open[record.stream_id] = Http2Stream(context, record, head, ended)
             driver.refused(None, error.status, error.detail, False)
             stream.answer(error)
             return
-        stream = streams[stream_id] = Http2Stream(context, record, head, ended)
+        if block is not None and record.h2 is None and head.repeatable:
+            self._decoder.keep_head(block, head.repeated(), head.cost_bytes)
+        self._serve(record, head, ended)
+
+    # Whether one more stream may be open; if not, this one is refused.
+    def _admits(self, record: StreamRecord, now: float) -> bool:
+        context = self._context
+        if len(context.open) + context.outlived < self._config.http2_max_concurrent_streams:
+            return True
+        self._refuse(record, REFUSED_STREAM, now)
+        return False
+
+    def _serve(self, record: StreamRecord, head: Http2Head, ended: bool) -> None:
+        stream_id = record.stream_id
+        context = self._context
+        stream = context.open[stream_id] = Http2Stream(context, record, head, ended)
         if self._priorities:
             value = self._priorities.pop(stream_id, None)
             if value is not None:
@@ -203,7 +227,7 @@ class Inbound:
 
     def _request_received(self, event: Any, now: float) -> None:
         record = self._records.adopt(self._engine.streams[event.stream_id])
-        self._open(record, self._engine.fields(event), event.stream_ended is not None, now)
+        self._open(record, self._engine.fields(event), None, event.stream_ended is not None, now)
 
     def _trailers_received(self, event: Any, now: float) -> None:
         stream = self._context.open.get(event.stream_id)

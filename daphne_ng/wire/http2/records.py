@@ -32,9 +32,11 @@ from daphne_ng.wire.http2.frames import (
     DEFAULT_WINDOW_BYTES,
     END_HEADERS,
     END_STREAM,
+    FRAME_MAX_BYTES,
     HEADERS,
     WINDOW_MAX_BYTES,
     frame_header,
+    pack_frame_header,
     window_update_frame,
 )
 
@@ -180,12 +182,22 @@ class StreamRecords:
             h2, fields = engine.open_stream(stream_id, block, ended)
             return self.adopt(h2), fields
         fields = self._decoder.decode(block)
+        record = self.open_plain(stream_id, ended)
+        assert record is not None  # as was just found
+        return record, fields
+
+    def open_plain(self, stream_id: int, ended: bool) -> StreamRecord | None:
+        """Open a stream whose header block has been decoded before; None if it is for h2 to judge. See `open`."""
+        engine = self._engine
+        highest: int = engine.highest_inbound_stream_id
+        if not self._plain or stream_id <= highest or not stream_id & 1:
+            return None
         if not highest:
             engine.begin_serving()
         engine.highest_inbound_stream_id = stream_id
         record = StreamRecord(stream_id, HALF_CLOSED_REMOTE if ended else OPEN, self._initial_window)
         self.plain[stream_id] = record
-        return record, fields
+        return record
 
     def adopt(self, h2: H2Stream) -> StreamRecord:
         """Make a record of a stream that h2 has opened."""
@@ -279,6 +291,38 @@ class StreamRecords:
         output.parts.append(frame_header(length, DATA, END_STREAM if end else 0, record.stream_id))
         output.parts.extend(parts)
         output.size += 9 + length
+
+    def send_whole(self, record: StreamRecord, block: bytes, body: bytes) -> bool:
+        """Send a whole response in two frames, if nothing about it is unusual. Returns whether that is done."""
+        engine = self._engine
+        state = record.state
+        length, size = len(block), len(body)
+        window = record.plain_window - size
+        connection_window: int = engine.outbound_flow_control_window - size
+        if (
+            record.h2 is not None
+            or state >= HALF_CLOSED_LOCAL
+            or window < 0
+            or connection_window < 0
+            or length > FRAME_MAX_BYTES  # which is the least that a client may allow, too
+            or size > FRAME_MAX_BYTES
+            or self._encoder.prefix
+        ):
+            return False
+        record.head_sent = True
+        record.state = RECORD_MOVES[state, END_SENT]
+        record.plain_window = window
+        engine.outbound_flow_control_window = connection_window
+        stream_id = record.stream_id
+        output = self._output
+        output.parts += (
+            pack_frame_header(length >> 8, length & 0xFF, HEADERS, END_HEADERS, stream_id),
+            block,
+            pack_frame_header(size >> 8, size & 0xFF, DATA, END_STREAM, stream_id),
+            body,
+        )
+        output.size += 18 + length + size
+        return True
 
     @property
     def frame_max(self) -> int:

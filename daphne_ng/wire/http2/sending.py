@@ -179,6 +179,13 @@ class Sender:
     def send_whole(self, stream: SendingStream, block: bytes, body: bytes) -> None:
         """Send a whole response, its body in the same write if nothing is in the way."""
         engine, records, budget, record = self._engine, self._records, self._budget, stream.record
+        if not self._waiting and not self._full() and records.send_whole(record, block, body):
+            budget.responses += 1
+            budget.data_frames += 1
+            budget.data_bytes += len(body)
+            stream.last_frame_made()
+            self._wants_flush()
+            return
         if record.closed:
             stream.response = SENT
             return

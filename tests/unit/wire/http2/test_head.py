@@ -10,6 +10,7 @@ from daphne_ng.wire.http.fields import METHODS, host_memo, valid_hosts
 from daphne_ng.wire.http2 import head as h2_head
 from daphne_ng.wire.http2.head import Http2Head, MalformedRequest, check_request_fields, check_trailer_fields
 from daphne_ng.wire.http2.hpack import OVERSIZED
+from tests.support.h2 import all_said
 
 Field = tuple[bytes, bytes]
 
@@ -67,6 +68,24 @@ class TestTheHead:
     def test_asterisk_form(self) -> None:
         head = get(method=b"OPTIONS", path=b"*")
         assert (head.raw_path, head.path, head.query_string) == (b"*", "*", b"")
+
+    @pytest.mark.parametrize(
+        "more",
+        [[], [(b"te", b"trailers"), (b"priority", b"u=1")], [(b"cookie", b"a=b"), (b"x", b"y"), (b"cookie", b"c=d")]],
+    )
+    def test_one_that_is_repeated_says_the_same(self, more: list[Field]) -> None:
+        for path in (b"/", b"/a%20b?c=d"):
+            head = get(*more, path=path)
+            assert head.repeatable
+            again = head.repeated()
+            assert all_said(again) == all_said(head)
+            assert again.headers is not head.headers  # the application may change the list
+
+    def test_with_a_body_or_for_the_server_is_not_repeated(self) -> None:
+        assert not get((b"content-length", b"0")).repeatable
+        assert not get(ended=False).repeatable
+        assert not get((b"daphne-root-path", b"/a")).repeatable
+        assert not check(TUNNEL, ended=True, extended=True).repeatable
 
     @pytest.mark.parametrize("name", METHODS)
     def test_methods_are_those_of_http1(self, name: bytes) -> None:

@@ -348,14 +348,39 @@ class TestLimits:
             assert decoder.decode(data)[2] == (b":path", path)
             assert decoder.decode(data) is decoder.decode(data)
             sizes.append(decoder._blocks_bytes)
-            assert len(decoder._blocks) <= 256
-        assert 50_000 < max(sizes) <= 98_304
+            if number % 3:
+                decoder.keep_head(data, object(), 300)
+            assert len(decoder._blocks) + len(decoder.heads) <= 256
+        assert 100_000 < max(sizes) <= 163_840
 
     def test_200_paths_are_remembered(self) -> None:
         decoder = request_decoder()
         blocks = [written([(b":path", b"/some/where/%d" % n), (b"accept", b"*/*")]) for n in range(200)]
         first = [decoder.decode(data) for data in blocks]
         assert all(decoder.decode(data) is decoded for data, decoded in zip(blocks, first, strict=True))
+
+    def test_a_head_takes_the_place_of_its_fields_until_the_table_changes(self) -> None:
+        decoder = request_decoder()
+        data = block("82 87 84")
+        assert not decoder.knows(data)
+        decoder.keep_head(data, "a head of a block that was never seen", 100)
+        assert not decoder.heads
+        fields = decoder.decode(data)
+        assert decoder.knows(data)
+        decoder.keep_head(data, "a head", 100)
+        assert (decoder.heads, decoder._blocks) == ({data: "a head"}, {})
+        assert decoder.decode(data) == fields
+        assert decoder.heads == {data: "a head"}
+        decoder.decode(block("40") + string(b"a") + string(b"b"))
+        assert (decoder.heads, decoder._blocks, decoder._blocks_bytes) == ({}, {}, 0)
+
+    def test_a_head_that_is_too_large_is_not_kept(self) -> None:
+        decoder = request_decoder()
+        data = block("82 87 84")
+        decoder.decode(data)
+        decoder.keep_head(data, "a head", 163_840)
+        assert not decoder.heads
+        assert decoder.knows(data)
 
     def test_a_long_block_is_not_remembered(self) -> None:
         decoder = request_decoder()

@@ -35,6 +35,42 @@ class TestHead:
         server.feed(b"".join(h2.headers(n, fields(b"GET", b"/%d" % n)) for n in (1, 3, 5)))
         assert [sink.head.path for sink in server.sinks] == ["/1", "/3", "/5"]
 
+    def test_that_repeats_itself_means_the_same_until_the_table_changes(self) -> None:
+        server = Http2Server()
+        # (x-a, 1) and (x-b, 2) are put into the table; after the second the index 62 is another field.
+        insert = [b"\x40\x03x-a\x011", b"\x40\x03x-b\x012"]
+        fixed = h2.block(fields(b"GET", b"/?a=b"))
+        seen = []
+        for stream in range(1, 25, 2):
+            more = insert[stream // 13] if stream in (1, 13) else b"\xbe"
+            server.feed(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, fixed + more))
+            head = server.sink.head
+            assert (head.method, head.path, head.query_string, head.content_length) == ("GET", "/", b"a=b", 0)
+            seen.append(head.headers[-1])
+            head.headers.clear()  # as an application may, which has the list in its scope
+            server.answer(b"fine")
+            assert server.response(stream).body == b"fine"
+        assert seen == [(b"x-a", b"1")] * 6 + [(b"x-b", b"2")] * 6
+
+    def test_that_repeats_another_may_have_a_body(self) -> None:
+        server = Http2Server()
+        block = h2.block(fields(b"POST"))
+        for stream in range(1, 15, 2):
+            ended = h2.END_STREAM if stream % 4 == 3 else 0
+            server.feed(h2.frame(h2.HEADERS, h2.END_HEADERS | ended, stream, block))
+            assert server.sink.head.content_length == (0 if ended else -1)
+            assert server.sink.ended == bool(ended)
+            if not ended:
+                server.feed(h2.data(stream, b"body", end=True))
+                assert server.sink.body == b"body"
+
+    def test_that_repeats_itself_counts_against_the_limit(self) -> None:
+        server = Http2Server(http2_max_concurrent_streams=3)
+        for _ in range(5):
+            server.request()
+        assert len(server.sinks) == 3
+        assert [server.response(stream).reset for stream in (7, 9)] == [h2.REFUSED_STREAM] * 2
+
     def test_in_continuation_frames(self) -> None:
         server = Http2Server()
         block = h2.block(fields(b"GET", b"/long", (b"x", b"y" * 100)))
