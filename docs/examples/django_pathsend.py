@@ -1,6 +1,5 @@
 import os
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
@@ -28,7 +27,7 @@ def name_files(get_response):
             return response
         named = HttpResponse(status=response.status_code, headers=response.headers)
         named.cookies = response.cookies
-        named["X-Send-Path"] = quote(os.path.abspath(file.name))
+        request.scope["send_path"] = os.path.abspath(file.name)  # not a header: those may come from elsewhere
         response.close()
         return named
 
@@ -39,16 +38,9 @@ def send_files(application):
     """Have the server send the files that such responses name."""
 
     async def wrapper(scope, receive, send):
-        name = None
-
         async def send_path(message):
-            nonlocal name
-            if message["type"] == "http.response.start":
-                fields = [(key, value) for key, value in message["headers"] if key.lower() != b"x-send-path"]
-                name = next((value for key, value in message["headers"] if key.lower() == b"x-send-path"), None)
-                message = {**message, "headers": fields}
-            elif name is not None:
-                message = {"type": "http.response.pathsend", "path": unquote(name.decode())}
+            if message["type"] == "http.response.body" and "send_path" in scope:
+                message = {"type": "http.response.pathsend", "path": scope["send_path"]}
             await send(message)
 
         await application(scope, receive, send_path)
