@@ -61,6 +61,8 @@ LAYERS = [
         [
             "daphne_ng.access",
             "daphne_ng.endpoints",
+            "daphne_ng.logs",
+            "daphne_ng.logs.*",
             "daphne_ng.utils",
             "daphne_ng.static",
             "daphne_ng.static.*",
