@@ -69,7 +69,17 @@ LAYERS = [
             "daphne_ng.serving",
             *(
                 f"daphne_ng.serving.{name}"
-                for name in ("actions", "draining", "hooks", "loading", "logconfig", "outlet", "process", "running")
+                for name in (
+                    "actions",
+                    "colours",
+                    "draining",
+                    "hooks",
+                    "loading",
+                    "logconfig",
+                    "outlet",
+                    "process",
+                    "running",
+                )
             ),
         ],
         "where to listen, what to log, what to serve, and how to stop",
